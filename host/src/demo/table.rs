@@ -1,0 +1,166 @@
+//! Both phases side by side.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use indicatif::HumanCount;
+
+use super::figures::Figures;
+
+/// What stands where there is no figure.
+const NONE: &str = "–";
+
+/// The name of a figure, and how it is written.
+type Row = (&'static str, fn(&Figures) -> String);
+
+/// The table, without a line end.
+pub(super) fn render(direct: &Figures, shielded: &Figures, nodes: u32) -> String {
+    let rows: [Row; 9] = [
+        ("requests", |figures| count(figures.requests)),
+        ("errors", errors),
+        ("latency, median", |figures| latency(figures.median_ms)),
+        ("latency, 99th percentile", |figures| {
+            latency(figures.p99_ms)
+        }),
+        ("requests at the origin", |figures| {
+            count(figures.origin_requests)
+        }),
+        ("most in flight at the origin", |figures| {
+            count(figures.origin_in_flight_max)
+        }),
+        ("most in flight for one key", |figures| {
+            count(figures.key_in_flight_max)
+        }),
+        ("crashes of the origin", |figures| count(figures.crashes)),
+        ("share offloaded", |figures| share(figures.offloaded)),
+    ];
+    let mut table = Table::new();
+    // As wide as it needs to be, wherever it is printed.
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    let plural = if nodes == 1 { "" } else { "s" };
+    table.set_header([
+        "",
+        "origin alone",
+        &format!("through Leeward, {nodes} node{plural}"),
+    ]);
+    for (name, figure) in rows {
+        table.add_row([name.to_owned(), figure(direct), figure(shielded)]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
+
+fn count(count: u64) -> String {
+    HumanCount(count).to_string()
+}
+
+fn errors(figures: &Figures) -> String {
+    match figures.errors.total() {
+        0 => "0".to_owned(),
+        total => format!("{} ({})", count(total), share(Some(figures.error_share()))),
+    }
+}
+
+/// A latency from milliseconds, with three digits or so.
+fn latency(ms: Option<f64>) -> String {
+    match ms {
+        None => NONE.to_owned(),
+        Some(ms) if ms < 10.0 => format!("{ms:.1} ms"),
+        Some(ms) if ms < 1000.0 => format!("{ms:.0} ms"),
+        Some(ms) => format!("{:.2} s", ms / 1e3),
+    }
+}
+
+/// A share as a percentage that is 0 % or 100 % only if it is exactly that.
+fn share(share: Option<f64>) -> String {
+    match share {
+        None => NONE.to_owned(),
+        Some(share) if share <= 0.0 => "0 %".to_owned(),
+        Some(share) if share >= 1.0 => "100 %".to_owned(),
+        Some(share) => format!("{:.2} %", (share * 100.0).clamp(0.01, 99.99)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::tally::Errors;
+
+    #[test]
+    fn latencies_are_readable() {
+        let cases = [
+            (None, "–"),
+            (Some(0.0), "0.0 ms"),
+            (Some(1.26), "1.3 ms"),
+            (Some(12.6), "13 ms"),
+            (Some(302.4), "302 ms"),
+            (Some(1234.0), "1.23 s"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(latency(ms), text, "{ms:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_not_rounded_to_all_or_nothing() {
+        let cases = [
+            (None, "–"),
+            (Some(0.0), "0 %"),
+            (Some(0.000_001), "0.01 %"),
+            (Some(0.5), "50.00 %"),
+            (Some(0.998_76), "99.88 %"),
+            (Some(0.999_999), "99.99 %"),
+            (Some(1.0), "100 %"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(share(value), text, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn both_phases_stand_side_by_side() {
+        let direct = Figures {
+            requests: 6_012,
+            errors: Errors {
+                connection: 6_000,
+                ..Errors::default()
+            },
+            median_ms: None,
+            p99_ms: None,
+            origin_requests: 30,
+            origin_in_flight_max: 9,
+            key_in_flight_max: 5,
+            crashes: 2,
+            offloaded: Some(0.0),
+        };
+        let shielded = Figures {
+            requests: 51_234,
+            errors: Errors::default(),
+            median_ms: Some(2.34),
+            p99_ms: Some(11.8),
+            origin_requests: 61,
+            origin_in_flight_max: 6,
+            key_in_flight_max: 1,
+            crashes: 0,
+            offloaded: Some(0.998_8),
+        };
+        let expected = "\
+┌──────────────────────────────┬─────────────────┬──────────────────────────┐
+│                              ┆    origin alone ┆ through Leeward, 3 nodes │
+╞══════════════════════════════╪═════════════════╪══════════════════════════╡
+│ requests                     ┆           6,012 ┆                   51,234 │
+│ errors                       ┆ 6,000 (99.80 %) ┆                        0 │
+│ latency, median              ┆               – ┆                   2.3 ms │
+│ latency, 99th percentile     ┆               – ┆                    12 ms │
+│ requests at the origin       ┆              30 ┆                       61 │
+│ most in flight at the origin ┆               9 ┆                        6 │
+│ most in flight for one key   ┆               5 ┆                        1 │
+│ crashes of the origin        ┆               2 ┆                        0 │
+│ share offloaded              ┆             0 % ┆                  99.88 % │
+└──────────────────────────────┴─────────────────┴──────────────────────────┘";
+        let actual = render(&direct, &shielded, 3);
+        assert_eq!(actual, expected, "\n{actual}\n{expected}");
+    }
+}

@@ -1,0 +1,174 @@
+//! Whether the shield held.
+
+use indicatif::HumanCount;
+
+use super::figures::Figures;
+
+/// Why it did not hold, one sentence each; none if it held: every visitor was
+/// answered, the origin never crashed, and it never saw two requests for one
+/// key at the same time.
+pub(super) fn faults(shielded: &Figures) -> Vec<String> {
+    let mut faults = Vec::new();
+    if shielded.requests == 0 {
+        faults.push("No request was made, so nothing is known.".to_owned());
+    }
+    let errors = &shielded.errors;
+    if errors.total() > 0 {
+        let kinds = [
+            (errors.connection, "failed connections"),
+            (errors.timeout, "not answered in time"),
+            (errors.status, "answered with an error"),
+            (errors.content, "answered with the content of another path"),
+        ];
+        let kinds: Vec<String> = kinds
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, kind)| format!("{kind}: {}", HumanCount(*count)))
+            .collect();
+        faults.push(format!(
+            "{} of {} requests failed ({}).",
+            HumanCount(errors.total()),
+            HumanCount(shielded.requests),
+            kinds.join(", ")
+        ));
+    }
+    if shielded.crashes > 0 {
+        let times = if shielded.crashes == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", shielded.crashes)
+        };
+        faults.push(format!(
+            "The origin crashed {times}, with up to {} requests in it at once.",
+            shielded.origin_in_flight_max
+        ));
+    }
+    if shielded.key_in_flight_max > 1 {
+        faults.push(format!(
+            "{} requests for one key were at the origin at once.",
+            shielded.key_in_flight_max
+        ));
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::tally::Errors;
+
+    fn good() -> Figures {
+        Figures {
+            requests: 50_000,
+            errors: Errors::default(),
+            median_ms: Some(2.0),
+            p99_ms: Some(9.0),
+            origin_requests: 60,
+            origin_in_flight_max: 6,
+            key_in_flight_max: 1,
+            crashes: 0,
+            offloaded: Some(0.9988),
+        }
+    }
+
+    #[test]
+    fn a_shield_that_held_has_no_faults() {
+        assert_eq!(faults(&good()), Vec::<String>::new());
+        assert_eq!(
+            faults(&Figures {
+                key_in_flight_max: 0,
+                ..good()
+            }),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn every_fault_has_its_sentence() {
+        let cases = [
+            (
+                Figures {
+                    requests: 0,
+                    ..good()
+                },
+                "No request was made",
+            ),
+            (
+                Figures {
+                    errors: Errors {
+                        connection: 1,
+                        timeout: 2,
+                        status: 0,
+                        content: 0,
+                    },
+                    ..good()
+                },
+                "3 of 50,000 requests failed (failed connections: 1, not answered in time: 2).",
+            ),
+            (
+                Figures {
+                    errors: Errors {
+                        status: 1,
+                        ..Errors::default()
+                    },
+                    ..good()
+                },
+                "answered with an error: 1",
+            ),
+            (
+                Figures {
+                    errors: Errors {
+                        content: 1,
+                        ..Errors::default()
+                    },
+                    ..good()
+                },
+                "another path: 1",
+            ),
+            (
+                Figures {
+                    crashes: 1,
+                    origin_in_flight_max: 9,
+                    ..good()
+                },
+                "crashed once, with up to 9 requests",
+            ),
+            (
+                Figures {
+                    crashes: 2,
+                    ..good()
+                },
+                "crashed 2 times",
+            ),
+            (
+                Figures {
+                    key_in_flight_max: 2,
+                    ..good()
+                },
+                "2 requests for one key",
+            ),
+        ];
+        for (figures, sentence) in cases {
+            let faults = faults(&figures);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(
+                faults[0].contains(sentence),
+                "{faults:?} lacks {sentence:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told() {
+        let figures = Figures {
+            errors: Errors {
+                timeout: 1,
+                ..Errors::default()
+            },
+            crashes: 1,
+            key_in_flight_max: 3,
+            ..good()
+        };
+        assert_eq!(faults(&figures).len(), 3);
+    }
+}

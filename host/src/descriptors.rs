@@ -1,0 +1,24 @@
+//! File descriptors: each connection takes one, and systems give a program few
+//! unless it asks.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Most descriptors that are asked for: connections of visitors, as many to the
+/// origin, and room for the store.
+const WANTED: u64 = 65_536;
+
+/// Raises this process's limit to what it wants or may have. A refusal is no
+/// reason not to start.
+pub(crate) fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(WANTED, |maximum| maximum.min(WANTED));
+    if limit.current.is_some_and(|current| current < wanted) {
+        drop(setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(wanted),
+                maximum: limit.maximum,
+            },
+        ));
+    }
+}

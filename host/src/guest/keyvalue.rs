@@ -1,0 +1,296 @@
+//! `spin:key-value` and `wasi:keyvalue`: two doors to the one store.
+
+use wasmtime::component::{Accessor, FutureReader, HasData, Resource, ResourceTable, StreamReader};
+
+use super::bindings::{atomics, spin_key_value, wasi_store};
+use crate::store::{Handle, Store, StoreError, Swapped};
+
+/// The only store there is.
+const LABEL: &str = "default";
+
+/// Most stores that an instance may have open, and most compare-and-swap
+/// handles that it may hold, as in Spin.
+const OPEN_MAX: usize = 256;
+
+/// An open store. There is one store, so this is only the right to use it.
+#[derive(Debug)]
+#[allow(
+    unreachable_pub,
+    reason = "the generated bindings re-export it as public"
+)]
+pub struct OpenStore(());
+
+/// A compare-and-swap that the guest has under way.
+#[derive(Debug)]
+#[allow(
+    unreachable_pub,
+    reason = "the generated bindings re-export it as public"
+)]
+pub struct Cas(Handle);
+
+/// What the host keeps for one instance about its store.
+#[derive(Debug)]
+pub(super) struct KeyValueState {
+    store: Store,
+    open_stores: usize,
+    open_handles: usize,
+    /// Handles that a swap consumed and that an imitated platform forgets to
+    /// free, with their connections.
+    leaked_handles: Vec<Handle>,
+}
+
+impl KeyValueState {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            store,
+            open_stores: 0,
+            open_handles: 0,
+            leaked_handles: Vec::new(),
+        }
+    }
+}
+
+/// [`KeyValueState`] with the table that its handles are in.
+#[derive(Debug)]
+pub(crate) struct KeyValueView<'a> {
+    pub(super) state: &'a mut KeyValueState,
+    pub(super) table: &'a mut ResourceTable,
+}
+
+/// Names [`KeyValueView`] to the linker.
+#[derive(Debug)]
+pub(super) struct KeyValue;
+
+impl HasData for KeyValue {
+    type Data<'a> = KeyValueView<'a>;
+}
+
+impl KeyValueView<'_> {
+    /// A new handle to the store; none if the instance has too many.
+    fn push_store(&mut self) -> wasmtime::Result<Option<Resource<OpenStore>>> {
+        if self.state.open_stores == OPEN_MAX {
+            return Ok(None);
+        }
+        let opened = self.table.push(OpenStore(()))?;
+        self.state.open_stores += 1;
+        Ok(Some(opened))
+    }
+
+    fn drop_store(&mut self, store: Resource<OpenStore>) -> wasmtime::Result<()> {
+        self.table.delete(store)?;
+        self.state.open_stores -= 1;
+        Ok(())
+    }
+
+    fn push_handle(
+        &mut self,
+        handle: Handle,
+    ) -> wasmtime::Result<Result<Resource<Cas>, wasi_store::Error>> {
+        if self.state.open_handles + self.state.leaked_handles.len() >= OPEN_MAX {
+            return Ok(Err(wasi_store::Error::Other(format!(
+                "more than {OPEN_MAX} compare-and-swap handles in one instance"
+            ))));
+        }
+        let handle = self.table.push(Cas(handle))?;
+        self.state.open_handles += 1;
+        Ok(Ok(handle))
+    }
+
+    fn take_handle(&mut self, handle: Resource<Cas>) -> wasmtime::Result<Handle> {
+        let Cas(handle) = self.table.delete(handle)?;
+        self.state.open_handles -= 1;
+        Ok(handle)
+    }
+}
+
+/// An error of the store in the words of an interface; the outer error is the
+/// guest's end.
+trait Answer<T, E> {
+    fn answer(self) -> wasmtime::Result<Result<T, E>>;
+}
+
+impl<T> Answer<T, spin_key_value::Error> for Result<T, StoreError> {
+    fn answer(self) -> wasmtime::Result<Result<T, spin_key_value::Error>> {
+        match self {
+            Ok(value) => Ok(Ok(value)),
+            Err(StoreError::Other(text) | StoreError::NotANumber(text)) => {
+                Ok(Err(spin_key_value::Error::Other(text)))
+            }
+            Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
+        }
+    }
+}
+
+impl<T> Answer<T, wasi_store::Error> for Result<T, StoreError> {
+    fn answer(self) -> wasmtime::Result<Result<T, wasi_store::Error>> {
+        match self {
+            Ok(value) => Ok(Ok(value)),
+            Err(StoreError::Other(text) | StoreError::NotANumber(text)) => {
+                Ok(Err(wasi_store::Error::Other(text)))
+            }
+            Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
+        }
+    }
+}
+
+impl spin_key_value::Host for KeyValueView<'_> {}
+
+impl spin_key_value::HostStore for KeyValueView<'_> {
+    fn drop(&mut self, held: Resource<OpenStore>) -> wasmtime::Result<()> {
+        self.drop_store(held)
+    }
+}
+
+/// The store behind a handle that the guest holds.
+fn store_of<T>(
+    accessor: &Accessor<T, KeyValue>,
+    held: &Resource<OpenStore>,
+) -> wasmtime::Result<Store> {
+    accessor.with(|mut access| {
+        let view = access.get();
+        view.table.get(held)?;
+        Ok(view.state.store.clone())
+    })
+}
+
+impl<T> spin_key_value::HostStoreWithStore<T> for KeyValue {
+    async fn open(
+        accessor: &Accessor<T, Self>,
+        label: String,
+    ) -> wasmtime::Result<Result<Resource<OpenStore>, spin_key_value::Error>> {
+        if label != LABEL {
+            return Ok(Err(spin_key_value::Error::AccessDenied));
+        }
+        let store = accessor.with(|mut access| access.get().state.store.clone());
+        if let Err(error) = store.check().await {
+            return Err(error).answer();
+        }
+        let opened = accessor.with(|mut access| access.get().push_store())?;
+        Ok(opened.ok_or(spin_key_value::Error::StoreTableFull))
+    }
+
+    async fn get(
+        accessor: &Accessor<T, Self>,
+        held: Resource<OpenStore>,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, spin_key_value::Error>> {
+        store_of(accessor, &held)?.get(&key).await.answer()
+    }
+
+    async fn set(
+        accessor: &Accessor<T, Self>,
+        held: Resource<OpenStore>,
+        key: String,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), spin_key_value::Error>> {
+        store_of(accessor, &held)?.set(&key, &value).await.answer()
+    }
+
+    async fn delete(
+        accessor: &Accessor<T, Self>,
+        held: Resource<OpenStore>,
+        key: String,
+    ) -> wasmtime::Result<Result<(), spin_key_value::Error>> {
+        store_of(accessor, &held)?.delete(&key).await.answer()
+    }
+
+    async fn get_keys(
+        accessor: &Accessor<T, Self>,
+        held: Resource<OpenStore>,
+    ) -> wasmtime::Result<(
+        StreamReader<String>,
+        FutureReader<Result<(), spin_key_value::Error>>,
+    )> {
+        let listed = store_of(accessor, &held)?.keys().await;
+        let (keys, outcome) = match listed {
+            Ok(keys) => (keys, Ok(())),
+            Err(error) => (Vec::new(), Err(error).answer()?),
+        };
+        accessor.with(|mut access| {
+            Ok((
+                StreamReader::new(&mut access, keys)?,
+                FutureReader::new(&mut access, async move { wasmtime::error::Ok(outcome) })?,
+            ))
+        })
+    }
+}
+
+impl wasi_store::Host for KeyValueView<'_> {
+    async fn open(
+        &mut self,
+        identifier: String,
+    ) -> wasmtime::Result<Result<Resource<OpenStore>, wasi_store::Error>> {
+        if identifier != LABEL {
+            return Ok(Err(wasi_store::Error::AccessDenied));
+        }
+        if let Err(error) = self.state.store.check().await {
+            return Err(error).answer();
+        }
+        Ok(self
+            .push_store()?
+            .ok_or_else(|| wasi_store::Error::Other("store table full".to_owned())))
+    }
+}
+
+impl wasi_store::HostBucket for KeyValueView<'_> {
+    async fn drop(&mut self, held: Resource<OpenStore>) -> wasmtime::Result<()> {
+        self.drop_store(held)
+    }
+}
+
+impl atomics::HostCas for KeyValueView<'_> {
+    async fn new(
+        &mut self,
+        held: Resource<OpenStore>,
+        key: String,
+    ) -> wasmtime::Result<Result<Resource<Cas>, wasi_store::Error>> {
+        self.table.get(&held)?;
+        match self.state.store.handle(&key).await {
+            Ok(handle) => self.push_handle(handle),
+            Err(error) => Err(error).answer(),
+        }
+    }
+
+    async fn current(
+        &mut self,
+        held: Resource<Cas>,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, wasi_store::Error>> {
+        self.table.get_mut(&held)?.0.current().await.answer()
+    }
+
+    async fn drop(&mut self, held: Resource<Cas>) -> wasmtime::Result<()> {
+        self.take_handle(held).map(drop)
+    }
+}
+
+impl atomics::Host for KeyValueView<'_> {
+    async fn increment(
+        &mut self,
+        held: Resource<OpenStore>,
+        key: String,
+        delta: i64,
+    ) -> wasmtime::Result<Result<i64, wasi_store::Error>> {
+        self.table.get(&held)?;
+        self.state.store.increment(&key, delta).await.answer()
+    }
+
+    async fn swap(
+        &mut self,
+        held: Resource<Cas>,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), atomics::CasError>> {
+        let mut handle = self.take_handle(held)?;
+        let outcome = handle.swap(&value).await;
+        if self.state.store.behaviour().leaks_handles() {
+            self.state.leaked_handles.push(handle);
+        }
+        Ok(match outcome.answer()? {
+            Ok(Swapped::Done) => Ok(()),
+            Ok(Swapped::Lost(next)) => match self.push_handle(next)? {
+                Ok(next) => Err(atomics::CasError::CasFailed(next)),
+                Err(error) => Err(atomics::CasError::StoreError(error)),
+            },
+            Err(error) => Err(atomics::CasError::StoreError(error)),
+        })
+    }
+}

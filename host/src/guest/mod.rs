@@ -1,0 +1,127 @@
+//! The component in its sandbox: the engine that compiles it, the interfaces
+//! that it is given, and the state of each instance.
+//!
+//! It is given WASI 0.2 and 0.3 without files, sockets, arguments or
+//! environment, `wasi:http` through [`crate::outbound`], and what Spin gives:
+//! one key-value store and three variables.
+
+mod bindings;
+mod engine;
+mod keyvalue;
+mod log;
+mod state;
+mod variables;
+
+use std::path::Path;
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::Result;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::error::Context as _;
+use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
+use wasmtime_wasi_http::{p2, p3};
+
+pub(crate) use self::engine::INSTANCES_MAX;
+pub(crate) use self::state::GuestState;
+pub(crate) use self::variables::Variables;
+use crate::outbound::Outbound;
+use crate::store::Store;
+
+/// A component that is compiled and linked, ready to be instantiated.
+pub(crate) struct Guest {
+    engine: wasmtime::Engine,
+    pre: ProxyPre<GuestState>,
+    store: Store,
+    variables: Variables,
+    outbound: Outbound,
+}
+
+impl Guest {
+    /// Compiles and links the component in the file at `path`.
+    pub(crate) fn load(
+        path: &Path,
+        store: Store,
+        variables: Variables,
+        outbound: Outbound,
+    ) -> Result<Self> {
+        let engine = engine::engine(path)?;
+        let component = Component::from_file(&engine, path).with_context(|| {
+            format!(
+                "{} is no WebAssembly component; build one with \
+                 `cargo build --release --target wasm32-wasip2`",
+                path.display()
+            )
+        })?;
+        let pre = link(&engine)?
+            .instantiate_pre(&component)
+            .with_context(|| {
+                format!(
+                    "{} asks for an interface that this host does not offer",
+                    path.display()
+                )
+            })?;
+        let pre = match p3::bindings::ServicePre::new(pre.clone()) {
+            Ok(pre) => ProxyPre::P3(pre),
+            Err(_) => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).with_context(|| {
+                format!(
+                    "{} answers no HTTP requests: it exports neither wasi:http/handler@0.3 \
+                     nor wasi:http/incoming-handler@0.2",
+                    path.display()
+                )
+            })?),
+        };
+        Ok(Self {
+            engine,
+            pre,
+            store,
+            variables,
+            outbound,
+        })
+    }
+
+    /// Whether an instance can be handed several requests at once.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        matches!(self.pre, ProxyPre::P3(_))
+    }
+
+    /// A new instance, which holds `slot` as long as it lives.
+    pub(crate) async fn instantiate(
+        &self,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(wasmtime::Store<GuestState>, Proxy)> {
+        let state = GuestState::new(
+            self.store.clone(),
+            self.variables.clone(),
+            self.outbound.clone(),
+            slot,
+        );
+        let mut store = wasmtime::Store::new(&self.engine, state);
+        let proxy = self.pre.instantiate_async(&mut store).await?;
+        Ok((store, proxy))
+    }
+}
+
+fn link(engine: &wasmtime::Engine) -> Result<Linker<GuestState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    p2::add_only_http_to_linker_async(&mut linker)?;
+    p3::add_to_linker(&mut linker)?;
+    bindings::spin::key_value::key_value::add_to_linker::<_, keyvalue::KeyValue>(
+        &mut linker,
+        GuestState::key_value,
+    )?;
+    bindings::wasi::keyvalue::store::add_to_linker::<_, keyvalue::KeyValue>(
+        &mut linker,
+        GuestState::key_value,
+    )?;
+    bindings::wasi::keyvalue::atomics::add_to_linker::<_, keyvalue::KeyValue>(
+        &mut linker,
+        GuestState::key_value,
+    )?;
+    bindings::spin::variables::variables::add_to_linker::<_, HasSelf<Variables>>(
+        &mut linker,
+        GuestState::variables,
+    )?;
+    Ok(linker)
+}

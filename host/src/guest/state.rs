@@ -1,0 +1,80 @@
+//! What the host keeps for one instance of the component.
+
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::Variables;
+use super::keyvalue::{KeyValueState, KeyValueView};
+use super::log::LogStream;
+use crate::outbound::Outbound;
+use crate::store::Store;
+
+/// Most memory that one set of header fields may take in the host, in bytes:
+/// more than the server lets in, so that whatever came in can go on.
+const FIELDS_BYTES_MAX: usize = 1024 * 1024;
+
+/// The state of one instance.
+pub(crate) struct GuestState {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+    key_value: KeyValueState,
+    variables: Variables,
+    /// The instance's place among all that may live, freed with it.
+    _slot: OwnedSemaphorePermit,
+}
+
+impl GuestState {
+    pub(super) fn new(
+        store: Store,
+        variables: Variables,
+        outbound: Outbound,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let log = LogStream::default();
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        Self {
+            table: ResourceTable::new(),
+            wasi: WasiCtx::builder().stdout(log.clone()).stderr(log).build(),
+            http,
+            outbound,
+            key_value: KeyValueState::new(store),
+            variables,
+            _slot: slot,
+        }
+    }
+
+    pub(super) fn key_value(&mut self) -> KeyValueView<'_> {
+        KeyValueView {
+            state: &mut self.key_value,
+            table: &mut self.table,
+        }
+    }
+
+    pub(super) fn variables(&mut self) -> &mut Variables {
+        &mut self.variables
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outbound,
+        }
+    }
+}

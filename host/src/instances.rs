@@ -1,0 +1,235 @@
+//! The instances of the component: how many there are, how many requests each
+//! is given, when it ends.
+//!
+//! The rules are Spin's: an instance is handed so many requests in its life and
+//! so many at once (counting those without the head of an answer yet), ends
+//! after it was idle for a while, and lives on for what it does behind its
+//! answers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::time::Sleep;
+use wasmtime::StoreContextMut;
+use wasmtime::component::GuestTaskId;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::handler::{
+    HandlerState, Instance, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+};
+
+use crate::guest::{Guest, GuestState, INSTANCES_MAX};
+
+/// When instances are used again, and when they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reuse {
+    /// Requests that an instance is given in its life.
+    pub(crate) requests_max: usize,
+    /// Requests that an instance is given at once.
+    pub(crate) concurrent_requests_max: usize,
+    /// How long an instance lives on with nothing to do.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// All instances of one component.
+pub(crate) struct Instances {
+    guest: Guest,
+    reuse: Reuse,
+    /// One permit for each instance that may live.
+    slots: Arc<Semaphore>,
+    closing: Arc<Closing>,
+}
+
+impl Instances {
+    /// None yet; they are made as requests come.
+    pub(crate) fn new(guest: Guest, reuse: Reuse) -> Self {
+        let reuse = if guest.is_concurrent() {
+            reuse
+        } else {
+            // A component of WASI 0.2 can be given one request and no more.
+            Reuse {
+                requests_max: 1,
+                concurrent_requests_max: 1,
+                ..reuse
+            }
+        };
+        Self {
+            guest,
+            reuse,
+            slots: Arc::new(Semaphore::new(INSTANCES_MAX as usize)),
+            closing: Arc::default(),
+        }
+    }
+
+    /// Ends every instance as soon as it has nothing to do, and waits until
+    /// none is left. That has no bound: a guest may never be done.
+    pub(crate) async fn close(&self) {
+        self.closing.begin();
+        // Each instance holds a slot, so to have all is to be alone. Acquiring
+        // fails only once the semaphore is closed, which it never is.
+        drop(self.slots.acquire_many(INSTANCES_MAX).await);
+    }
+}
+
+/// Whether the host is about to stop.
+#[derive(Debug, Default)]
+struct Closing {
+    begun: AtomicBool,
+    wake: tokio::sync::Notify,
+}
+
+impl Closing {
+    fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.wake.notify_waiters();
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has begun. Whoever is polled once is never left waiting:
+    /// it is registered before it looks.
+    async fn begun(self: Arc<Self>) {
+        let mut woken = std::pin::pin!(self.wake.notified());
+        woken.as_mut().enable();
+        if !self.has_begun() {
+            woken.await;
+        }
+    }
+}
+
+impl HandlerState for Instances {
+    type StoreData = GuestState;
+    type WorkerExpiration = Expiration;
+    type WorkerState = Worker;
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance<GuestState, Expiration, Worker>> {
+        // More than the pool holds would be an error; they wait here instead.
+        let slot = Arc::clone(&self.slots).acquire_owned().await?;
+        let (store, proxy) = self.guest.instantiate(slot).await?;
+        Ok(Instance {
+            store,
+            proxy,
+            view: GuestState::http,
+            expiration: Expiration {
+                idle_timeout: self.reuse.idle_timeout,
+                idle: Box::pin(tokio::time::sleep(self.reuse.idle_timeout)),
+                closing: Box::pin(Arc::clone(&self.closing).begun()),
+                is_closing: false,
+            },
+            state: Worker {
+                reuse: self.reuse,
+                answers: Mutex::default(),
+                closing: Arc::clone(&self.closing),
+            },
+        })
+    }
+}
+
+/// Says when an instance ends.
+pub(crate) struct Expiration {
+    idle_timeout: Duration,
+    idle: Pin<Box<Sleep>>,
+    closing: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    is_closing: bool,
+}
+
+impl WorkerExpiration for Expiration {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        status: WorkerStatus,
+        since: Instant,
+    ) -> Poll<()> {
+        if !self.is_closing {
+            self.is_closing = self.closing.as_mut().poll(cx).is_ready();
+        }
+        match status {
+            // Neither a request nor what comes behind an answer has a bound
+            // here: the guest has bounds of its own, and Spin's default is none.
+            WorkerStatus::Requests | WorkerStatus::PostReturn => Poll::Pending,
+            WorkerStatus::Idle if self.is_closing => Poll::Ready(()),
+            WorkerStatus::Idle => {
+                let deadline = since + self.idle_timeout;
+                if self.idle.deadline() != deadline.into() {
+                    self.idle.as_mut().reset(deadline.into());
+                }
+                self.idle.as_mut().poll(cx)
+            }
+        }
+    }
+}
+
+/// Which requests an instance is given, and what becomes of them if it dies.
+pub(crate) struct Worker {
+    reuse: Reuse,
+    answers: Mutex<Vec<Weak<Fate>>>,
+    closing: Arc<Closing>,
+}
+
+impl WorkerState for Worker {
+    type StoreData = GuestState;
+    type RequestData = Arc<Fate>;
+
+    fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
+        if total >= self.reuse.requests_max {
+            ShouldAccept::Never
+        } else if concurrent >= self.reuse.concurrent_requests_max {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
+        }
+    }
+
+    fn on_request_start(
+        &self,
+        _: StoreContextMut<'_, GuestState>,
+        fate: Arc<Fate>,
+        _: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|answer| answer.strong_count() > 0);
+        answers.push(Arc::downgrade(&fate));
+        // Never: a request has no deadline of the host's.
+        Box::pin(std::future::pending())
+    }
+
+    fn drop(&self, store: wasmtime::Store<GuestState>, outcome: Result<(), wasmtime::Error>) {
+        if let Err(error) = outcome {
+            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            for fate in answers.iter().filter_map(Weak::upgrade) {
+                fate.instance_died();
+            }
+            // An instance that outlasts the host's patience is cut off; the
+            // server has said so for all of them.
+            if !self.closing.has_begun() {
+                eprintln!("an instance of the component died: {error:#}");
+            }
+        }
+        // Last: what the bodies under way see of this must come after the above.
+        drop(store);
+    }
+}
+
+/// What became of the instance that makes an answer.
+///
+/// A body whose instance dies just ends, as if it were complete. This tells the
+/// two apart.
+#[derive(Debug, Default)]
+pub(crate) struct Fate(AtomicBool);
+
+impl Fate {
+    fn instance_died(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the instance died before it was done.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}

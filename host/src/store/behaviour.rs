@@ -1,0 +1,225 @@
+//! Whose mistakes the store makes.
+//!
+//! Spin's stores differ in what a compare-and-swap and an increment do. A
+//! component that is right on one can be wrong on another, so each can be had
+//! here on every backend.
+
+use std::sync::Arc;
+
+use super::{Backend, Number, StoreError, StoreResult, Watch};
+
+/// Longest key that Spin documents for its SQLite store, in bytes.
+const SPIN_SQLITE_KEY_BYTES_MAX: usize = 256;
+
+/// Largest value that Spin documents for its SQLite store, in bytes.
+const SPIN_SQLITE_VALUE_BYTES_MAX: usize = 1_000_000;
+
+/// How a store answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Behaviour {
+    /// A swap is applied if, and only if, it says so
+    Exact,
+    /// As Spin's SQLite store: a swap from absent overwrites and says ok; an
+    /// increment of what is not a number aborts the instance
+    SpinSqlite,
+    /// As Spin's Redis store: a swap is exact, but always says that it failed
+    SpinRedis,
+}
+
+impl Behaviour {
+    /// Whether the host forgets to free the handle that a swap consumes, as
+    /// Spin's does: an instance then has only so many swaps in its life.
+    pub(crate) fn leaks_handles(self) -> bool {
+        match self {
+            Self::Exact => false,
+            Self::SpinSqlite | Self::SpinRedis => true,
+        }
+    }
+}
+
+/// A store as the guest sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    backend: Arc<dyn Backend>,
+    behaviour: Behaviour,
+}
+
+impl Store {
+    pub(super) fn new(backend: Arc<dyn Backend>, behaviour: Behaviour) -> Self {
+        Self { backend, behaviour }
+    }
+
+    /// How this store answers.
+    pub(crate) fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
+    /// Whether the store can be used now; opens it if need be.
+    pub(crate) async fn check(&self) -> StoreResult<()> {
+        self.backend.check().await
+    }
+
+    /// The value of `key`, or none.
+    pub(crate) async fn get(&self, key: &str) -> StoreResult<Option<Vec<u8>>> {
+        self.backend.get(key).await
+    }
+
+    /// Writes `value`, whatever was there.
+    pub(crate) async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()> {
+        self.admit(key, value.len())?;
+        self.backend.set(key, value).await
+    }
+
+    /// Removes `key`; no error if it is not there.
+    pub(crate) async fn delete(&self, key: &str) -> StoreResult<()> {
+        self.backend.delete(key).await
+    }
+
+    /// All keys, in any order.
+    pub(crate) async fn keys(&self) -> StoreResult<Vec<String>> {
+        self.backend.keys().await
+    }
+
+    /// Adds `delta` to the number at `key` and returns the sum.
+    pub(crate) async fn increment(&self, key: &str, delta: i64) -> StoreResult<i64> {
+        self.admit(key, 0)?;
+        match self.behaviour {
+            Behaviour::Exact => {
+                let number = self.backend.own_number();
+                self.backend.increment(key, delta, number).await
+            }
+            Behaviour::SpinRedis => self.backend.increment(key, delta, Number::Decimal).await,
+            Behaviour::SpinSqlite => self
+                .backend
+                .increment(key, delta, Number::LittleEndian)
+                .await
+                .map_err(|error| match error {
+                    // Spin's code panics there.
+                    StoreError::NotANumber(text) => StoreError::Abort(text),
+                    StoreError::Other(_) | StoreError::Abort(_) => error,
+                }),
+        }
+    }
+
+    /// Begins a compare-and-swap of `key`.
+    pub(crate) async fn handle(&self, key: &str) -> StoreResult<Handle> {
+        self.admit(key, 0)?;
+        let watch = match self.behaviour {
+            Behaviour::SpinRedis => self.backend.watch(key).await?,
+            Behaviour::Exact | Behaviour::SpinSqlite => None,
+        };
+        Ok(Handle {
+            store: self.clone(),
+            key: key.to_owned(),
+            read: Read::NotYet,
+            watch,
+        })
+    }
+
+    /// Refuses what the imitated platform's documentation refuses.
+    fn admit(&self, key: &str, value_bytes: usize) -> StoreResult<()> {
+        if self.behaviour != Behaviour::SpinSqlite {
+            return Ok(());
+        }
+        if key.len() > SPIN_SQLITE_KEY_BYTES_MAX {
+            return Err(StoreError::Other(format!(
+                "key of {} bytes: longer than {SPIN_SQLITE_KEY_BYTES_MAX}",
+                key.len()
+            )));
+        }
+        if value_bytes > SPIN_SQLITE_VALUE_BYTES_MAX {
+            return Err(StoreError::Other(format!(
+                "value of {value_bytes} bytes: larger than {SPIN_SQLITE_VALUE_BYTES_MAX}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A compare-and-swap of one key under way: read with [`Handle::current`], then
+/// given up to [`Handle::swap`].
+#[derive(Debug)]
+pub(crate) struct Handle {
+    store: Store,
+    key: String,
+    read: Read,
+    watch: Option<Box<dyn Watch>>,
+}
+
+/// What a handle has read.
+#[derive(Debug)]
+enum Read {
+    NotYet,
+    Value(Option<Vec<u8>>),
+}
+
+/// What became of a swap that the store answered.
+#[derive(Debug)]
+pub(crate) enum Swapped {
+    /// The store says that it was applied.
+    Done,
+    /// The store says that it was not (which may be untrue, see [`Behaviour`]).
+    /// The new handle has read the value as it is now; the caller looks at that
+    /// and decides again.
+    Lost(Handle),
+}
+
+impl Handle {
+    /// Reads the value; the swap will compare with it.
+    pub(crate) async fn current(&mut self) -> StoreResult<Option<Vec<u8>>> {
+        let value = match &mut self.watch {
+            Some(watch) => watch.current().await?,
+            None => self.store.backend.get(&self.key).await?,
+        };
+        self.read = Read::Value(value.clone());
+        Ok(value)
+    }
+
+    /// Writes `value` as this store's behaviour has it. A handle that was never
+    /// read is, for `exact` and `spin-sqlite`, one that read "absent"; for
+    /// `spin-redis` nothing is watched, so the swap is always applied.
+    ///
+    /// The handle itself is left as it was: an imitated platform may keep it.
+    pub(crate) async fn swap(&mut self, value: &[u8]) -> StoreResult<Swapped> {
+        self.store.admit(&self.key, value.len())?;
+        let says_done = match self.store.behaviour {
+            Behaviour::Exact => self.replace(value).await?,
+            Behaviour::SpinSqlite => match &self.read {
+                Read::NotYet | Read::Value(None) => {
+                    self.store.backend.set(&self.key, value).await?;
+                    true
+                }
+                Read::Value(Some(_)) => self.replace(value).await?,
+            },
+            Behaviour::SpinRedis => {
+                // Whatever comes of it, an error too, Spin goes on to a command
+                // that Redis refuses, and takes that refusal for a lost swap.
+                if let Some(watch) = &mut self.watch {
+                    watch.swap(value).await;
+                } else {
+                    let outcome = match &self.read {
+                        Read::NotYet => self.store.backend.set(&self.key, value).await,
+                        Read::Value(_) => self.replace(value).await.map(drop),
+                    };
+                    // Nobody looks, as said above.
+                    drop(outcome);
+                }
+                false
+            }
+        };
+        if says_done {
+            return Ok(Swapped::Done);
+        }
+        let mut next = self.store.handle(&self.key).await?;
+        next.current().await?;
+        Ok(Swapped::Lost(next))
+    }
+
+    async fn replace(&self, value: &[u8]) -> StoreResult<bool> {
+        let expected = match &self.read {
+            Read::NotYet => None,
+            Read::Value(read) => read.as_deref(),
+        };
+        self.store.backend.replace(&self.key, expected, value).await
+    }
+}

@@ -1,0 +1,125 @@
+//! The key-value stores that the guest reaches through `spin:key-value` and
+//! `wasi:keyvalue`.
+//!
+//! A [`Backend`] keeps the bytes and does every operation exactly; there is one
+//! per kind of store. A [`Store`] is a backend together with a [`Behaviour`]:
+//! it answers as a platform's own store does, in its mistakes too. Guests, and
+//! so everything above, see only [`Store`].
+
+mod behaviour;
+mod location;
+mod memory;
+mod number;
+mod redis;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub(crate) use self::behaviour::{Behaviour, Handle, Store, Swapped};
+pub(crate) use self::location::Location;
+use self::number::Number;
+
+/// The name under which the rows of the one store are kept, as Spin keeps them:
+/// a database made by one is read by the other.
+const STORE_NAME: &str = "default";
+
+/// Most keys that a listing returns; a store with more answers an error, so
+/// that a listing never takes the host's memory.
+const KEYS_LISTED_MAX: usize = 1_000_000;
+
+/// Why the store could not do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoreError {
+    /// The guest is told `other` with this text.
+    Other(String),
+    /// `increment` met a value that is no number of the store's format. The
+    /// guest is told `other` with this text, unless the platform does worse.
+    NotANumber(String),
+    /// The guest's call is aborted, and the instance with it: what the platform
+    /// does where its own code panics.
+    Abort(String),
+}
+
+impl StoreError {
+    /// An error with the text of `cause` and all that caused it.
+    fn other(cause: impl Into<anyhow::Error>) -> Self {
+        Self::Other(format!("{:#}", cause.into()))
+    }
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Other(text) | Self::NotANumber(text) | Self::Abort(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// The outcome of a store operation.
+pub(crate) type StoreResult<T> = Result<T, StoreError>;
+
+/// Where the bytes are. Every operation is atomic, across processes too where
+/// the store is shared between processes.
+#[async_trait]
+trait Backend: Debug + Send + Sync {
+    /// Whether the store can be used now; opens it if need be.
+    async fn check(&self) -> StoreResult<()>;
+
+    /// The value of `key`, or none.
+    async fn get(&self, key: &str) -> StoreResult<Option<Vec<u8>>>;
+
+    /// Writes `value`, whatever was there.
+    async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()>;
+
+    /// Removes `key`; no error if it is not there.
+    async fn delete(&self, key: &str) -> StoreResult<()>;
+
+    /// All keys, at most [`KEYS_LISTED_MAX`], in any order.
+    async fn keys(&self) -> StoreResult<Vec<String>>;
+
+    /// Writes `value` if what is stored is `expected` (none: absent), and says
+    /// whether it did.
+    async fn replace(&self, key: &str, expected: Option<&[u8]>, value: &[u8]) -> StoreResult<bool>;
+
+    /// Adds `delta` to the number at `key` (absent: zero), stored as `number`
+    /// says, and returns the sum.
+    async fn increment(&self, key: &str, delta: i64, number: Number) -> StoreResult<i64>;
+
+    /// How this store keeps numbers when nothing else is asked for.
+    fn own_number(&self) -> Number;
+
+    /// A compare-and-swap of Spin's Redis store, done by the store itself;
+    /// none if this store cannot, and it is to be imitated.
+    async fn watch(&self, _key: &str) -> StoreResult<Option<Box<dyn Watch>>> {
+        Ok(None)
+    }
+}
+
+/// A compare-and-swap under way in the store itself, see [`Backend::watch`].
+#[async_trait]
+trait Watch: Debug + Send + Sync {
+    /// Reads the value, and watches it from here on.
+    async fn current(&mut self) -> StoreResult<Option<Vec<u8>>>;
+
+    /// Writes `value` unless the watched value changed. It does not say whether
+    /// it did: that is the point of imitating this store.
+    async fn swap(&mut self, value: &[u8]);
+}
+
+/// Makes the store at `location`. It is opened at its first use, so this cannot
+/// fail; see [`Store::check`].
+pub(crate) fn open(location: &Location, behaviour: Behaviour) -> Store {
+    let backend: Arc<dyn Backend> = match location {
+        Location::Memory => Arc::new(memory::Memory::default()),
+        Location::Sqlite(path) => Arc::new(sqlite::Sqlite::new(path.clone())),
+        Location::Redis(client) => Arc::new(redis::Redis::new(client.clone())),
+    };
+    Store::new(backend, behaviour)
+}

@@ -1,0 +1,489 @@
+//! One table of expectations, run against every store with every behaviour.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::*;
+
+const BEHAVIOURS: [Behaviour; 3] = [
+    Behaviour::Exact,
+    Behaviour::SpinSqlite,
+    Behaviour::SpinRedis,
+];
+
+/// A kind of store to test, alive as long as this is.
+enum Bench {
+    Memory,
+    Sqlite(tempfile::TempDir),
+    Redis(RedisServer),
+}
+
+impl Bench {
+    /// Every kind that this machine has.
+    fn all() -> Vec<Self> {
+        let mut all = vec![Self::Memory, Self::Sqlite(tempfile::tempdir().unwrap())];
+        match RedisServer::start() {
+            Some(server) => all.push(Self::Redis(server)),
+            None => eprintln!("skipped for Redis: there is no redis-server on this machine"),
+        }
+        all
+    }
+
+    /// An empty store of this kind.
+    async fn store(&self, behaviour: Behaviour) -> Store {
+        let location: Location = match self {
+            Self::Memory => Location::Memory,
+            Self::Sqlite(directory) => sqlite_location(directory.path()),
+            Self::Redis(server) => server.url.parse().unwrap(),
+        };
+        let store = open(&location, behaviour);
+        for key in store.keys().await.unwrap() {
+            store.delete(&key).await.unwrap();
+        }
+        store
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Sqlite(_) => "sqlite",
+            Self::Redis(_) => "redis",
+        }
+    }
+
+    /// How `exact` keeps the number 2 here.
+    fn exact_two(&self) -> &'static [u8] {
+        match self {
+            Self::Memory | Self::Sqlite(_) => &[2, 0, 0, 0, 0, 0, 0, 0],
+            Self::Redis(_) => b"2",
+        }
+    }
+}
+
+fn sqlite_location(directory: &Path) -> Location {
+    Location::Sqlite(directory.join("deep").join("store.db"))
+}
+
+/// A Redis server of its own on a free port, killed at the end.
+struct RedisServer {
+    process: Child,
+    url: String,
+    _directory: tempfile::TempDir,
+}
+
+impl RedisServer {
+    fn start() -> Option<Self> {
+        // Another process may take the port between our letting go of it and
+        // the server's taking it: then the server ends, and another is tried.
+        const TRIES: usize = 5;
+        (0..TRIES).find_map(|_| Self::try_start())
+    }
+
+    fn try_start() -> Option<Self> {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port().to_string();
+        drop(free);
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &port])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let ready = output
+            .lines()
+            .map_while(Result::ok)
+            .any(|line| line.contains("Ready to accept connections"));
+        let server = Self {
+            process,
+            url: format!("redis://127.0.0.1:{port}"),
+            _directory: directory,
+        };
+        ready.then_some(server)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// What a swap said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    Ok,
+    /// Refused; the new handle had read this.
+    Lost(Option<Vec<u8>>),
+}
+
+async fn said(outcome: StoreResult<Swapped>) -> Said {
+    match outcome.unwrap() {
+        Swapped::Done => Said::Ok,
+        Swapped::Lost(mut next) => Said::Lost(next.current().await.unwrap()),
+    }
+}
+
+fn lost(value: &str) -> Said {
+    Said::Lost(Some(value.as_bytes().to_vec()))
+}
+
+#[tokio::test]
+async fn values_are_read_as_written_overwritten_listed_and_removed() {
+    for bench in Bench::all() {
+        for behaviour in BEHAVIOURS {
+            let store = bench.store(behaviour).await;
+            let at = format!("{} {behaviour:?}", bench.name());
+            store.check().await.unwrap();
+            assert_eq!(store.get("a").await.unwrap(), None, "{at}");
+            store.delete("a").await.unwrap();
+            let bytes: Vec<u8> = (0..=255).collect();
+            store.set("a", &bytes).await.unwrap();
+            store.set("b", b"").await.unwrap();
+            assert_eq!(store.get("a").await.unwrap(), Some(bytes), "{at}");
+            assert_eq!(store.get("b").await.unwrap(), Some(vec![]), "{at}");
+            store.set("a", b"2").await.unwrap();
+            assert_eq!(store.get("a").await.unwrap(), Some(b"2".to_vec()), "{at}");
+            let mut keys = store.keys().await.unwrap();
+            keys.sort_unstable();
+            assert_eq!(keys, ["a", "b"], "{at}");
+            store.delete("a").await.unwrap();
+            assert_eq!(store.get("a").await.unwrap(), None, "{at}");
+        }
+    }
+}
+
+/// The table of "Seen on the real Spin": both handles read, then both swap.
+#[tokio::test]
+async fn of_two_handles_on_one_key_each_hears_what_its_platform_says() {
+    struct Expected {
+        behaviour: Behaviour,
+        before: Option<&'static str>,
+        first: Said,
+        second: Said,
+        after: &'static str,
+    }
+    let table = [
+        Expected {
+            behaviour: Behaviour::Exact,
+            before: None,
+            first: Said::Ok,
+            second: lost("A"),
+            after: "A",
+        },
+        Expected {
+            behaviour: Behaviour::Exact,
+            before: Some("0"),
+            first: Said::Ok,
+            second: lost("A"),
+            after: "A",
+        },
+        Expected {
+            behaviour: Behaviour::SpinSqlite,
+            before: None,
+            first: Said::Ok,
+            second: Said::Ok,
+            after: "B",
+        },
+        Expected {
+            behaviour: Behaviour::SpinSqlite,
+            before: Some("0"),
+            first: Said::Ok,
+            second: lost("A"),
+            after: "A",
+        },
+        Expected {
+            behaviour: Behaviour::SpinRedis,
+            before: None,
+            first: lost("A"),
+            second: lost("A"),
+            after: "A",
+        },
+        Expected {
+            behaviour: Behaviour::SpinRedis,
+            before: Some("0"),
+            first: lost("A"),
+            second: lost("A"),
+            after: "A",
+        },
+    ];
+    for bench in Bench::all() {
+        for row in &table {
+            let at = format!("{} {:?} {:?}", bench.name(), row.behaviour, row.before);
+            let store = bench.store(row.behaviour).await;
+            if let Some(before) = row.before {
+                store.set("k", before.as_bytes()).await.unwrap();
+            }
+            let before = row.before.map(|before| before.as_bytes().to_vec());
+            let mut first = store.handle("k").await.unwrap();
+            let mut second = store.handle("k").await.unwrap();
+            assert_eq!(first.current().await.unwrap(), before, "{at}");
+            assert_eq!(second.current().await.unwrap(), before, "{at}");
+            assert_eq!(said(first.swap(b"A").await).await, row.first, "{at}");
+            assert_eq!(said(second.swap(b"B").await).await, row.second, "{at}");
+            let after = store.get("k").await.unwrap().unwrap();
+            assert_eq!(after, row.after.as_bytes(), "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handle_that_was_never_read_swaps_as_its_platform_does() {
+    for bench in Bench::all() {
+        for (behaviour, heard, after) in [
+            (Behaviour::Exact, lost("0"), "0"),
+            (Behaviour::SpinSqlite, Said::Ok, "A"),
+            (Behaviour::SpinRedis, lost("A"), "A"),
+        ] {
+            let at = format!("{} {behaviour:?}", bench.name());
+            let store = bench.store(behaviour).await;
+            store.set("k", b"0").await.unwrap();
+            let mut handle = store.handle("k").await.unwrap();
+            assert_eq!(said(handle.swap(b"A").await).await, heard, "{at}");
+            let value = store.get("k").await.unwrap().unwrap();
+            assert_eq!(value, after.as_bytes(), "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_handle_of_a_lost_swap_can_be_swapped() {
+    for bench in Bench::all() {
+        for behaviour in [Behaviour::Exact, Behaviour::SpinSqlite] {
+            let at = format!("{} {behaviour:?}", bench.name());
+            let store = bench.store(behaviour).await;
+            store.set("k", b"0").await.unwrap();
+            let mut handle = store.handle("k").await.unwrap();
+            handle.current().await.unwrap();
+            store.set("k", b"1").await.unwrap();
+            let Swapped::Lost(mut next) = handle.swap(b"2").await.unwrap() else {
+                panic!("{at}: the swap was not lost");
+            };
+            assert_eq!(said(next.swap(b"3").await).await, Said::Ok, "{at}");
+            assert_eq!(store.get("k").await.unwrap(), Some(b"3".to_vec()), "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_swap_of_a_key_that_was_removed_is_lost() {
+    for bench in Bench::all() {
+        for behaviour in BEHAVIOURS {
+            let at = format!("{} {behaviour:?}", bench.name());
+            let store = bench.store(behaviour).await;
+            store.set("k", b"0").await.unwrap();
+            let mut handle = store.handle("k").await.unwrap();
+            handle.current().await.unwrap();
+            store.delete("k").await.unwrap();
+            assert_eq!(
+                said(handle.swap(b"1").await).await,
+                Said::Lost(None),
+                "{at}"
+            );
+            assert_eq!(store.get("k").await.unwrap(), None, "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn increments_add_up_in_the_platforms_own_format() {
+    for bench in Bench::all() {
+        for behaviour in BEHAVIOURS {
+            let at = format!("{} {behaviour:?}", bench.name());
+            let store = bench.store(behaviour).await;
+            assert_eq!(store.increment("n", 1).await, Ok(1), "{at}");
+            assert_eq!(store.increment("n", 1).await, Ok(2), "{at}");
+            let stored = store.get("n").await.unwrap().unwrap();
+            let expected = match behaviour {
+                Behaviour::Exact => bench.exact_two(),
+                Behaviour::SpinSqlite => &[2, 0, 0, 0, 0, 0, 0, 0],
+                Behaviour::SpinRedis => b"2",
+            };
+            assert_eq!(stored, expected, "{at}");
+            assert_eq!(store.increment("n", -5).await, Ok(-3), "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_increment_of_no_number_aborts_on_spin_sqlite_and_is_an_error_elsewhere() {
+    for bench in Bench::all() {
+        for behaviour in BEHAVIOURS {
+            let at = format!("{} {behaviour:?}", bench.name());
+            let store = bench.store(behaviour).await;
+            store.set("n", b"no number").await.unwrap();
+            let error = store.increment("n", 1).await.unwrap_err();
+            let aborts = matches!(error, StoreError::Abort(_));
+            assert_eq!(aborts, behaviour == Behaviour::SpinSqlite, "{at}: {error}");
+            let value = store.get("n").await.unwrap();
+            assert_eq!(value, Some(b"no number".to_vec()), "{at}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn increments_at_the_same_time_all_count() {
+    const TASKS: i64 = 8;
+    const EACH: i64 = 25;
+    for bench in Bench::all() {
+        for behaviour in BEHAVIOURS {
+            let store = bench.store(behaviour).await;
+            let tasks = (0..TASKS).map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let mut heard = Vec::new();
+                    for _ in 0..EACH {
+                        heard.push(store.increment("n", 1).await.unwrap());
+                    }
+                    heard
+                })
+            });
+            let mut heard = Vec::new();
+            for task in tasks.collect::<Vec<_>>() {
+                heard.extend(task.await.unwrap());
+            }
+            heard.sort_unstable();
+            let expected: Vec<i64> = (1..=TASKS * EACH).collect();
+            assert_eq!(heard, expected, "{} {behaviour:?}", bench.name());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_exact_swaps_from_one_value_one_is_applied() {
+    const TASKS: usize = 16;
+    for bench in Bench::all() {
+        for before in [None, Some("0")] {
+            let store = bench.store(Behaviour::Exact).await;
+            if let Some(before) = before {
+                store.set("k", before.as_bytes()).await.unwrap();
+            }
+            let mut handles = Vec::new();
+            for _ in 0..TASKS {
+                let mut handle = store.handle("k").await.unwrap();
+                handle.current().await.unwrap();
+                handles.push(handle);
+            }
+            let tasks: Vec<_> = handles
+                .into_iter()
+                .enumerate()
+                .map(|(i, mut handle)| {
+                    tokio::spawn(async move {
+                        let value = format!("by {i}");
+                        let done = matches!(handle.swap(value.as_bytes()).await, Ok(Swapped::Done));
+                        done.then_some(value)
+                    })
+                })
+                .collect();
+            let mut winners = Vec::new();
+            for task in tasks {
+                winners.extend(task.await.unwrap());
+            }
+            let at = format!("{} {before:?}", bench.name());
+            assert_eq!(winners.len(), 1, "{at}");
+            let stored = store.get("k").await.unwrap().unwrap();
+            assert_eq!(stored, winners[0].as_bytes(), "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn spin_sqlite_refuses_long_keys_and_large_values_and_others_do_not() {
+    let long_key = "k".repeat(257);
+    let large = vec![0; 1_000_001];
+    for behaviour in BEHAVIOURS {
+        let store = Bench::Memory.store(behaviour).await;
+        let refuses = behaviour == Behaviour::SpinSqlite;
+        assert_eq!(store.set(&long_key, b"").await.is_err(), refuses);
+        assert_eq!(store.set("k", &large).await.is_err(), refuses);
+        assert_eq!(store.handle(&long_key).await.is_err(), refuses);
+        let mut handle = store.handle("j").await.unwrap();
+        assert_eq!(handle.swap(&large).await.is_err(), refuses);
+    }
+}
+
+#[tokio::test]
+async fn two_openings_of_one_sqlite_file_see_each_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = sqlite_location(directory.path());
+    let one = open(&location, Behaviour::Exact);
+    let other = open(&location, Behaviour::Exact);
+    let (a, b) = tokio::join!(one.check(), other.check());
+    a.unwrap();
+    b.unwrap();
+    one.set("k", b"1").await.unwrap();
+    assert_eq!(other.get("k").await.unwrap(), Some(b"1".to_vec()));
+    assert_eq!(other.increment("n", 1).await, Ok(1));
+    assert_eq!(one.increment("n", 1).await, Ok(2));
+}
+
+#[tokio::test]
+async fn the_sqlite_table_is_spins() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = sqlite_location(directory.path());
+    let store = open(&location, Behaviour::Exact);
+    store.set("k", b"v").await.unwrap();
+    let Location::Sqlite(path) = location else {
+        unreachable!("it was made above");
+    };
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let row: (String, String, Vec<u8>) = connection
+        .query_row("SELECT store, key, value FROM spin_key_value", [], |row| {
+            row.try_into()
+        })
+        .unwrap();
+    assert_eq!(row, ("default".to_owned(), "k".to_owned(), b"v".to_vec()));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_is_an_error_and_opens_once_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let in_the_way = directory.path().join("deep");
+    std::fs::write(&in_the_way, "a file where a directory is needed").unwrap();
+    let store = open(&sqlite_location(directory.path()), Behaviour::Exact);
+    for _ in 0..2 {
+        assert!(matches!(store.check().await, Err(StoreError::Other(_))));
+        assert!(matches!(store.get("k").await, Err(StoreError::Other(_))));
+        let mut handle = store.handle("k").await.unwrap();
+        assert!(handle.current().await.is_err());
+    }
+    std::fs::remove_file(&in_the_way).unwrap();
+    store.set("k", b"v").await.unwrap();
+    assert_eq!(store.get("k").await.unwrap(), Some(b"v".to_vec()));
+}
+
+#[tokio::test]
+async fn redis_that_is_down_is_an_error_soon_and_works_once_it_is_back() {
+    let Some(server) = RedisServer::start() else {
+        eprintln!("skipped: there is no redis-server on this machine");
+        return;
+    };
+    let location: Location = server.url.parse().unwrap();
+    drop(server);
+    for behaviour in BEHAVIOURS {
+        let store = open(&location, behaviour);
+        let bound = Duration::from_secs(10);
+        let outcome = tokio::time::timeout(bound, store.get("k")).await;
+        assert!(
+            matches!(outcome, Ok(Err(StoreError::Other(_)))),
+            "{outcome:?}"
+        );
+        let outcome = tokio::time::timeout(bound, store.increment("k", 1)).await;
+        assert!(
+            matches!(outcome, Ok(Err(StoreError::Other(_)))),
+            "{outcome:?}"
+        );
+    }
+}

@@ -1,0 +1,47 @@
+//! Random identities of writes and of lease holders.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// 128 random bits, new for every write of a cell and for every lease.
+///
+/// Two writes of a cell are never byte-equal because of it, so a store that
+/// compares values is free of ABA, and a writer recognises its own write when
+/// it reads it back. Collisions are not guarded against: at 2^64 writes they
+/// become likely, which is out of reach.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nonce(u128);
+
+impl Nonce {
+    /// A nonce from 128 bits, which the caller drew at random.
+    pub const fn new(bits: u128) -> Self {
+        Nonce(bits)
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Nonce({self})")
+    }
+}
+
+impl Serialize for Nonce {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Nonce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16)
+            .map(Nonce)
+            .map_err(|_| serde::de::Error::custom("a nonce is 32 hexadecimal digits"))
+    }
+}

@@ -1,0 +1,111 @@
+//! Bodies as the host streams them.
+
+use crate::shield::{AnswerBody, Body, OriginError};
+use bytes::Bytes;
+use spin_sdk::wasip3::http::types::{ErrorCode, Trailers};
+use spin_sdk::wasip3::{wit_future, wit_stream};
+use spin_sdk::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, spawn};
+
+/// Most bytes that one read asks the host for.
+const READ_BYTES: usize = 64 << 10;
+
+/// What ends a body: its trailers, or why it broke off.
+pub(super) type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;
+
+/// A body that the host streams to us.
+pub(crate) struct HostBody {
+    stream: StreamReader<u8>,
+    end: Option<End>,
+    /// Tells the host that the body was handled, when dropped.
+    _handled: FutureWriter<Result<(), ErrorCode>>,
+}
+
+impl std::fmt::Debug for HostBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostBody").finish_non_exhaustive()
+    }
+}
+
+impl HostBody {
+    /// The body that `consume` takes out of a message.
+    pub(super) fn new(
+        consume: impl FnOnce(FutureReader<Result<(), ErrorCode>>) -> (StreamReader<u8>, End),
+    ) -> Self {
+        let (handled, result) = wit_future::new(|| Ok(()));
+        let (stream, end) = consume(result);
+        HostBody {
+            stream,
+            end: Some(end),
+            _handled: handled,
+        }
+    }
+
+    /// The body as it goes into another message: the host moves the bytes, they
+    /// do not pass through the component.
+    pub(super) fn into_parts(self) -> (Option<StreamReader<u8>>, End) {
+        let end = self.end.unwrap_or_else(|| wit_future::new(|| Ok(None)).1);
+        (Some(self.stream), end)
+    }
+}
+
+impl Body for HostBody {
+    async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
+        if self.end.is_none() {
+            return None;
+        }
+        let (result, bytes) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
+        match result {
+            StreamResult::Complete(_) => Some(Ok(bytes.into())),
+            StreamResult::Dropped if !bytes.is_empty() => Some(Ok(bytes.into())),
+            // The stream ends alike for a whole body and for a broken one; the
+            // trailers tell.
+            StreamResult::Dropped => match self.end.take()?.await {
+                Ok(_) => None,
+                Err(error) => Some(Err(OriginError::Failed(error.to_string()))),
+            },
+            StreamResult::Cancelled => {
+                self.end = None;
+                Some(Err(OriginError::Failed("reading was cancelled".into())))
+            }
+        }
+    }
+}
+
+/// An answer's body as the host takes it.
+pub(super) fn outgoing(body: AnswerBody<HostBody>) -> (Option<StreamReader<u8>>, End) {
+    match body {
+        AnswerBody::Empty => (None, wit_future::new(|| Ok(None)).1),
+        AnswerBody::Origin(body) => body.into_parts(),
+        mut body @ (AnswerBody::Full(_) | AnswerBody::Tee(_)) => {
+            let (mut stream, reader) = wit_stream::new();
+            // If this instance dies while it writes, the answer must not look
+            // complete.
+            let (end, result) = wit_future::new(|| Err(broken("the answer was cut short")));
+            spawn(async move {
+                let mut outcome = Ok(None);
+                while let Some(chunk) = body.chunk().await {
+                    match chunk {
+                        Ok(chunk) => {
+                            if !stream.write_all(chunk.into()).await.is_empty() {
+                                // The visitor has left.
+                                break;
+                            }
+                        }
+                        Err(error) => {
+                            outcome = Err(broken(&error.to_string()));
+                            break;
+                        }
+                    }
+                }
+                drop(stream);
+                // Fails when the visitor has left.
+                let _ = end.write(outcome).await;
+            });
+            (Some(reader), result)
+        }
+    }
+}
+
+fn broken(reason: &str) -> ErrorCode {
+    ErrorCode::InternalError(Some(reason.to_owned()))
+}

@@ -1,0 +1,226 @@
+//! Requests and responses: the host's types and ours.
+
+use super::body::{HostBody, outgoing};
+use super::shield;
+use crate::shield::{Answer, AnswerBody, OriginError, OriginRequest};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use spin_sdk::wasip3::http::client;
+use spin_sdk::wasip3::http::types::{
+    ErrorCode, Fields, Method as HostMethod, Request, RequestOptions, Response, Scheme,
+};
+use spin_sdk::wasip3::wit_future;
+use spin_sdk::wit_bindgen::spawn;
+use std::time::Duration;
+
+struct Leeward;
+
+#[allow(unsafe_code, reason = "exporting a function by name is")]
+mod export {
+    use super::Leeward;
+    spin_sdk::wasip3::http::service::export!(Leeward);
+}
+
+impl spin_sdk::wasip3::exports::http::handler::Guest for Leeward {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let answer = match shield().await {
+            Ok(shield) => match incoming(request) {
+                Ok(request) => shield.handle(request).await,
+                Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
+            },
+            Err(problem) => plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &format!("leeward is not set up: {problem}"),
+            ),
+        };
+        respond(answer)
+    }
+}
+
+fn plain(status: StatusCode, text: &str) -> Answer<HostBody> {
+    let mut answer = Answer::new(AnswerBody::Full(Bytes::from(format!("{text}\n"))));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store"),
+    );
+    answer
+}
+
+/// A visitor's request.
+fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::Error> {
+    let method = match request.get_method() {
+        HostMethod::Get => Method::GET,
+        HostMethod::Head => Method::HEAD,
+        HostMethod::Post => Method::POST,
+        HostMethod::Put => Method::PUT,
+        HostMethod::Delete => Method::DELETE,
+        HostMethod::Connect => Method::CONNECT,
+        HostMethod::Options => Method::OPTIONS,
+        HostMethod::Trace => Method::TRACE,
+        HostMethod::Patch => Method::PATCH,
+        HostMethod::Other(name) => Method::from_bytes(name.as_bytes())?,
+    };
+    let path = request.get_path_with_query();
+    let path = match path.as_deref() {
+        Some(path) if path.starts_with('/') => path,
+        // `OPTIONS *` and CONNECT have no path.
+        Some(_) | None => "/",
+    };
+    let mut uri = Uri::builder().path_and_query(path);
+    if let Some(authority) = request.get_authority() {
+        let scheme = match request.get_scheme() {
+            Some(Scheme::Https) => "https",
+            Some(Scheme::Http | Scheme::Other(_)) | None => "http",
+        };
+        uri = uri.scheme(scheme).authority(authority);
+    }
+    let headers = headers_from(&request.get_headers());
+    // Taking out a body that is not there costs a visit to the host for
+    // nothing, on every hit.
+    let has_body = headers.contains_key(http::header::TRANSFER_ENCODING)
+        || headers
+            .get(http::header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0");
+    let body = (has_body || !matches!(method, Method::GET | Method::HEAD))
+        .then(|| HostBody::new(|handled| Request::consume_body(request, handled)));
+    let mut ours = http::Request::new(body);
+    *ours.method_mut() = method;
+    *ours.uri_mut() = uri.build()?;
+    *ours.headers_mut() = headers;
+    Ok(ours)
+}
+
+/// An answer to a visitor.
+fn respond(answer: Answer<HostBody>) -> Result<Response, ErrorCode> {
+    let (parts, body) = answer.into_parts();
+    let (contents, end) = outgoing(body);
+    let (response, sent) = Response::new(fields_from(&parts.headers), contents, end);
+    response
+        .set_status_code(parts.status.as_u16())
+        .map_err(|()| ErrorCode::InternalError(Some("the status is not valid".into())))?;
+    keep_alive(sent);
+    Ok(response)
+}
+
+/// Sends a request to the origin.
+pub(super) async fn send(
+    request: OriginRequest<HostBody>,
+) -> Result<http::Response<HostBody>, OriginError> {
+    let refused = |what: &str| OriginError::Failed(format!("the host refuses the {what}"));
+    let OriginRequest {
+        parts,
+        body,
+        connect_timeout,
+        first_byte_timeout,
+    } = request;
+    let options = RequestOptions::new();
+    // A host without a timeout of its own leaves it to ours.
+    let _ = options.set_connect_timeout(Some(nanos(connect_timeout)));
+    let _ = options.set_first_byte_timeout(Some(nanos(first_byte_timeout)));
+    let _ = options.set_between_bytes_timeout(Some(nanos(first_byte_timeout)));
+    let (contents, end) = match body {
+        Some(body) => body.into_parts(),
+        None => (None, wit_future::new(|| Ok(None)).1),
+    };
+    let (outgoing, sent) = Request::new(fields_from(&parts.headers), contents, end, Some(options));
+    let scheme = match parts.uri.scheme_str() {
+        Some("https") => Scheme::Https,
+        Some(_) | None => Scheme::Http,
+    };
+    outgoing
+        .set_method(&method_to_host(&parts.method))
+        .map_err(|()| refused("method"))?;
+    outgoing
+        .set_scheme(Some(&scheme))
+        .map_err(|()| refused("scheme"))?;
+    outgoing
+        .set_authority(parts.uri.authority().map(|authority| authority.as_str()))
+        .map_err(|()| refused("authority"))?;
+    outgoing
+        .set_path_with_query(parts.uri.path_and_query().map(|path| path.as_str()))
+        .map_err(|()| refused("path"))?;
+    keep_alive(sent);
+    let response = client::send(outgoing).await.map_err(origin_error)?;
+    let status = StatusCode::from_u16(response.get_status_code())
+        .map_err(|error| OriginError::Failed(error.to_string()))?;
+    let headers = headers_from(&response.get_headers());
+    let body = HostBody::new(|handled| Response::consume_body(response, handled));
+    let mut ours = http::Response::new(body);
+    *ours.status_mut() = status;
+    *ours.headers_mut() = headers;
+    Ok(ours)
+}
+
+/// Keeps the instance alive while the host transmits a message: the bytes of a
+/// body that is only passed on do not pass through any task of ours.
+fn keep_alive(sent: impl IntoFuture<Output = Result<(), ErrorCode>> + 'static) {
+    spawn(async move {
+        // Whoever reads the message learns of failures.
+        let _ = sent.into_future().await;
+    });
+}
+
+fn origin_error(error: ErrorCode) -> OriginError {
+    match error {
+        ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => OriginError::Timeout,
+        error => OriginError::Failed(error.to_string()),
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn method_to_host(method: &Method) -> HostMethod {
+    match *method {
+        Method::GET => HostMethod::Get,
+        Method::HEAD => HostMethod::Head,
+        Method::POST => HostMethod::Post,
+        Method::PUT => HostMethod::Put,
+        Method::DELETE => HostMethod::Delete,
+        Method::CONNECT => HostMethod::Connect,
+        Method::OPTIONS => HostMethod::Options,
+        Method::TRACE => HostMethod::Trace,
+        Method::PATCH => HostMethod::Patch,
+        ref other => HostMethod::Other(other.as_str().to_owned()),
+    }
+}
+
+/// Fields that are none are left out: hosts let through what `http` does not.
+fn headers_from(fields: &Fields) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields.copy_all() {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::try_from(value),
+        ) {
+            // Fails beyond 32,768 fields, far above the limit for visitors.
+            let _ = headers.try_append(name, value);
+        }
+    }
+    headers
+}
+
+/// Fields that the host forbids are left out.
+fn fields_from(headers: &HeaderMap) -> Fields {
+    let list: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect();
+    Fields::from_list(&list).unwrap_or_else(|_| {
+        let fields = Fields::new();
+        for (name, value) in &list {
+            let _ = fields.append(name, value);
+        }
+        fields
+    })
+}

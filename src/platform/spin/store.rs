@@ -1,0 +1,111 @@
+//! The platform's key-value store.
+
+use crate::store::{KeyValue, Said, StoreError};
+use bytes::Bytes;
+// spin-sdk generates these with wit-bindgen and keeps them in a hidden module. A
+// second declaration of the same interface, however small, cannot be linked
+// beside it.
+use spin_sdk::experimental::wasi::keyvalue::{atomics, store as buckets};
+use spin_sdk::key_value::Store;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The store's label, as `spin.toml` grants it.
+const LABEL: &str = "default";
+
+/// The store `default`, opened when first used. An error closes it: the next
+/// operation opens it anew.
+#[derive(Default)]
+pub(crate) struct HostStore {
+    reads: RefCell<Option<Rc<Store>>>,
+    swaps: RefCell<Option<Rc<buckets::Bucket>>>,
+}
+
+impl std::fmt::Debug for HostStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostStore").finish_non_exhaustive()
+    }
+}
+
+impl HostStore {
+    async fn reads(&self) -> Result<Rc<Store>, StoreError> {
+        if let Some(store) = self.reads.borrow().as_ref() {
+            return Ok(Rc::clone(store));
+        }
+        let store = Rc::new(Store::open(LABEL).await.map_err(read_error)?);
+        *self.reads.borrow_mut() = Some(Rc::clone(&store));
+        Ok(store)
+    }
+
+    fn swaps(&self) -> Result<Rc<buckets::Bucket>, StoreError> {
+        if let Some(bucket) = self.swaps.borrow().as_ref() {
+            return Ok(Rc::clone(bucket));
+        }
+        let bucket = Rc::new(buckets::open(LABEL).map_err(swap_error)?);
+        *self.swaps.borrow_mut() = Some(Rc::clone(&bucket));
+        Ok(bucket)
+    }
+
+    /// Closes what failed.
+    fn noting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.is_err() {
+            self.reads.borrow_mut().take();
+            self.swaps.borrow_mut().take();
+        }
+        result
+    }
+}
+
+impl KeyValue for HostStore {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let store = self.reads().await?;
+        let value = store.get(key).await.map_err(read_error);
+        self.noting(value.map(|value| value.map(Bytes::from)))
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Said, StoreError> {
+        let bucket = self.swaps()?;
+        self.noting((|| {
+            let cas = atomics::Cas::new(&bucket, key).map_err(swap_error)?;
+            let current = cas.current().map_err(swap_error)?;
+            if current.as_deref() != expected.map(|expected| &expected[..]) {
+                return Ok(Said::Conflict);
+            }
+            match atomics::swap(cas, new) {
+                Ok(()) => Ok(Said::Done),
+                Err(atomics::CasError::CasFailed(_)) => Ok(Said::Conflict),
+                Err(atomics::CasError::StoreError(error)) => Err(swap_error(error)),
+            }
+        })())
+    }
+
+    async fn increment(&self, key: &str) -> Result<i64, StoreError> {
+        let bucket = self.swaps()?;
+        self.noting(atomics::increment(&bucket, key, 1).map_err(swap_error))
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let store = self.reads().await?;
+        let removed = store.delete(key).await.map_err(read_error);
+        self.noting(removed)
+    }
+}
+
+fn read_error(error: spin_sdk::key_value::Error) -> StoreError {
+    StoreError::new(error.to_string())
+}
+
+fn swap_error(error: buckets::Error) -> StoreError {
+    StoreError::new(match error {
+        buckets::Error::NoSuchStore => format!("there is no key-value store `{LABEL}`"),
+        buckets::Error::AccessDenied => {
+            format!("the component may not use the key-value store `{LABEL}`")
+        }
+        buckets::Error::Other(reason) => reason,
+    })
+}

@@ -1,0 +1,49 @@
+//! HTTP's rules for a shared cache, as pure functions.
+//!
+//! RFC 9110, 9111, 5861, 8246, 9211 and 9213 over [`http`] types and explicit
+//! times: no I/O, no clock, no configuration globals, no panic on any input.
+//! A reader finds each rule beside the section that it comes from.
+
+pub mod answer;
+pub mod cache_status;
+pub mod conditional;
+pub mod date;
+pub mod directives;
+mod etag;
+pub mod fields;
+pub mod freshness;
+pub mod invalidate;
+pub mod key;
+pub mod partial;
+pub mod policy;
+pub mod private;
+pub mod ranges;
+pub mod request;
+pub mod response;
+pub mod serve;
+pub mod storable;
+pub mod update;
+pub mod vary;
+
+pub use answer::{age_header, content_length, date_header};
+pub use cache_status::{CacheStatus, Forward};
+pub use conditional::{
+    Precondition, add_validators, evaluate, not_modified_headers, remove_conditions,
+};
+pub use fields::{append_via, is_upgrade, strip_connection_fields};
+pub use freshness::Freshness;
+pub use invalidate::{Target, invalidation_targets, is_safe, stands_for_target};
+pub use key::{KeyPolicy, key};
+pub use partial::{
+    Part, PartAnswer, ask_for_rest, combine, part, range_of_part, storability_of_part,
+    whole_headers,
+};
+pub use policy::{IgnoreOrigin, Policy, Preset};
+pub use private::remove_private_fields;
+pub use ranges::{ByteRange, RangeAnswer, content_range, range, unsatisfied_range};
+pub use request::{MaxStale, RequestDirectives};
+pub use response::ResponseDirectives;
+pub use serve::{Verdict, verdict};
+pub use storable::{Reason, Storability, storability, storability_of_post};
+pub use update::{HeadUpdate, freshen, head_update, matches};
+pub use vary::{Vary, content_language, language_selector, preferred_language, selector, vary};

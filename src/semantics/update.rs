@@ -1,0 +1,274 @@
+//! What a 304 does to an entry (RFC 9111 sections 3.2 and 4.3.4), and a 200 to HEAD (section 4.3.5).
+
+use super::conditional::date_field;
+use super::etag::{EntityTag, entity_tag};
+use super::fields::{append, is_of_one_connection, single, strip_connection_fields};
+use http::header::{
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED, TRAILER,
+};
+use http::{HeaderMap, HeaderName};
+
+/// Fields that describe the stored bytes: a message without those bytes does
+/// not change them (RFC 9111 section 3.2).
+const OF_THE_BODY: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, TRAILER];
+
+/// Fields of the moment: the entry's do not outlive it. The new message has its
+/// own, or is taken as made when it was received.
+const OF_THE_MOMENT: [HeaderName; 2] = [AGE, DATE];
+
+/// The entry's fields after a 304 (RFC 9111 section 3.2): all lines of each
+/// field that it carries replace the entry's, the others stay. The body stays.
+///
+/// The caller decides anew on the result, with the times of the validation:
+/// `storability` gives its freshness, or says to drop it.
+pub fn freshen(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
+    let mut new = not_modified.clone();
+    strip_connection_fields(&mut new);
+    for name in OF_THE_BODY {
+        new.remove(name);
+    }
+    let mut merged = HeaderMap::new();
+    for (name, value) in entry_headers {
+        let replaced = new.contains_key(name) || OF_THE_MOMENT.contains(name);
+        if !replaced && !is_of_one_connection(name) {
+            append(&mut merged, name.clone(), value.clone());
+        }
+    }
+    for (name, value) in &new {
+        append(&mut merged, name.clone(), value.clone());
+    }
+    merged
+}
+
+/// Whether a 304 selects the entry whose validators were sent (RFC 9111 section
+/// 4.3.4). If not, fetch again without conditions.
+///
+/// A 304 without validators selects it too: it can mean no other.
+pub fn matches(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    match (entity_tag(entry_headers), entity_tag(not_modified)) {
+        (Some(entry), Some(EntityTag::Strong(new))) => {
+            entry.strongly_equals(EntityTag::Strong(new))
+        }
+        (Some(entry), Some(new)) => entry.weakly_equals(new),
+        (None, _) | (_, None) => same_modification(entry_headers, not_modified),
+    }
+}
+
+/// Whether the 304's `Last-Modified` does not contradict the entry's.
+fn same_modification(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    if !not_modified.contains_key(LAST_MODIFIED) {
+        return !not_modified.contains_key(ETAG);
+    }
+    match (
+        date_field(entry_headers, &LAST_MODIFIED),
+        date_field(not_modified, &LAST_MODIFIED),
+    ) {
+        (Some(entry), Some(new)) => entry == new,
+        (None, _) | (_, None) => false,
+    }
+}
+
+/// What a 200 to HEAD says about an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadUpdate {
+    /// Validators and length agree: [`freshen`] the entry with its fields.
+    Freshen,
+    /// They do not: the entry is stale, as if invalidated.
+    Outdated,
+}
+
+/// Compares a 200 to HEAD with the entry for GET (RFC 9111 section 4.3.5).
+pub fn head_update(entry_headers: &HeaderMap, body_length: u64, head: &HeaderMap) -> HeadUpdate {
+    let length_agrees = match single(head, &CONTENT_LENGTH) {
+        Some(value) => value.as_bytes() == body_length.to_string().as_bytes(),
+        None => !head.contains_key(CONTENT_LENGTH),
+    };
+    if length_agrees && matches(entry_headers, head) {
+        HeadUpdate::Freshen
+    } else {
+        HeadUpdate::Outdated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::super::fields::tests::{arbitrary_map, lines, map};
+    use super::*;
+    use proptest::prelude::*;
+
+    const MODIFIED: &str = "Sun, 09 Sep 2001 01:40:00 GMT";
+    const LATER: &str = "Sun, 09 Sep 2001 01:40:01 GMT";
+
+    #[test]
+    fn fields_are_replaced_whole_and_the_body_stays() {
+        let entry = map(&[
+            ("age", "7"),
+            ("date", MODIFIED),
+            ("cache-control", "max-age=1"),
+            ("x", "1"),
+            ("x", "2"),
+            ("y", "1"),
+            ("content-length", "5"),
+            ("content-encoding", "gzip"),
+            ("content-type", "text/plain"),
+            ("etag", "\"a\""),
+        ]);
+        let not_modified = map(&[
+            ("cache-control", "max-age=2"),
+            ("cache-control", "public"),
+            ("x", "3"),
+            ("z", "1"),
+            ("z", "2"),
+            ("content-length", "0"),
+            ("content-encoding", "br"),
+            ("content-range", "bytes 0-1/2"),
+            ("content-type", "text/html"),
+            ("etag", "\"a\""),
+            ("transfer-encoding", "chunked"),
+            ("connection", "w"),
+            ("w", "1"),
+            ("keep-alive", "x"),
+        ]);
+        let expected = map(&[
+            ("cache-control", "max-age=2"),
+            ("cache-control", "public"),
+            ("x", "3"),
+            ("y", "1"),
+            ("z", "1"),
+            ("z", "2"),
+            ("content-length", "5"),
+            ("content-encoding", "gzip"),
+            ("content-type", "text/html"),
+            ("etag", "\"a\""),
+        ]);
+        assert_eq!(lines(&freshen(&entry, &not_modified)), lines(&expected));
+        // The moment is the new message's.
+        let timed = freshen(&entry, &map(&[("date", LATER), ("age", "3")]));
+        assert_eq!(timed.get("date").unwrap(), LATER);
+        assert_eq!(timed.get("age").unwrap(), "3");
+    }
+
+    #[test]
+    fn contradicting_validators_select_nothing() {
+        for (entry, new, expected) in [
+            (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], true),
+            (&[("etag", "\"a\"")][..], &[("etag", "\"b\"")][..], false),
+            (&[("etag", "W/\"a\"")][..], &[("etag", "W/\"a\"")][..], true),
+            (&[("etag", "\"a\"")][..], &[("etag", "W/\"a\"")][..], true),
+            // A strong validator selects by strong comparison alone.
+            (&[("etag", "W/\"a\"")][..], &[("etag", "\"a\"")][..], false),
+            (&[("etag", "a")][..], &[("etag", "a")][..], true),
+            (
+                &[("etag", "\"a\""), ("last-modified", MODIFIED)][..],
+                &[("etag", "\"a\""), ("last-modified", LATER)][..],
+                true,
+            ),
+            (
+                &[("last-modified", MODIFIED)][..],
+                &[("last-modified", MODIFIED)][..],
+                true,
+            ),
+            (
+                &[("last-modified", MODIFIED)][..],
+                &[("last-modified", LATER)][..],
+                false,
+            ),
+            (
+                &[("last-modified", MODIFIED)][..],
+                &[("last-modified", "x")][..],
+                false,
+            ),
+            (
+                &[("etag", "\"a\""), ("last-modified", MODIFIED)][..],
+                &[("last-modified", MODIFIED)][..],
+                true,
+            ),
+            (
+                &[("etag", "\"a\"")][..],
+                &[("last-modified", MODIFIED)][..],
+                false,
+            ),
+            (
+                &[("last-modified", MODIFIED)][..],
+                &[("etag", "\"a\"")][..],
+                false,
+            ),
+            (
+                &[("last-modified", MODIFIED)][..],
+                &[("etag", "\"a\""), ("last-modified", MODIFIED)][..],
+                true,
+            ),
+            (
+                &[("etag", "\"a\"")][..],
+                &[("etag", "\"a\""), ("etag", "\"b\"")][..],
+                false,
+            ),
+            (&[("etag", "\"a\"")][..], &[][..], true),
+            (&[][..], &[][..], true),
+        ] {
+            assert_eq!(
+                matches(&map(entry), &map(new)),
+                expected,
+                "{entry:?} {new:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_freshens_what_it_describes() {
+        let entry = map(&[("etag", "\"a\"")]);
+        for (head, expected) in [
+            (
+                &[("etag", "\"a\""), ("content-length", "5")][..],
+                HeadUpdate::Freshen,
+            ),
+            (&[("etag", "\"a\"")][..], HeadUpdate::Freshen),
+            (&[][..], HeadUpdate::Freshen),
+            (
+                &[("etag", "\"a\""), ("content-length", "6")][..],
+                HeadUpdate::Outdated,
+            ),
+            (
+                &[("content-length", "5"), ("content-length", "5")][..],
+                HeadUpdate::Outdated,
+            ),
+            (
+                &[("etag", "\"b\""), ("content-length", "5")][..],
+                HeadUpdate::Outdated,
+            ),
+        ] {
+            assert_eq!(head_update(&entry, 5, &map(head)), expected, "{head:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_describes_the_body_never_changes(entry in arbitrary_map(), new in arbitrary_map()) {
+            let merged = freshen(&entry, &new);
+            for name in ["content-encoding", "content-length", "content-range"] {
+                let of = |headers: &HeaderMap| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
+                prop_assert_eq!(of(&merged), of(&entry));
+            }
+            for name in merged.keys() {
+                prop_assert!(!is_of_one_connection(name));
+            }
+            let _ = (matches(&entry, &new), head_update(&entry, 0, &new));
+        }
+
+        #[test]
+        fn freshening_with_itself_matches(entry in arbitrary_map()) {
+            // Malformed and repeated validators aside.
+            let sound = |name| entry.get_all(name).iter().count() <= 1;
+            let tag = entity_tag(&entry);
+            if sound("etag")
+                && tag.is_some() == entry.contains_key("etag")
+                && !matches!(tag, Some(EntityTag::Malformed(_)))
+                && (tag.is_some() || !entry.contains_key("last-modified"))
+            {
+                prop_assert!(matches(&entry, &entry));
+            }
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! Cells in the store: reading them, and applying transitions to them.
+//!
+//! Store trouble ends here. While the platform's store fails, an instance works
+//! on a small store in its own memory with the same algorithm: its requests
+//! still share one fetch and its answer.
+
+use super::platform::Platform;
+use super::{Shield, event};
+use crate::cell::codec::{self, Unreadable};
+use crate::cell::transition::{self, Claim, Fenced, NoLease};
+use crate::cell::{Cell, Entry, Lease, Nonce, Pass};
+use crate::store::{Store, StoreError, Swap};
+use crate::time::Time;
+use bytes::Bytes;
+use futures::future::{Either, select};
+use sha2::{Digest, Sha256};
+use std::pin::pin;
+use std::time::Duration;
+
+/// Longest wait for one operation of the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an instance does without the store after it failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a holder tries to settle its lease against others' swaps. Only
+/// purges and new variants can touch a cell whose lease is live, so a second
+/// time is rare.
+const SETTLE_ATTEMPTS: usize = 8;
+
+/// The name under which a store keeps the cell of a key: `cell/` and 32
+/// hexadecimal digits, within every platform's limit. The cell has the whole
+/// key, so a collision reads as a miss.
+pub fn cell_id(key: &str) -> String {
+    use std::fmt::Write;
+    let mut id = String::from("cell/");
+    for byte in Sha256::digest(key.as_bytes()).iter().take(16) {
+        // Writing to a `String` cannot fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
+}
+
+/// Which store a cell was read from; it is swapped there too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// The platform's, shared by all nodes.
+    Shared,
+    /// The instance's own memory, because the platform's fails.
+    Local,
+}
+
+/// A cell as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
+    pub(super) id: String,
+    pub(super) key: String,
+    pub(super) backing: Backing,
+    /// What a swap has to expect.
+    raw: Option<Bytes>,
+    /// None where nothing is stored, or nothing readable.
+    pub(super) cell: Option<Cell>,
+}
+
+impl Loaded {
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.cell.as_ref()?.entry.as_ref()
+    }
+
+    /// The `Vary` field names of a key that has variants.
+    pub(super) fn vary(&self) -> &[String] {
+        self.cell.as_ref().map_or(&[], |cell| &cell.marks.vary)
+    }
+
+    /// Whether `other` is the same cell after somebody's write.
+    pub(super) fn differs(&self, other: &Loaded) -> bool {
+        self.raw != other.raw
+    }
+}
+
+/// How applying a transition ended.
+enum Applied {
+    Done(Loaded),
+    Conflict(Loaded),
+    Busy(Time),
+    Failed,
+}
+
+/// How an attempt to become the revalidator ended.
+pub(super) enum Election {
+    /// Go to the origin.
+    Held(Held),
+    /// Another holds the lease until then, or is creating the cell: wait for
+    /// the cell to change.
+    Taken(Time),
+    /// The last attempt failed, and it is too early for another: decide again.
+    Backoff,
+    /// The cell changed: decide again.
+    Changed,
+}
+
+/// The lease of a cell, held by this instance. It is consumed by settling it;
+/// if it is dropped, it expires.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) loaded: Loaded,
+    pub(super) holder: Nonce,
+    /// The deadline as far as this holder knows it to be stored.
+    deadline: Time,
+}
+
+/// How settling a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// The store has it.
+    Done,
+    /// The lease was not ours any more: what we have may not be stored.
+    Fenced(Fenced),
+    /// The store fails: the lease will expire.
+    Failed,
+}
+
+impl Settled {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Settled::Done => "done",
+            Settled::Fenced(Fenced::Lost) => "fenced",
+            Settled::Fenced(Fenced::Purged) => "purged",
+            Settled::Failed => "store-failed",
+        }
+    }
+}
+
+impl<P: Platform> Shield<P> {
+    pub(super) fn nonce(&self) -> Nonce {
+        Nonce::new(self.platform.random())
+    }
+
+    /// Reads the cell of `key`. Never fails: without the shared store it reads
+    /// the instance's own.
+    pub(super) async fn load(&self, key: &str) -> Loaded {
+        let id = cell_id(key);
+        if self.platform.now() >= self.store_pause.get() {
+            match self.within(self.platform.store().load(&id)).await {
+                Ok(raw) => return self.decode(id, key, raw, Backing::Shared),
+                Err(error) => self.note_store_failure("load", &error),
+            }
+        }
+        // The instance's own store cannot fail.
+        let raw = self.memory.load(&id).await.unwrap_or_default();
+        self.decode(id, key, raw, Backing::Local)
+    }
+
+    /// Reads a cell again, from where it was read.
+    pub(super) async fn reload(&self, loaded: &Loaded) -> Result<Loaded, StoreError> {
+        let raw = match loaded.backing {
+            Backing::Shared => self
+                .within(self.platform.store().load(&loaded.id))
+                .await
+                .inspect_err(|error| self.note_store_failure("load", error))?,
+            Backing::Local => self.memory.load(&loaded.id).await?,
+        };
+        Ok(self.decode(loaded.id.clone(), &loaded.key, raw, loaded.backing))
+    }
+
+    fn decode(&self, id: String, key: &str, raw: Option<Bytes>, backing: Backing) -> Loaded {
+        let cell = raw.as_ref().and_then(|raw| match codec::decode(raw, key) {
+            Ok(cell) => Some(cell),
+            Err(problem) => {
+                self.note_unreadable(&id, key, problem);
+                None
+            }
+        });
+        Loaded {
+            id,
+            key: key.to_owned(),
+            backing,
+            raw,
+            cell,
+        }
+    }
+
+    /// Swaps `cell` in for what was read.
+    async fn swap(&self, loaded: &Loaded, cell: Cell) -> Applied {
+        let new = match codec::encode(&cell) {
+            Ok(new) => new,
+            Err(error) => {
+                let error = StoreError::new(error.to_string());
+                self.note_store_failure("encode", &error);
+                return Applied::Failed;
+            }
+        };
+        let expected = loaded.raw.as_ref();
+        let swapped = match loaded.backing {
+            Backing::Shared => {
+                self.within(self.platform.store().swap(&loaded.id, expected, &new))
+                    .await
+            }
+            Backing::Local => self.memory.swap(&loaded.id, expected, &new).await,
+        };
+        match swapped {
+            Ok(Swap::Done) => Applied::Done(Loaded {
+                raw: Some(new),
+                cell: Some(cell),
+                ..loaded.clone()
+            }),
+            Ok(Swap::Conflict(current)) => Applied::Conflict(self.decode(
+                loaded.id.clone(),
+                &loaded.key,
+                current,
+                loaded.backing,
+            )),
+            Ok(Swap::Busy { retry_at }) => Applied::Busy(retry_at),
+            // The outcome is unknown: what is stored decides.
+            Err(error) => match self.reload(loaded).await {
+                Ok(current) if current.raw.as_ref() == Some(&new) => Applied::Done(current),
+                Ok(current) if current.differs(loaded) => Applied::Conflict(current),
+                Ok(_) | Err(_) => {
+                    self.note_store_failure("swap", &error);
+                    Applied::Failed
+                }
+            },
+        }
+    }
+
+    /// Tries to become the revalidator of a cell as it was read.
+    pub(super) async fn elect(&self, loaded: &Loaded) -> Election {
+        let claim = Claim {
+            holder: self.nonce(),
+            now: self.platform.now(),
+            duration: self.config.lease.duration,
+            clock_skew: self.config.lease.clock_skew,
+        };
+        let cell = match transition::lease(loaded.cell.as_ref(), &loaded.key, &claim, self.nonce())
+        {
+            Ok(cell) => cell,
+            Err(NoLease::Live { until }) => return Election::Taken(until),
+            Err(NoLease::Retry { .. }) => return Election::Backoff,
+        };
+        match self.swap(loaded, cell).await {
+            // A purge may have come right after our swap: the lease is ours
+            // all the same, if the cell says so.
+            Applied::Done(loaded) | Applied::Conflict(loaded) => {
+                match loaded.cell.as_ref().and_then(|cell| cell.lease) {
+                    Some(Lease {
+                        holder, deadline, ..
+                    }) if holder == claim.holder => Election::Held(Held {
+                        loaded,
+                        holder,
+                        deadline,
+                    }),
+                    Some(_) | None => Election::Changed,
+                }
+            }
+            Applied::Busy(retry_at) => Election::Taken(retry_at),
+            // The pause that the failure has set makes the next look read the
+            // instance's own store.
+            Applied::Failed => Election::Changed,
+        }
+    }
+
+    /// Whether the holder may start something under its lease.
+    pub(super) fn may_act(&self, held: &Held) -> bool {
+        let skew = self.config.lease.clock_skew;
+        self.platform.now() < held.deadline.minus(skew)
+    }
+
+    /// Moves the deadline of a lease.
+    pub(super) async fn renew(&self, held: &mut Held) -> Settled {
+        let deadline = self.platform.now().plus(self.config.lease.duration);
+        let holder = held.holder;
+        let (settled, loaded) = self
+            .settle(
+                held.loaded.clone(),
+                |cell| transition::renew(cell, holder, deadline, self.nonce()),
+                |cell| {
+                    cell.lease
+                        .is_some_and(|lease| lease.holder == holder && lease.deadline == deadline)
+                },
+            )
+            .await;
+        if settled == Settled::Done {
+            held.loaded = loaded;
+            held.deadline = deadline;
+        }
+        settled
+    }
+
+    /// Publishes an entry under a lease, or gives the lease back if a purge came
+    /// after it was taken.
+    pub(super) async fn publish(&self, held: Held, entry: Entry) -> Settled {
+        let holder = held.holder;
+        let (settled, loaded) = self
+            .settle(
+                held.loaded,
+                |cell| transition::publish(cell, holder, entry.clone(), self.nonce()),
+                |cell| {
+                    cell.entry
+                        .as_ref()
+                        .is_some_and(|entry| entry.lease == holder)
+                },
+            )
+            .await;
+        if settled == Settled::Fenced(Fenced::Purged) {
+            self.settle(
+                loaded,
+                |cell| transition::release(cell, holder, self.nonce()),
+                |_| false,
+            )
+            .await;
+        }
+        settled
+    }
+
+    /// Ends a lease with a pass mark.
+    pub(super) async fn mark_pass(&self, held: Held, pass: Pass, keep_entry: bool) -> Settled {
+        let holder = held.holder;
+        self.settle(
+            held.loaded,
+            |cell| transition::pass(cell, holder, pass, keep_entry, self.nonce()),
+            |_| false,
+        )
+        .await
+        .0
+    }
+
+    /// Ends a lease with a retry mark.
+    pub(super) async fn mark_failure(&self, held: Held) -> Settled {
+        let holder = held.holder;
+        let random = (self.platform.random() >> 64) as u64;
+        self.settle(
+            held.loaded,
+            |cell| {
+                let backoff = &self.config.origin.retry;
+                let now = self.platform.now();
+                transition::fail(cell, holder, backoff, now, random, self.nonce())
+            },
+            |_| false,
+        )
+        .await
+        .0
+    }
+
+    /// Ends a lease and changes nothing else.
+    pub(super) async fn release(&self, held: Held) -> Settled {
+        let holder = held.holder;
+        self.settle(
+            held.loaded,
+            |cell| transition::release(cell, holder, self.nonce()),
+            |_| false,
+        )
+        .await
+        .0
+    }
+
+    /// Ends a lease and notes that the key has variants.
+    pub(super) async fn split(&self, held: Held, vary: &[String]) -> Settled {
+        let holder = held.holder;
+        self.settle(
+            held.loaded,
+            |cell| transition::split(cell, holder, vary, self.nonce()),
+            |cell| vary.iter().all(|name| cell.marks.vary.contains(name)),
+        )
+        .await
+        .0
+    }
+
+    /// Notes further fields that choose a key's variants, without a lease.
+    pub(super) async fn widen(&self, key: &str, vary: &[String]) {
+        let loaded = self.load(key).await;
+        self.apply(loaded, |cell| {
+            transition::vary(cell, key, vary, self.nonce())
+        })
+        .await;
+    }
+
+    /// Purges the cell of a key, if there is one.
+    pub(super) async fn purge(&self, key: &str, purge: transition::Purge) -> Settled {
+        let loaded = self.load(key).await;
+        self.apply(loaded, |cell| {
+            cell.map(|cell| transition::purge(cell, purge, self.platform.now(), self.nonce()))
+        })
+        .await
+    }
+
+    /// Applies a transition that needs no lease; none means that there is
+    /// nothing to do.
+    async fn apply(
+        &self,
+        loaded: Loaded,
+        transition: impl Fn(Option<&Cell>) -> Option<Cell>,
+    ) -> Settled {
+        let (settled, _) = self
+            .settle(
+                loaded,
+                |cell| transition(cell).ok_or(Fenced::Lost),
+                |_| false,
+            )
+            .await;
+        match settled {
+            Settled::Fenced(_) => Settled::Done,
+            Settled::Done | Settled::Failed => settled,
+        }
+    }
+
+    /// Applies `transition` to the cell until the swap is done or the
+    /// transition refuses. `is_ours` recognises, in a cell that another has
+    /// written since, that our swap had been done before.
+    async fn settle(
+        &self,
+        mut loaded: Loaded,
+        transition: impl Fn(Option<&Cell>) -> Result<Cell, Fenced>,
+        is_ours: impl Fn(&Cell) -> bool,
+    ) -> (Settled, Loaded) {
+        for _ in 0..SETTLE_ATTEMPTS {
+            let cell = match transition(loaded.cell.as_ref()) {
+                Ok(cell) => cell,
+                Err(fenced) => return (Settled::Fenced(fenced), loaded),
+            };
+            match self.swap(&loaded, cell).await {
+                Applied::Done(loaded) => return (Settled::Done, loaded),
+                Applied::Conflict(current) if current.cell.as_ref().is_some_and(&is_ours) => {
+                    return (Settled::Done, current);
+                }
+                Applied::Conflict(current) => loaded = current,
+                Applied::Busy(_) | Applied::Failed => return (Settled::Failed, loaded),
+            }
+        }
+        (Settled::Failed, loaded)
+    }
+
+    /// An operation of the store, for at most [`STORE_TIMEOUT`].
+    async fn within<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let timeout = self.platform.sleep(STORE_TIMEOUT);
+        match select(pin!(operation), pin!(timeout)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(((), _)) => Err(StoreError::new(format!(
+                "the store did not answer within {STORE_TIMEOUT:?}"
+            ))),
+        }
+    }
+
+    fn note_store_failure(&self, operation: &str, error: &StoreError) {
+        self.store_pause.set(self.platform.now().plus(STORE_PAUSE));
+        self.platform.log(&event(
+            "store-failed",
+            &[
+                ("operation", operation.into()),
+                ("error", error.to_string().into()),
+            ],
+        ));
+    }
+
+    fn note_unreadable(&self, id: &str, key: &str, problem: Unreadable) {
+        self.platform.log(&event(
+            "cell-unreadable",
+            &[
+                ("cell", id.into()),
+                ("key", key.into()),
+                ("problem", problem.to_string().into()),
+            ],
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cell_names_are_short_and_differ() {
+        let (a, b) = (cell_id("a"), cell_id("b"));
+        assert_eq!(a, "cell/ca978112ca1bbdcafac231b39a23dc4d");
+        assert_eq!(a.len(), b.len());
+        assert_ne!(a, b);
+    }
+}

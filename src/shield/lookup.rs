@@ -1,0 +1,469 @@
+//! What a cell means for a GET or HEAD, and waiting for it to change.
+
+use super::cells::{Election, Loaded};
+use super::fetch::{Head, Job, Reason};
+use super::flight::{Landing, Seat};
+use super::platform::Platform;
+use super::{Answer, Shield};
+use crate::cell::Entry;
+use crate::semantics::{
+    CacheStatus, Forward, Preset, RequestDirectives, Verdict, key, selector, verdict,
+};
+use crate::time::{Time, millis};
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use http::header::AUTHORIZATION;
+use http::{HeaderName, Request, StatusCode, request};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Most looks at a cell for one request. Each is preceded by a wait, and all
+/// waits together are bounded by `wait.budget`; this only ends a loop that no
+/// wait would.
+const LOOKS_MAX: usize = 1_000;
+
+/// First and longest pause between two looks at a cell that another instance
+/// fills. The pause grows by half each time, and is spread at random.
+const POLL_FIRST: Duration = Duration::from_millis(20);
+const POLL_MAX: Duration = Duration::from_millis(250);
+
+/// An entry is refreshed early in the last tenth of its lifetime, by one
+/// request in so many.
+const EARLY_REFRESH_ONE_IN: u128 = 32;
+
+/// A request on its way through the shield.
+pub(super) struct Visit {
+    pub(super) parts: request::Parts,
+    pub(super) key: String,
+    directives: RequestDirectives,
+    arrival: Time,
+    /// Until when it waits for somebody else's fetch.
+    deadline: Time,
+    /// Whether it has waited for somebody else's fetch.
+    collapsed: bool,
+}
+
+/// What to do about a request, given a cell.
+enum Step<'a> {
+    /// Answer with the entry.
+    Serve(&'a Entry, Option<&'static str>),
+    /// Answer with the entry, and refresh it behind the answer.
+    ServeAndRefresh(&'a Entry, Option<&'static str>, Reason),
+    /// Hand the request on without a lease.
+    Pass,
+    /// Say when to come back.
+    Unavailable(Time),
+    /// Become the revalidator, or wait for who is. The entry, if any, may be
+    /// used if the origin fails.
+    Fetch(Option<&'a Entry>),
+}
+
+/// What ended a wait.
+enum Waited {
+    /// The cell changed, or its lease ended: look again.
+    Changed,
+    /// Waited as long as it may.
+    Expired,
+}
+
+impl<P: Platform> Shield<P> {
+    /// Answers a GET or HEAD from its cell, or becomes the one who fills it.
+    pub(super) async fn lookup(
+        self: &Rc<Self>,
+        request: Request<Option<P::Body>>,
+    ) -> Answer<P::Body> {
+        let now = self.platform.now();
+        let mut visit = Visit {
+            key: self.key(request.uri(), request.headers()),
+            directives: RequestDirectives::parse(request.headers()),
+            arrival: now,
+            deadline: now.plus(self.config.wait.budget),
+            collapsed: false,
+            parts: request.into_parts().0,
+        };
+        if visit.directives.no_store && self.config.policy.preset == Preset::Strict {
+            return self.pass(visit, Forward::Request).await;
+        }
+        for _ in 0..LOOKS_MAX {
+            let loaded = self.load_variant(&visit).await;
+            let now = self.platform.now();
+            let stale = match self.decide(&visit, &loaded, now) {
+                Step::Serve(entry, detail) => {
+                    return self.hit(&visit, entry, &loaded, now, detail);
+                }
+                Step::ServeAndRefresh(entry, detail, reason) => {
+                    let answer = self.hit(&visit, entry, &loaded, now, detail);
+                    self.refresh_behind(visit, loaded, reason);
+                    return answer;
+                }
+                Step::Pass => return self.pass(visit, Forward::Bypass).await,
+                Step::Unavailable(until) => return self.unavailable(&visit, &loaded, now, until),
+                Step::Fetch(_) if visit.directives.only_if_cached => {
+                    return self.not_cached(&loaded);
+                }
+                Step::Fetch(stale) => stale.cloned(),
+            };
+            // With a stale copy at hand nobody waits longer than the soft
+            // timeout; the fetch goes on.
+            let soft = stale
+                .is_some()
+                .then(|| visit.arrival.plus(self.config.origin.soft_timeout))
+                .filter(|_| self.config.policy.preset == Preset::Uptime);
+            let limit = soft.map_or(visit.deadline, |soft| soft.min(visit.deadline));
+            let waited = match self.flights.join(&loaded.id, || self.platform.signal()) {
+                Seat::Follower(landed) => {
+                    visit.collapsed = true;
+                    let timeout = self.platform.sleep(limit.since(now));
+                    match select(pin!(landed), pin!(timeout)).await {
+                        Either::Left(_) => Waited::Changed,
+                        Either::Right(_) => Waited::Expired,
+                    }
+                }
+                Seat::Leader(landing) => match self.elect(&loaded).await {
+                    Election::Held(held) => {
+                        let reason = if stale.is_some() || loaded.entry().is_some() {
+                            Reason::Revalidate
+                        } else {
+                            Reason::Miss
+                        };
+                        let (head, receiver) = oneshot::channel();
+                        self.spawn_job(Job {
+                            held,
+                            visitor: visit.parts.clone(),
+                            key: visit.key.clone(),
+                            reason,
+                            head: Some(head),
+                            landing,
+                        });
+                        return self.await_head(visit, &loaded, stale, soft, receiver).await;
+                    }
+                    Election::Taken(until) => {
+                        visit.collapsed = true;
+                        self.wait_for_change(&loaded, limit, until, landing).await
+                    }
+                    Election::Backoff | Election::Changed => Waited::Changed,
+                },
+            };
+            if let Waited::Expired = waited {
+                let now = self.platform.now();
+                return match &stale {
+                    Some(entry) => self.hit(&visit, entry, &loaded, now, Some("soft-timeout")),
+                    None => self.unavailable(&visit, &loaded, now, now),
+                };
+            }
+        }
+        let loaded = self.load_variant(&visit).await;
+        let now = self.platform.now();
+        self.unavailable(&visit, &loaded, now, now)
+    }
+
+    /// The key of a request's target; GET and HEAD share it.
+    fn key(&self, uri: &http::Uri, headers: &http::HeaderMap) -> String {
+        let host = uri.authority().map(|authority| authority.as_str());
+        let host = host.or_else(|| headers.get(http::header::HOST)?.to_str().ok());
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        key(
+            uri.scheme_str().unwrap_or("http"),
+            host,
+            path,
+            &self.config.key,
+        )
+    }
+
+    /// Reads the cell for a request: that of its key, or of its variant where
+    /// the key has any.
+    async fn load_variant(&self, visit: &Visit) -> Loaded {
+        let primary = self.load(&visit.key).await;
+        let Some(marks) = primary.cell.as_ref().map(|cell| &cell.marks) else {
+            return primary;
+        };
+        if marks.vary.is_empty() {
+            return primary;
+        }
+        let invalidated = marks.invalidated;
+        let key = variant_key(&visit.key, &marks.vary, &visit.parts.headers);
+        let mut loaded = self.load(&key).await;
+        if let Some(entry) = loaded.cell.as_mut().and_then(|cell| cell.entry.as_mut())
+            && invalidated.is_some_and(|at| entry.request_time <= at)
+        {
+            entry.invalidated = true;
+        }
+        loaded
+    }
+
+    /// The heart of it: what a cell means for a request.
+    fn decide<'a>(&self, visit: &Visit, loaded: &'a Loaded, now: Time) -> Step<'a> {
+        let Some(cell) = &loaded.cell else {
+            return Step::Fetch(None);
+        };
+        let skew = self.config.lease.clock_skew;
+        let leased = cell.lease.is_some_and(|lease| lease.is_live(now, skew));
+        if let Some(pass) = cell.marks.pass
+            && (!pass.authorized_only || visit.parts.headers.contains_key(AUTHORIZATION))
+            // After its end one request finds out whether it still holds; the
+            // others need not queue for what it probably finds.
+            && (now < pass.until || leased)
+        {
+            return Step::Pass;
+        }
+        let backoff = cell
+            .marks
+            .retry
+            .map(|retry| retry.not_before)
+            .filter(|not_before| now < *not_before);
+        let Some(entry) = &cell.entry else {
+            return match backoff {
+                Some(until) => Step::Unavailable(until),
+                None => Step::Fetch(None),
+            };
+        };
+        match verdict(
+            &entry.freshness,
+            &visit.directives,
+            self.config.policy.preset,
+            entry.invalidated,
+            now,
+        ) {
+            Verdict::Fresh if !leased && backoff.is_none() && self.refresh_early(entry, now) => {
+                Step::ServeAndRefresh(entry, None, Reason::Early)
+            }
+            Verdict::Fresh => Step::Serve(entry, None),
+            Verdict::StaleWhileRevalidate if leased || backoff.is_some() => {
+                Step::Serve(entry, Some("stale"))
+            }
+            Verdict::StaleWhileRevalidate => {
+                Step::ServeAndRefresh(entry, Some("stale"), Reason::Refresh)
+            }
+            // Requested from the origin after this request came: as good as if
+            // this request itself had gone there. Without this, requests for
+            // what must always be validated would queue for each other.
+            Verdict::Revalidate { .. }
+                if visit.collapsed && !entry.invalidated && entry.request_time >= visit.arrival =>
+            {
+                Step::Serve(entry, None)
+            }
+            Verdict::Revalidate { on_error } => match backoff {
+                Some(_) if on_error => Step::Serve(entry, Some("stale-if-error")),
+                Some(until) => Step::Unavailable(until),
+                None => Step::Fetch(on_error.then_some(entry)),
+            },
+        }
+    }
+
+    fn refresh_early(&self, entry: &Entry, now: Time) -> bool {
+        let ttl = u64::try_from(entry.freshness.ttl_ms(now)).unwrap_or(0);
+        self.config.early_refresh
+            && ttl < entry.freshness.lifetime_ms / 10
+            && self.platform.random().is_multiple_of(EARLY_REFRESH_ONE_IN)
+    }
+
+    fn hit(
+        &self,
+        visit: &Visit,
+        entry: &Entry,
+        loaded: &Loaded,
+        now: Time,
+        detail: Option<&str>,
+    ) -> Answer<P::Body> {
+        let cache_status = CacheStatus {
+            hit: !visit.collapsed,
+            fwd: visit.collapsed.then_some(Forward::UriMiss),
+            collapsed: visit.collapsed,
+            ttl: Some(entry.freshness.ttl(now)),
+            detail: detail.map(str::to_owned),
+            ..CacheStatus::default()
+        };
+        let cache_status = Self::with_backing(cache_status, loaded.backing);
+        self.from_entry(&visit.parts, entry, now, &cache_status)
+    }
+
+    async fn pass(&self, visit: Visit, reason: Forward) -> Answer<P::Body> {
+        self.forward(Request::from_parts(visit.parts, None), reason)
+            .await
+    }
+
+    /// Nothing to serve, and the origin may not be asked before `until`.
+    fn unavailable(
+        &self,
+        visit: &Visit,
+        loaded: &Loaded,
+        now: Time,
+        until: Time,
+    ) -> Answer<P::Body> {
+        let cache_status = CacheStatus {
+            fwd: Some(Forward::UriMiss),
+            collapsed: visit.collapsed,
+            detail: Some(
+                if until > now {
+                    "backoff"
+                } else {
+                    "wait-budget"
+                }
+                .into(),
+            ),
+            ..CacheStatus::default()
+        };
+        let cache_status = Self::with_backing(cache_status, loaded.backing);
+        self.unavailable_with(&cache_status, until.since(now))
+    }
+
+    fn unavailable_with(
+        &self,
+        cache_status: &CacheStatus,
+        retry_after: Duration,
+    ) -> Answer<P::Body> {
+        self.plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not cached yet, and the origin cannot be asked right now",
+            cache_status,
+            Some(millis(retry_after).div_ceil(1_000).max(1)),
+        )
+    }
+
+    fn not_cached(&self, loaded: &Loaded) -> Answer<P::Body> {
+        let cache_status = CacheStatus {
+            fwd: Some(Forward::UriMiss),
+            detail: Some("only-if-cached".into()),
+            ..CacheStatus::default()
+        };
+        self.plain(
+            StatusCode::GATEWAY_TIMEOUT,
+            "not cached, and the request asked not to fetch it",
+            &Self::with_backing(cache_status, loaded.backing),
+            None,
+        )
+    }
+
+    /// Refreshes a stale entry behind the answer, if nobody else is at it.
+    fn refresh_behind(self: &Rc<Self>, visit: Visit, loaded: Loaded, reason: Reason) {
+        let Seat::Leader(landing) = self.flights.join(&loaded.id, || self.platform.signal()) else {
+            return;
+        };
+        let shield = Rc::clone(self);
+        self.platform.spawn(async move {
+            if let Election::Held(held) = shield.elect(&loaded).await {
+                shield
+                    .run_job(Job {
+                        held,
+                        visitor: visit.parts,
+                        key: visit.key,
+                        reason,
+                        head: None,
+                        landing,
+                    })
+                    .await;
+            }
+        });
+    }
+
+    /// Waits for the head of the fetch that this request has started.
+    async fn await_head(
+        self: &Rc<Self>,
+        visit: Visit,
+        loaded: &Loaded,
+        stale: Option<Entry>,
+        soft: Option<Time>,
+        receiver: oneshot::Receiver<Head<P::Body>>,
+    ) -> Answer<P::Body> {
+        let fwd = if loaded.entry().is_some() {
+            Forward::Stale
+        } else if loaded.key != visit.key {
+            Forward::VaryMiss
+        } else {
+            Forward::UriMiss
+        };
+        let cache_status = |status: Option<StatusCode>, stored, detail: Option<&str>| {
+            let cache_status = CacheStatus {
+                fwd: Some(fwd),
+                fwd_status: status.map(|status| status.as_u16()),
+                stored,
+                detail: detail.map(str::to_owned),
+                ..CacheStatus::default()
+            };
+            Self::with_backing(cache_status, loaded.backing)
+        };
+        let head = match soft {
+            None => receiver.await,
+            Some(soft) => {
+                let timeout = self.platform.sleep(soft.since(self.platform.now()));
+                match select(receiver, pin!(timeout)).await {
+                    Either::Left((head, _)) => head,
+                    Either::Right(_) => {
+                        let now = self.platform.now();
+                        return match &stale {
+                            Some(entry) => {
+                                self.hit(&visit, entry, loaded, now, Some("soft-timeout"))
+                            }
+                            None => self.unavailable(&visit, loaded, now, now),
+                        };
+                    }
+                }
+            }
+        };
+        match (head, stale) {
+            (Ok(Head::Response(response, body, stored)), _) => {
+                let cache_status = cache_status(Some(response.status), stored, None);
+                self.from_origin(&visit.parts, response, body, &cache_status)
+            }
+            (Ok(Head::Renewed(entry)), _) => {
+                let cache_status = cache_status(Some(StatusCode::NOT_MODIFIED), true, None);
+                let now = self.platform.now();
+                self.from_entry(&visit.parts, &entry, now, &cache_status)
+            }
+            (Ok(Head::Failed) | Err(_), Some(entry)) => {
+                let now = self.platform.now();
+                self.hit(&visit, &entry, loaded, now, Some("stale-if-error"))
+            }
+            (Ok(Head::Failed) | Err(_), None) => {
+                let cache_status = cache_status(None, false, Some("origin-failed"));
+                self.unavailable_with(&cache_status, self.config.origin.retry.first)
+            }
+        }
+    }
+
+    /// Looks at a cell that another instance is filling until it changes, its
+    /// lease ends at `until`, or the request may wait no longer. Followers in
+    /// this instance wait for `landing`.
+    async fn wait_for_change(
+        &self,
+        loaded: &Loaded,
+        limit: Time,
+        until: Time,
+        landing: Landing<P::Wake>,
+    ) -> Waited {
+        let mut pause = POLL_FIRST;
+        let waited = loop {
+            let now = self.platform.now();
+            if now >= limit {
+                break Waited::Expired;
+            }
+            if now >= until {
+                break Waited::Changed;
+            }
+            let spread = u32::try_from(self.platform.random() % 512).unwrap_or(0);
+            let pause_spread = pause / 2 + pause.saturating_mul(spread) / 512;
+            self.platform
+                .sleep(pause_spread.min(limit.since(now)).min(until.since(now)))
+                .await;
+            match self.reload(loaded).await {
+                Ok(current) if current.differs(loaded) => break Waited::Changed,
+                Ok(_) => {}
+                // The next look reads the instance's own store.
+                Err(_) => break Waited::Changed,
+            }
+            pause = (pause + pause / 2).min(POLL_MAX);
+        };
+        drop(landing);
+        waited
+    }
+}
+
+/// The key of a variant's cell: unlike any primary key, and canonical.
+pub(super) fn variant_key(key: &str, vary: &[String], headers: &http::HeaderMap) -> String {
+    let fields: Vec<HeaderName> = vary
+        .iter()
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .collect();
+    format!("{key}\nvary {}", selector(&fields, headers))
+}

@@ -1,0 +1,138 @@
+//! A [`Store`] of a [`KeyValue`] platform.
+//!
+//! Two measures, both always on, because a component cannot see which platform
+//! it was given, and wherever one of the two is inexact the other is exact:
+//!
+//! - **Read-back.** Whatever the platform says of a swap, what it stores
+//!   decides. Redis on Spin calls every swap a conflict, applied or not.
+//! - **The guard.** From absent, SQLite on Spin lets two creators both succeed,
+//!   the later one silently. So a creator first has to hear 1 from two guard
+//!   counters: that of the current time bucket and that of the next. Two nodes
+//!   on either side of a bucket's edge, or with clocks apart, contend for the
+//!   counter that they share, so one bucket alone would not exclude them. A
+//!   creator that dies between guard and cell holds others off until its two
+//!   buckets are over.
+//!
+//! What remains: a creation that reaches the store later than half a bucket
+//! after its guard was won could overwrite a successor's cell. The creator
+//! checks its clock right before it swaps, so only a host that stalls inside
+//! the store's own call for so long can do that; the cost is one lost entry and
+//! one more origin request.
+
+use super::{KeyValue, Said, Store, StoreError, Swap};
+use crate::time::{Time, millis};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A [`Store`] made of a [`KeyValue`] platform and a clock.
+#[derive(Debug)]
+pub struct Guarded<K, C> {
+    kv: K,
+    clock: C,
+    /// Milliseconds; never zero.
+    bucket: u64,
+}
+
+impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
+    /// Wraps `kv`. `bucket` is the length of a guard's time bucket, the same on
+    /// all nodes: one lease length. It has to be more than twice the clock
+    /// skew.
+    pub fn new(kv: K, clock: C, bucket: Duration) -> Self {
+        Guarded {
+            kv,
+            clock,
+            bucket: millis(bucket).max(1),
+        }
+    }
+
+    /// Becomes the one creator of `key`, or says when to try again.
+    async fn win(&self, key: &str) -> Result<Result<Won, Time>, StoreError> {
+        let start = (self.clock)();
+        let bucket = start.as_unix_millis() / self.bucket;
+        let retry_at = Time::from_unix_millis(bucket.saturating_add(2).saturating_mul(self.bucket));
+        let mut won = Won {
+            deadline: start.plus(Duration::from_millis(self.bucket / 2)),
+            guards: Vec::with_capacity(2),
+        };
+        for bucket in [bucket, bucket.saturating_add(1)] {
+            let guard = guard_key(key, bucket);
+            if self.kv.increment(&guard).await? != 1 {
+                return Ok(Err(retry_at));
+            }
+            won.guards.push(guard);
+        }
+        Ok(Ok(won))
+    }
+
+    /// Guards are litter once the cell exists: whoever wins one afterwards
+    /// reads the cell again and finds it. A guard that cannot be removed costs
+    /// a few bytes, so errors are let go.
+    async fn clean_up(&self, won: Won) {
+        for guard in won.guards {
+            let _ = self.kv.remove(&guard).await;
+        }
+    }
+}
+
+/// The right to create a key.
+struct Won {
+    deadline: Time,
+    guards: Vec<String>,
+}
+
+fn guard_key(key: &str, bucket: u64) -> String {
+    let cell = key.rsplit('/').next().unwrap_or(key);
+    format!("guard/{cell}/{bucket:x}")
+}
+
+impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
+    async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.kv.get(key).await
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Swap, StoreError> {
+        let won = match expected {
+            Some(_) => None,
+            None => match self.win(key).await? {
+                Err(retry_at) => {
+                    return Ok(match self.kv.get(key).await? {
+                        Some(current) => Swap::Conflict(Some(current)),
+                        None => Swap::Busy { retry_at },
+                    });
+                }
+                Ok(won) => {
+                    // Again, now that others are held off: the key may have
+                    // been created, and its guards removed, since the caller
+                    // looked.
+                    if let Some(current) = self.kv.get(key).await? {
+                        self.clean_up(won).await;
+                        return Ok(Swap::Conflict(Some(current)));
+                    }
+                    if (self.clock)() >= won.deadline {
+                        return Err(StoreError::new(format!(
+                            "creating {key} took longer than half a lease; given up"
+                        )));
+                    }
+                    Some(won)
+                }
+            },
+        };
+        // An error here leaves the outcome unknown, as a lie does: read back.
+        let said = self.kv.compare_and_set(key, expected, new).await;
+        let current = self.kv.get(key).await?;
+        let done = current.as_ref() == Some(new);
+        if let (Some(won), true) = (won, current.is_some()) {
+            self.clean_up(won).await;
+        }
+        match (done, said) {
+            (true, _) => Ok(Swap::Done),
+            (false, Ok(Said::Done | Said::Conflict)) => Ok(Swap::Conflict(current)),
+            (false, Err(error)) => Err(error),
+        }
+    }
+}

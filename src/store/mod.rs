@@ -1,0 +1,112 @@
+//! What the shield asks of a store, and the contract that makes it safe.
+//!
+//! A [`Store`] reads values and swaps them. Platforms whose own swap is exact
+//! (SQL, a Redis script) implement it directly. Key-value platforms offer a
+//! [`KeyValue`], whose word cannot be trusted in ways that differ from platform
+//! to platform; [`Guarded`] makes a [`Store`] of any of them.
+//!
+//! Nothing here retries: a failed operation is the caller's to judge.
+
+mod guarded;
+mod memory;
+
+pub use guarded::Guarded;
+pub use memory::Memory;
+
+use crate::time::Time;
+use bytes::Bytes;
+use std::fmt;
+use std::future::Future;
+
+/// A store of cells, shared by all nodes.
+pub trait Store: 'static {
+    /// The value under `key`, or none.
+    fn load(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, StoreError>>;
+
+    /// Writes `new` only if the stored value is `expected` (a value, or
+    /// absent).
+    ///
+    /// The caller has made `new` unlike any value ever written under `key` (it
+    /// carries a fresh nonce), so finding it stored proves that this swap
+    /// happened.
+    ///
+    /// # Errors
+    ///
+    /// After an error the outcome is unknown: load, and look whether `new` is
+    /// there.
+    fn swap(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> impl Future<Output = Result<Swap, StoreError>>;
+}
+
+/// How a swap ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// `new` is stored: go on.
+    Done,
+    /// Something else is stored: decide again from it.
+    Conflict(Option<Bytes>),
+    /// The key is absent and another is creating it, or was when it died: look
+    /// again soon, but do not swap before the given time.
+    Busy {
+        /// When this caller may try again to create the key.
+        retry_at: Time,
+    },
+}
+
+/// A key-value platform as it is, mistakes included.
+pub trait KeyValue: 'static {
+    /// The value under `key`, or none.
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, StoreError>>;
+
+    /// Reads the value, compares it with `expected`, and asks the platform to
+    /// replace it if it has not changed since. From a present value this must
+    /// be exact. From absent it may overwrite what another has created since.
+    fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> impl Future<Output = Result<Said, StoreError>>;
+
+    /// Adds one to the counter under `key`, atomically, and returns the new
+    /// value; an absent counter is zero. Used on guard keys only, which nothing
+    /// else reads or writes: on some platforms a counter that is not one ends
+    /// the whole instance.
+    fn increment(&self, key: &str) -> impl Future<Output = Result<i64, StoreError>>;
+
+    /// Removes `key`, if it is there.
+    fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+/// A platform's word on a swap. It may say [`Said::Conflict`] of one that
+/// happened, and [`Said::Done`] of one that another overwrote: read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The platform says that the value was replaced.
+    Done,
+    /// The platform says that it was not.
+    Conflict,
+}
+
+/// A store that could not do what it was asked, or whose reply was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(String);
+
+impl StoreError {
+    /// An error with a message for the operator's log.
+    pub fn new(message: impl Into<String>) -> Self {
+        StoreError(message.into())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}

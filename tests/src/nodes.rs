@@ -1,0 +1,246 @@
+//! Nodes: `leeward up` as processes of their own, which a test may kill, pause
+//! and resume.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// The longest that a node may take to start: the first one compiles the
+/// component, possibly while other things are being compiled.
+const START: Duration = Duration::from_secs(60);
+
+/// The longest that a node may take to end once it was asked to.
+const END: Duration = Duration::from_secs(30);
+
+/// Lines of a node's output that are kept, for failure messages.
+const KEPT_LINES: usize = 400;
+
+/// Lines of a node's output that a failed test shows.
+const SHOWN_LINES: usize = 40;
+
+/// What a node prints when it is ready, before its address.
+const READY: &str = "Serving http://";
+
+/// The built host, and the built component.
+///
+/// # Panics
+///
+/// If either has not been built.
+pub fn built() -> (PathBuf, PathBuf) {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let find = |variable: &str, default: &str| {
+        let path = std::env::var_os(variable).map_or_else(|| target.join(default), PathBuf::from);
+        assert!(
+            path.exists(),
+            "{} is not there; `cargo xtask test` builds it and runs these tests",
+            path.display()
+        );
+        path
+    };
+    (
+        find("LEEWARD_BIN", "release/leeward"),
+        find("LEEWARD_WASM", "wasm32-wasip2/release/leeward.wasm"),
+    )
+}
+
+/// A `leeward up` command on a free port, with the built component, to be given
+/// its other arguments. It sees no variables of the developer's own.
+pub fn up() -> Command {
+    let (host, component) = built();
+    let mut command = Command::new(host);
+    command
+        .arg("up")
+        .args(["--listen", "127.0.0.1:0", "--component"])
+        .arg(component);
+    for variable in ["ORIGIN", "CONFIG", "ADMIN_TOKEN"] {
+        command.env_remove(format!("SPIN_VARIABLE_{variable}"));
+    }
+    // What a failed test shows of a node is its last lines: let them be messages.
+    command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+    command
+}
+
+/// The last lines that a process wrote.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<VecDeque<String>>>);
+
+impl Log {
+    /// Keeps reading until the process closes its end.
+    fn follow(&self, output: impl Read + Send + 'static) {
+        let log = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n') {
+                let Ok(line) = line else { return };
+                log.add(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+    }
+
+    fn add(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    fn text(&self, lines: usize) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let skipped = kept.len().saturating_sub(lines);
+        kept.iter()
+            .skip(skipped)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// A running node. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Node {
+    process: Child,
+    address: SocketAddr,
+    output: Log,
+    errors: Log,
+}
+
+impl Node {
+    /// Starts a node and waits until it serves.
+    ///
+    /// # Panics
+    ///
+    /// If it ends instead, or takes too long; with what it wrote.
+    pub async fn start(mut command: Command) -> Self {
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (output, errors) = (Log::default(), Log::default());
+        output.follow(process.stdout.take().unwrap());
+        errors.follow(process.stderr.take().unwrap());
+        // Made before it is ready, so that it is killed if it never is.
+        let mut node = Node {
+            process,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            output,
+            errors,
+        };
+        let ready = wait::until("a node serves", START, async || {
+            let ended = node.process.try_wait().unwrap();
+            let address = node.output.text(KEPT_LINES).lines().find_map(address);
+            assert!(
+                ended.is_none() || address.is_some(),
+                "the node ended ({ended:?}): {}",
+                node.errors()
+            );
+            address
+        });
+        node.address = ready.await;
+        node
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it wrote to its standard error, the last few hundred lines.
+    pub fn errors(&self) -> String {
+        self.errors.text(KEPT_LINES)
+    }
+
+    /// Ends it at once, with no chance to clean up (SIGKILL).
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Stops it where it stands (SIGSTOP), as a hypervisor may.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Node::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub async fn end(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        wait::until("the node ends", END, async || {
+            self.process.try_wait().unwrap()
+        })
+        .await
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Both fail only if the process is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            eprintln!(
+                "--- node {}, last lines:\n{}",
+                self.address,
+                self.errors.text(SHOWN_LINES)
+            );
+        }
+    }
+}
+
+/// Runs a command that is expected to end by itself, and to say why.
+///
+/// # Panics
+///
+/// If it does not end.
+pub async fn ending(mut command: Command) -> (ExitStatus, String) {
+    let mut process = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let errors = process.stderr.take().unwrap();
+    let errors = thread::spawn(move || {
+        let mut text = Vec::new();
+        BufReader::new(errors)
+            .read_to_end(&mut text)
+            .map(|_| String::from_utf8_lossy(&text).into_owned())
+    });
+    let ended = tokio::time::timeout(END, async {
+        wait::until("the command ends", START, async || {
+            process.try_wait().unwrap()
+        })
+        .await
+    });
+    let Ok(status) = ended.await else {
+        // Fails only if it ended just now.
+        let _ = process.kill();
+        let _ = process.wait();
+        panic!("the command goes on; it wrote {:?}", errors.join().unwrap());
+    };
+    (status, errors.join().unwrap().unwrap())
+}
+
+fn address(line: &str) -> Option<SocketAddr> {
+    line.trim()
+        .strip_prefix(READY)?
+        .trim_end_matches('/')
+        .parse()
+        .ok()
+}

@@ -1,0 +1,548 @@
+//! A scripted origin: a test says, path by path, how it answers, holds its
+//! answers back at a [`Gate`], and reads what arrived.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use socket2::{Domain, Socket, Type};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::wait;
+
+/// Pending connections that the kernel keeps: more than any crowd of a test.
+const BACKLOG: i32 = 1024;
+
+/// Longest request head that a crashed origin reads to learn the path.
+const HEAD_MAX: usize = 64 * 1024;
+
+/// How long a crashed origin waits for a request head before it resets.
+const HEAD_WAIT: Duration = Duration::from_secs(5);
+
+/// What goes wrong with an answer on its way: hyper then breaks the connection.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// Holds answers back until the test opens it. Once open, it stays open.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    /// A closed gate.
+    pub fn closed() -> Self {
+        Gate(Arc::new(watch::Sender::new(false)))
+    }
+
+    /// Lets through all who wait here, and all who come later.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn pass(&self) {
+        // The sender lives in `self`, so this cannot fail before the gate opens.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// What an answer carries.
+#[derive(Clone, Debug)]
+enum Content {
+    /// The path and the number of the request to it, as [`numbered`] writes it.
+    Numbered,
+    /// These bytes.
+    Fixed(Bytes),
+    /// The request's body, as it comes in.
+    Echo,
+}
+
+/// The body of the answer to request number `count` for `path`.
+pub fn numbered(path: &str, count: usize) -> String {
+    format!("{path} #{count}")
+}
+
+/// One answer of the origin, as the script has it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    content: Content,
+    gate: Option<Gate>,
+    etag: Option<String>,
+    hang_up: bool,
+    broken_after: Option<usize>,
+}
+
+impl Answer {
+    fn new(content: Content) -> Self {
+        Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            content,
+            gate: None,
+            etag: None,
+            hang_up: false,
+            broken_after: None,
+        }
+    }
+
+    /// 200 with a body that tells the requests for a path apart.
+    pub fn numbered() -> Self {
+        Self::new(Content::Numbered)
+    }
+
+    /// 200 with this body.
+    pub fn fixed(body: impl Into<Bytes>) -> Self {
+        Self::new(Content::Fixed(body.into()))
+    }
+
+    /// 200 with the request's body, streamed back as it arrives.
+    pub fn echo() -> Self {
+        Self::new(Content::Echo)
+    }
+
+    /// Breaks the connection instead of answering.
+    pub fn hang_up() -> Self {
+        Answer {
+            hang_up: true,
+            ..Self::new(Content::Numbered)
+        }
+    }
+
+    /// With this status.
+    #[must_use]
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// With one more header line.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = HeaderValue::from_str(value).unwrap();
+        self.headers.append(HeaderName::from_static(name), value);
+        self
+    }
+
+    /// With this `Cache-Control`.
+    #[must_use]
+    pub fn cache_control(self, value: &str) -> Self {
+        self.header("cache-control", value)
+    }
+
+    /// Fresh for so many seconds.
+    #[must_use]
+    pub fn max_age(self, seconds: u32) -> Self {
+        self.cache_control(&format!("max-age={seconds}"))
+    }
+
+    /// Held back until the gate opens.
+    #[must_use]
+    pub fn gate(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
+        self
+    }
+
+    /// With this validator; a request that names it is answered 304.
+    #[must_use]
+    pub fn etag(mut self, etag: &str) -> Self {
+        self.etag = Some(etag.to_owned());
+        self.header("etag", etag)
+    }
+
+    /// Announces the whole body, sends so many bytes of it, and breaks off.
+    #[must_use]
+    pub fn broken_after(mut self, bytes: usize) -> Self {
+        self.broken_after = Some(bytes);
+        self
+    }
+}
+
+/// One request as the origin saw it.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// When its head had been read.
+    pub at: Instant,
+    /// Its method; unknown, and empty, if the origin had crashed.
+    pub method: Option<Method>,
+    /// Its header lines; empty if the origin had crashed.
+    pub headers: HeaderMap,
+}
+
+/// What arrived for one path.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// Every request, in order, those of a crashed origin among them.
+    pub arrivals: Vec<Arrival>,
+    /// Requests whose answer is not complete.
+    pub in_flight: usize,
+    /// The most that `in_flight` ever was.
+    pub in_flight_max: usize,
+}
+
+impl Record {
+    /// How many requests arrived.
+    pub fn count(&self) -> usize {
+        self.arrivals.len()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    next: VecDeque<Answer>,
+    always: Option<Answer>,
+    record: Record,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Answers by script.
+    Up,
+    /// Accepts connections, reads a request's head, resets.
+    Crashed,
+    /// Does not listen.
+    Stopped,
+}
+
+/// Paths and what is known about each.
+#[derive(Clone, Debug, Default)]
+struct Scripts(Arc<Mutex<HashMap<String, Script>>>);
+
+impl Scripts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Script>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters an arrival, and says how to answer it and which number it has.
+    fn arrived(&self, path: &str, arrival: Arrival) -> (Answer, usize) {
+        let mut scripts = self.lock();
+        let script = scripts.entry(path.to_owned()).or_default();
+        script.record.arrivals.push(arrival);
+        let answer = script.next.pop_front().or_else(|| script.always.clone());
+        let answer = answer.unwrap_or_else(|| Answer::numbered().max_age(600));
+        (answer, script.record.count())
+    }
+}
+
+/// One request in flight; it is over when this is dropped.
+struct InFlight {
+    scripts: Scripts,
+    path: String,
+}
+
+impl InFlight {
+    fn begin(scripts: &Scripts, path: &str) -> Self {
+        {
+            let mut locked = scripts.lock();
+            let record = &mut locked.entry(path.to_owned()).or_default().record;
+            record.in_flight += 1;
+            record.in_flight_max = record.in_flight_max.max(record.in_flight);
+        }
+        InFlight {
+            scripts: scripts.clone(),
+            path: path.to_owned(),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(script) = self.scripts.lock().get_mut(&self.path) {
+            script.record.in_flight -= 1;
+        }
+    }
+}
+
+/// A scripted origin on a port of its own.
+pub struct Origin {
+    address: SocketAddr,
+    scripts: Scripts,
+    mode: watch::Sender<Mode>,
+    server: Mutex<JoinHandle<()>>,
+    /// Bound, never listening: keeps the port ours while the origin is stopped.
+    _port: Socket,
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Origin {
+    /// Starts an origin that answers every path with [`Answer::numbered`], fresh
+    /// for ten minutes, until a script says otherwise.
+    pub fn start() -> Self {
+        let port = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let address = port.local_addr().unwrap().as_socket().unwrap();
+        let scripts = Scripts::default();
+        let mode = watch::Sender::new(Mode::Up);
+        let server = Mutex::new(serve(listen(address), &scripts, &mode));
+        Origin {
+            address,
+            scripts,
+            mode,
+            server,
+            _port: port,
+        }
+    }
+
+    /// The base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers the next request for `path`, of those not yet scripted, like this.
+    pub fn next(&self, path: &str, answer: Answer) {
+        self.scripts
+            .lock()
+            .entry(path.to_owned())
+            .or_default()
+            .next
+            .push_back(answer);
+    }
+
+    /// Answers all requests for `path` like this, once those scripted by
+    /// [`Origin::next`] are used up.
+    pub fn always(&self, path: &str, answer: Answer) {
+        self.scripts
+            .lock()
+            .entry(path.to_owned())
+            .or_default()
+            .always = Some(answer);
+    }
+
+    /// What arrived for `path` so far.
+    pub fn record(&self, path: &str) -> Record {
+        self.scripts
+            .lock()
+            .get(path)
+            .map(|script| script.record.clone())
+            .unwrap_or_default()
+    }
+
+    /// How many requests arrived for `path` so far.
+    pub fn count(&self, path: &str) -> usize {
+        self.scripts
+            .lock()
+            .get(path)
+            .map_or(0, |script| script.record.count())
+    }
+
+    /// Waits until the origin has seen so many requests for `path`, or more.
+    pub async fn until_count(&self, path: &str, count: usize, limit: Duration) {
+        let what = format!("request {count} for {path} is at the origin");
+        wait::until(&what, limit, async || {
+            (self.count(path) >= count).then_some(())
+        })
+        .await;
+    }
+
+    /// Breaks all connections; from now on every request is counted and its
+    /// connection reset.
+    pub fn crash(&self) {
+        self.turn_to(Mode::Crashed);
+    }
+
+    /// Breaks all connections and closes the port: connections are refused.
+    pub async fn stop(&self) {
+        self.turn_to(Mode::Stopped);
+        let what = "the origin's port is closed";
+        wait::until(what, wait::SOON, async || {
+            self.server.lock().unwrap().is_finished().then_some(())
+        })
+        .await;
+    }
+
+    /// Answers again, on the same port, after [`Origin::crash`] or [`Origin::stop`].
+    pub fn recover(&self) {
+        let mut server = self.server.lock().unwrap();
+        self.turn_to(Mode::Up);
+        if server.is_finished() {
+            *server = serve(listen(self.address), &self.scripts, &self.mode);
+        }
+    }
+
+    fn turn_to(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .abort();
+    }
+}
+
+fn bind(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
+}
+
+fn listen(address: SocketAddr) -> TcpListener {
+    let socket = bind(address);
+    socket.listen(BACKLOG).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    TcpListener::from_std(socket.into()).unwrap()
+}
+
+fn serve(listener: TcpListener, scripts: &Scripts, mode: &watch::Sender<Mode>) -> JoinHandle<()> {
+    tokio::spawn(accept(listener, scripts.clone(), mode.subscribe()))
+}
+
+async fn accept(listener: TcpListener, scripts: Scripts, mut mode: watch::Receiver<Mode>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            changed = mode.changed() => {
+                if changed.is_err() || *mode.borrow_and_update() == Mode::Stopped {
+                    break;
+                }
+                connections.abort_all();
+            }
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                if *mode.borrow() == Mode::Crashed {
+                    connections.spawn(count_and_reset(stream, scripts.clone()));
+                } else {
+                    connections.spawn(converse(stream, scripts.clone()));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    // Dropping the set ends the connections, dropping the listener closes the port.
+    connections.shutdown().await;
+}
+
+/// What a crashed origin does with a connection.
+async fn count_and_reset(mut stream: TcpStream, scripts: Scripts) {
+    let mut head = Vec::new();
+    let read = async {
+        while head.len() < HEAD_MAX && !head.windows(4).any(|four| four == b"\r\n\r\n") {
+            match stream.read_buf(&mut head).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+    };
+    let _ = tokio::time::timeout(HEAD_WAIT, read).await;
+    let text = String::from_utf8_lossy(&head);
+    if let Some(path) = text.split_ascii_whitespace().nth(1) {
+        let path = path.split('?').next().unwrap_or(path);
+        let arrival = Arrival {
+            at: Instant::now(),
+            method: None,
+            headers: HeaderMap::new(),
+        };
+        let _ = scripts.arrived(path, arrival);
+    }
+    // With nothing lingering, closing the socket sends a reset.
+    let _ = stream.set_zero_linger();
+}
+
+async fn converse(stream: TcpStream, scripts: Scripts) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| answer(request, scripts.clone()));
+    // A connection that broke is what some tests are about; no one else looks here.
+    let _ = http1::Builder::new()
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    scripts: Scripts,
+) -> Result<Response<BoxBody<Bytes, Broken>>, Broken> {
+    let path = request.uri().path().to_owned();
+    let (head, body) = request.into_parts();
+    let in_flight = InFlight::begin(&scripts, &path);
+    let arrival = Arrival {
+        at: Instant::now(),
+        method: Some(head.method),
+        headers: head.headers.clone(),
+    };
+    let (answer, count) = scripts.arrived(&path, arrival);
+    if let Some(gate) = &answer.gate {
+        gate.pass().await;
+    }
+    if answer.hang_up {
+        return Err("the script says to hang up".into());
+    }
+    let asked = head
+        .headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
+    let validated = answer.etag.is_some() && asked == answer.etag.as_deref();
+    let mut response = Response::builder().status(answer.status);
+    if let Some(headers) = response.headers_mut() {
+        *headers = answer.headers;
+    }
+    let content = if validated {
+        response = response.status(StatusCode::NOT_MODIFIED);
+        whole(Bytes::new(), None)
+    } else {
+        match answer.content {
+            Content::Echo => BodyExt::boxed(body.map_err(Broken::from)),
+            Content::Fixed(bytes) => {
+                response = response.header(header::CONTENT_LENGTH, bytes.len());
+                whole(bytes, answer.broken_after)
+            }
+            Content::Numbered => {
+                let bytes = Bytes::from(numbered(&path, count));
+                response = response.header(header::CONTENT_LENGTH, bytes.len());
+                whole(bytes, answer.broken_after)
+            }
+        }
+    };
+    // The request is in flight for as long as its answer's body lives.
+    let content = content.map_frame(move |frame| {
+        let _ = &in_flight;
+        frame
+    });
+    Ok(response.body(content.boxed())?)
+}
+
+/// A body of these bytes, or of the first `broken_after` of them and an error.
+fn whole(bytes: Bytes, broken_after: Option<usize>) -> BoxBody<Bytes, Broken> {
+    let Some(sent) = broken_after else {
+        return http_body_util::Full::new(bytes)
+            .map_err(|never: Infallible| match never {})
+            .boxed();
+    };
+    let first = futures::stream::iter([Ok(Frame::data(bytes.slice(..sent.min(bytes.len()))))]);
+    let then = futures::stream::once(async {
+        // Lets the connection write the first part before it learns of the end.
+        tokio::task::yield_now().await;
+        Err(Broken::from("the script says to break off"))
+    });
+    BodyExt::boxed(StreamBody::new(first.chain(then)))
+}

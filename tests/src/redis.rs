@@ -1,0 +1,99 @@
+//! A Redis server of the test's own, gone when the test is.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use ::redis::{Client, Commands, Connection};
+use tempfile::TempDir;
+
+use crate::wait;
+
+/// How often to try another port, should somebody be quicker to take it.
+const TRIES: usize = 5;
+
+/// A running `redis-server` that keeps nothing on disk.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Child,
+    port: u16,
+    _directory: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server on a free port.
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` is not installed, or does not start.
+    pub async fn start() -> Self {
+        for _ in 0..TRIES {
+            if let Some(server) = Self::try_start().await {
+                return server;
+            }
+        }
+        panic!("redis-server did not start in {TRIES} tries");
+    }
+
+    async fn try_start() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port().unwrap();
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("redis-server: {error}; install it (apt-get install redis-server), or run `cargo xtask test`, which does")
+            });
+        let mut server = RedisServer {
+            process,
+            port,
+            _directory: directory,
+        };
+        let is_up = wait::until("redis-server answers or ends", wait::SOON, async || {
+            if server.process.try_wait().ok()?.is_some() {
+                return Some(false);
+            }
+            server.connection().ok().map(|_| true)
+        });
+        is_up.await.then_some(server)
+    }
+
+    /// The URL that a node is given.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection, for a look at what the nodes wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the server is not up.
+    pub fn connection(&self) -> ::redis::RedisResult<Connection> {
+        let mut connection = Client::open(self.url())?.get_connection()?;
+        // A stranger on the port would not know this.
+        let _: Option<Vec<u8>> = connection.get("ping")?;
+        Ok(connection)
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // Fails only if the process is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A port that nobody listens on at this moment.
+///
+/// # Errors
+///
+/// If there is none.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}

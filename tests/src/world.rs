@@ -1,0 +1,226 @@
+//! An origin, a store, and the nodes between: what a test of the shield needs.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::LazyLock;
+use std::thread;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::client::{Reply, get};
+use crate::nodes::{self, Node};
+use crate::origin::Origin;
+use crate::stores::{Store, StoreKind};
+use crate::wait;
+
+/// How many worlds there may be at a time: a world is several processes, which
+/// must get their share of the processors to keep their leases.
+static WORLDS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new((processors / 2).max(2))
+});
+
+/// The settings that the scenarios run with.
+///
+/// Nothing is left to chance (no jitter, no early refresh), leases and backoff
+/// are short so that many of them fit into a test, and nobody gives up waiting.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `preset`.
+    pub preset: &'static str,
+    /// `lease.duration`: long enough that a node which gets little processor
+    /// time still renews its lease.
+    pub lease: Duration,
+    /// `origin.retry.first`.
+    pub retry_first: Duration,
+    /// `origin.retry.max`.
+    pub retry_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            preset: "uptime",
+            lease: Duration::from_millis(2000),
+            retry_first: Duration::from_millis(200),
+            retry_max: Duration::from_millis(1000),
+        }
+    }
+}
+
+impl Settings {
+    /// As TOML.
+    fn text(&self) -> String {
+        let Settings {
+            preset,
+            lease,
+            retry_first,
+            retry_max,
+        } = self;
+        format!(
+            r#"
+preset = "{preset}"
+
+[freshness]
+default_ttl = "60s"
+stale_while_revalidate = "1h"
+stale_if_error = "1h"
+jitter = 0.0
+early_refresh = false
+
+[lease]
+duration = "{}ms"
+clock_skew = "100ms"
+
+[origin]
+connect_timeout = "30s"
+first_byte_timeout = "60s"
+retry = {{ first = "{}ms", max = "{}ms" }}
+
+[wait]
+budget = "60s"
+"#,
+            lease.as_millis(),
+            retry_first.as_millis(),
+            retry_max.as_millis()
+        )
+    }
+}
+
+/// Origin, store and nodes. Dropped, all of it is gone.
+#[derive(Debug)]
+pub struct World {
+    // Fields are dropped in order: nodes before the store they write to.
+    nodes: Vec<Node>,
+    /// The origin that the nodes shield.
+    pub origin: Origin,
+    /// The store that the nodes share.
+    pub store: Store,
+    /// What the nodes are set to.
+    pub settings: Settings,
+    _directory: TempDir,
+    _turn: SemaphorePermit<'static>,
+}
+
+impl World {
+    /// A world on a store of this kind, with as many nodes as it says.
+    pub async fn start(kind: StoreKind) -> Self {
+        let turn = turn().await;
+        Self::build(
+            kind.make().await,
+            kind.behaviour(),
+            kind.nodes(),
+            Settings::default(),
+            &[],
+            turn,
+        )
+        .await
+    }
+
+    /// A world of one node that keeps its store in memory.
+    pub async fn single() -> Self {
+        Self::single_with(Settings::default(), &[]).await
+    }
+
+    /// The same, with other settings and further arguments for the node.
+    pub async fn single_with(settings: Settings, arguments: &[&str]) -> Self {
+        let turn = turn().await;
+        Self::build(Store::Memory, "exact", 1, settings, arguments, turn).await
+    }
+
+    async fn build(
+        store: Store,
+        behaviour: &str,
+        nodes: usize,
+        settings: Settings,
+        arguments: &[&str],
+        turn: SemaphorePermit<'static>,
+    ) -> Self {
+        let origin = Origin::start();
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("leeward.toml");
+        fs::write(&config, settings.text()).unwrap();
+        let command = || -> Command {
+            let mut command = nodes::up();
+            command.current_dir(directory.path());
+            command.args([
+                "--origin",
+                &origin.url(),
+                "--store",
+                &store.url(),
+                "--store-behaviour",
+                behaviour,
+            ]);
+            command.arg("--config").arg(&config);
+            command.args(arguments);
+            command
+        };
+        let nodes = join_all((0..nodes).map(|_| Node::start(command()))).await;
+        World {
+            nodes,
+            origin,
+            store,
+            settings,
+            _directory: directory,
+            _turn: turn,
+        }
+    }
+
+    /// The node with this number, from 0.
+    pub fn node(&self, number: usize) -> SocketAddr {
+        self.nodes[number].address()
+    }
+
+    /// All nodes.
+    pub fn all(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(Node::address).collect()
+    }
+
+    /// All nodes but number 0, which is the one that meets with an accident.
+    pub fn others(&self) -> Vec<SocketAddr> {
+        self.all().split_off(1)
+    }
+
+    /// The process of a node.
+    pub fn process(&mut self, number: usize) -> &mut Node {
+        &mut self.nodes[number]
+    }
+
+    /// Long enough for whatever must happen within a lease time, on a machine
+    /// that is busy.
+    pub fn some_leases(&self) -> Duration {
+        self.settings.lease * 5 + wait::SOON
+    }
+
+    /// Waits until each of these nodes answers with a fresh entry of this body.
+    pub async fn until_fresh(&self, nodes: &[SocketAddr], path: &str, body: &str) {
+        for node in nodes {
+            let what = format!("{node} answers {path} with {body:?}, fresh");
+            wait::until(&what, self.some_leases(), async || {
+                let reply = get(*node, path).await;
+                (reply.is_fresh_hit() && reply.body == body).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Has node 0 fetch `path`, whose scripted answer is fresh for `seconds`, and
+    /// lets it expire. Returns the answer.
+    pub async fn fill_and_expire(&self, path: &str, seconds: u64) -> Reply {
+        let reply = get(self.node(0), path).await;
+        let answered = std::time::Instant::now();
+        wait::until_past(answered + Duration::from_secs(seconds)).await;
+        reply
+    }
+}
+
+async fn turn() -> SemaphorePermit<'static> {
+    WORLDS
+        .acquire()
+        .await
+        .expect("the semaphore is never closed")
+}

@@ -1,0 +1,518 @@
+//! What one node does with HTTP: what it stores, serves, validates and forwards.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{Method, Request, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use leeward_tests::client::{Visitor, ask, assert_all_got, get};
+use leeward_tests::origin::numbered;
+use leeward_tests::{Answer, Ask, Crowd, Gate, Settings, World, wait};
+use tokio::sync::mpsc;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miss_is_stored_and_then_a_hit_with_its_age() {
+    let world = World::single().await;
+    let path = "/hit";
+    world.origin.always(
+        path,
+        Answer::numbered().max_age(600).header("x-from", "origin"),
+    );
+
+    let miss = get(world.node(0), path).await;
+    let status = miss.cache_status();
+    assert_eq!(
+        (miss.text(), status.value("fwd"), status.has("stored")),
+        (numbered(path, 1), Some("uri-miss"), true),
+        "{miss}"
+    );
+    assert_eq!(miss.age(), None, "{miss}");
+
+    world
+        .until_fresh(&world.all(), path, &numbered(path, 1))
+        .await;
+    let hit = get(world.node(0), path).await;
+    let ttl = hit.cache_status().ttl().unwrap();
+    let age = i64::try_from(hit.age().unwrap()).unwrap();
+    assert!(
+        hit.is_fresh_hit() && (0..=600).contains(&ttl) && (0..=600).contains(&age),
+        "{hit}"
+    );
+    assert_eq!(hit.header("x-from"), "origin");
+    assert_eq!(world.origin.count(path), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn freshness_is_explicit_or_the_default() {
+    let world = World::single().await;
+    for (path, answer, ttl_max) in [
+        ("/ttl/default", Answer::numbered(), 60),
+        (
+            "/ttl/max-age",
+            Answer::numbered().cache_control("max-age=500"),
+            500,
+        ),
+        (
+            "/ttl/s-maxage",
+            Answer::numbered().cache_control("max-age=0, s-maxage=400"),
+            400,
+        ),
+        (
+            "/ttl/expires",
+            Answer::numbered().header("expires", "Fri, 01 Jan 2100 00:00:00 GMT"),
+            i64::MAX,
+        ),
+    ] {
+        world.origin.always(path, answer);
+        get(world.node(0), path).await;
+        world
+            .until_fresh(&world.all(), path, &numbered(path, 1))
+            .await;
+        let hit = get(world.node(0), path).await;
+        let ttl = hit.cache_status().ttl().unwrap();
+        assert!(
+            ttl > ttl_max.min(500) - 120 && ttl <= ttl_max,
+            "{path}: {hit}"
+        );
+        assert_eq!(world.origin.count(path), 1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_entry_is_served_while_it_is_refreshed() {
+    let world = World::single().await;
+    let (path, gate) = ("/swr", Gate::closed());
+    world.origin.next(path, Answer::numbered().max_age(1));
+    world
+        .origin
+        .always(path, Answer::numbered().max_age(600).gate(&gate));
+    world.fill_and_expire(path, 1).await;
+
+    let stale = get(world.node(0), path).await;
+    let status = stale.cache_status();
+    assert_eq!(
+        (stale.text(), status.has("hit"), status.value("detail")),
+        (numbered(path, 1), true, Some("stale")),
+        "{stale}"
+    );
+    assert!(
+        status.ttl().unwrap() <= 0 && stale.age().unwrap() >= 1,
+        "{stale}"
+    );
+    gate.open();
+    world
+        .until_fresh(&world.all(), path, &numbered(path, 2))
+        .await;
+    assert_eq!(world.origin.count(path), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_is_answered_from_a_get_entry() {
+    let world = World::single().await;
+    let path = "/head";
+    let body = get(world.node(0), path).await.body;
+    world
+        .until_fresh(&world.all(), path, &numbered(path, 1))
+        .await;
+    let head = ask(world.node(0), &Ask::new(Method::HEAD, path)).await;
+    assert!(head.is_fresh_hit() && head.body.is_empty(), "{head}");
+    assert_eq!(head.header("content-length"), body.len().to_string());
+    assert_eq!(world.origin.count(path), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_with_a_validator_is_renewed_by_304() {
+    let world = World::single().await;
+    let (path, etag) = ("/validated", "\"v1\"");
+    world
+        .origin
+        .next(path, Answer::fixed("the first").etag(etag).max_age(1));
+    world.origin.always(
+        path,
+        Answer::fixed("never sent")
+            .etag(etag)
+            .max_age(600)
+            .header("x-renewed", "yes"),
+    );
+    world.fill_and_expire(path, 1).await;
+
+    assert_eq!(get(world.node(0), path).await.text(), "the first");
+    world.until_fresh(&world.all(), path, "the first").await;
+    let record = world.origin.record(path);
+    assert_eq!(record.count(), 2);
+    assert_eq!(record.arrivals[1].headers["if-none-match"], etag);
+    assert_eq!(get(world.node(0), path).await.header("x-renewed"), "yes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_visitor_with_the_current_copy_gets_304() {
+    let world = World::single().await;
+    let path = "/conditional";
+    world
+        .origin
+        .always(path, Answer::fixed("a body").etag("\"v1\"").max_age(600));
+    get(world.node(0), path).await;
+    world.until_fresh(&world.all(), path, "a body").await;
+    for (sent, status, body) in [
+        ("\"v1\"", StatusCode::NOT_MODIFIED, ""),
+        ("W/\"v1\"", StatusCode::NOT_MODIFIED, ""),
+        ("\"v0\", \"v1\"", StatusCode::NOT_MODIFIED, ""),
+        ("*", StatusCode::NOT_MODIFIED, ""),
+        ("\"v0\"", StatusCode::OK, "a body"),
+    ] {
+        let reply = ask(world.node(0), &Ask::get(path).header("if-none-match", sent)).await;
+        assert_eq!(
+            (reply.status, reply.text().as_str(), reply.header("etag")),
+            (status, body, "\"v1\""),
+            "{sent}: {reply}"
+        );
+        assert!(reply.cache_status().has("hit"), "{sent}: {reply}");
+    }
+    assert_eq!(world.origin.count(path), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_for_everybody_is_never_stored() {
+    let world = World::single().await;
+    let plain = |path| Ask::get(path);
+    for (path, ask_for, answer) in [
+        (
+            "/no-store",
+            plain("/no-store"),
+            Answer::numbered().cache_control("no-store"),
+        ),
+        (
+            "/no-store-age",
+            plain("/no-store-age"),
+            Answer::numbered().cache_control("max-age=600, no-store"),
+        ),
+        (
+            "/private",
+            plain("/private"),
+            Answer::numbered().cache_control("private, max-age=600"),
+        ),
+        (
+            "/cookie",
+            plain("/cookie"),
+            Answer::numbered()
+                .max_age(600)
+                .header("set-cookie", "id=secret"),
+        ),
+        (
+            "/login",
+            plain("/login").header("authorization", "Basic c2VjcmV0"),
+            Answer::numbered().max_age(600),
+        ),
+    ] {
+        world.origin.always(path, answer);
+        for number in 1..=3 {
+            let reply = ask(world.node(0), &ask_for).await;
+            assert_eq!(
+                (reply.status, reply.text()),
+                (StatusCode::OK, numbered(path, number)),
+                "{path}: {reply}"
+            );
+            let status = reply.cache_status();
+            assert!(
+                !status.has("hit") && !status.has("stored"),
+                "{path}: {reply}"
+            );
+        }
+        assert_eq!(world.origin.count(path), 3, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_for_what_cannot_be_stored_do_not_queue() {
+    let world = World::single().await;
+    let (path, gate, size) = ("/pass", Gate::closed(), 50);
+    world
+        .origin
+        .next(path, Answer::fixed("mine").cache_control("no-store"));
+    world
+        .origin
+        .next(path, Answer::fixed("mine").cache_control("no-store"));
+    world.origin.always(
+        path,
+        Answer::fixed("mine").cache_control("no-store").gate(&gate),
+    );
+    // The second comes when the first has left its mark, or waits until it has.
+    get(world.node(0), path).await;
+    get(world.node(0), path).await;
+
+    let crowd = Crowd::connect(&world.all(), size).await;
+    let asking = tokio::spawn(async move { crowd.ask(&Ask::get(path)).await });
+    wait::until("all are at the origin together", wait::SOON, async || {
+        (world.origin.record(path).in_flight == size).then_some(())
+    })
+    .await;
+    gate.open();
+    assert_all_got(&asking.await.unwrap(), size, "mine");
+    assert_eq!(world.origin.count(path), 2 + size);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_fails_is_hidden_by_what_is_stored() {
+    for preset in ["uptime", "strict"] {
+        let world = World::single_with(
+            Settings {
+                preset,
+                ..Settings::default()
+            },
+            &[],
+        )
+        .await;
+        for (path, failure) in [
+            (
+                "/fails/500",
+                Answer::numbered().status(StatusCode::INTERNAL_SERVER_ERROR),
+            ),
+            (
+                "/fails/503",
+                Answer::numbered().status(StatusCode::SERVICE_UNAVAILABLE),
+            ),
+            ("/fails/hang-up", Answer::hang_up()),
+            (
+                "/fails/broken",
+                Answer::numbered().max_age(600).broken_after(3),
+            ),
+        ] {
+            // Whoever waits for the origin sees its body as it comes, broken or not.
+            if preset == "strict" && path == "/fails/broken" {
+                continue;
+            }
+            world.origin.next(
+                path,
+                Answer::numbered().cache_control("max-age=1, stale-if-error=600"),
+            );
+            world.origin.next(path, failure.clone());
+            world.origin.next(path, failure);
+            world
+                .origin
+                .always(path, Answer::fixed("well again").max_age(600));
+            world.fill_and_expire(path, 1).await;
+            // From the first request that finds it stale until it is well again.
+            wait::until("the origin is well again", wait::SOON, async || {
+                let reply = get(world.node(0), path).await;
+                let known = [numbered(path, 1), "well again".to_owned()];
+                assert!(
+                    reply.status == StatusCode::OK && known.contains(&reply.text()),
+                    "{preset} {path}: {reply}"
+                );
+                (reply.text() == "well again").then_some(())
+            })
+            .await;
+            assert_eq!(world.origin.count(path), 4, "{preset} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variants_are_kept_apart() {
+    let world = World::single().await;
+    let path = "/vary";
+    world.origin.next(
+        path,
+        Answer::fixed("hello")
+            .header("vary", "Accept-Language")
+            .max_age(600),
+    );
+    world.origin.next(
+        path,
+        Answer::fixed("guten Tag")
+            .header("vary", "Accept-Language")
+            .max_age(600),
+    );
+    let asks = [("en", "hello"), ("de", "guten Tag")]
+        .map(|(language, body)| (Ask::get(path).header("accept-language", language), body));
+    for (ask_for, body) in &asks {
+        assert_eq!(ask(world.node(0), ask_for).await.text(), *body);
+    }
+    for (ask_for, body) in asks.iter().chain(&asks) {
+        wait::until("the variant is a hit", wait::SOON, async || {
+            let reply = ask(world.node(0), ask_for).await;
+            assert_eq!(reply.text(), *body);
+            reply.is_fresh_hit().then_some(())
+        })
+        .await;
+    }
+    assert_eq!(world.origin.count(path), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_breaks_off_is_not_passed_off_as_whole() {
+    let world = World::single().await;
+    for (path, first) in [("/broken/early", 0), ("/broken/late", 5_000)] {
+        let body = "0123456789".repeat(1000);
+        world.origin.next(
+            path,
+            Answer::fixed(body.clone()).max_age(600).broken_after(first),
+        );
+        world
+            .origin
+            .always(path, Answer::fixed(body.clone()).max_age(600));
+        match Ask::get(path).to(world.node(0)).await {
+            Ok(reply) => assert!(
+                reply.status.is_server_error(),
+                "{path}: a whole answer: {}",
+                reply.status
+            ),
+            Err(error) => assert!(
+                format!("{error:#}").contains("broke off"),
+                "{path}: {error:#}"
+            ),
+        }
+        // Errors are right until the next attempt is due; half a body never is.
+        wait::until(
+            "the origin's next answer is served",
+            wait::SOON,
+            async || {
+                let reply = get(world.node(0), path).await;
+                let whole = reply.status == StatusCode::OK && reply.body == body;
+                assert!(
+                    whole || reply.status.is_server_error(),
+                    "{path}: {} {} bytes",
+                    reply.status,
+                    reply.body.len()
+                );
+                whole.then_some(())
+            },
+        )
+        .await;
+        assert_eq!(world.origin.count(path), 2, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_bodies_are_whole_both_ways() {
+    let world = World::single().await;
+    // Bytes that repeat with a period that no buffer has.
+    let body: Bytes = (0..8 << 20)
+        .map(|i: u32| (i % 251).to_le_bytes()[0])
+        .collect();
+    world.origin.always("/echo", Answer::echo());
+    for number in 1..=2 {
+        let reply = ask(
+            world.node(0),
+            &Ask::new(Method::POST, "/echo").body(body.clone()),
+        )
+        .await;
+        assert_eq!(
+            (reply.status, reply.body.len()),
+            (StatusCode::OK, body.len())
+        );
+        assert!(reply.body == body && !reply.cache_status().has("hit"));
+        assert_eq!(world.origin.count("/echo"), number);
+    }
+    world
+        .origin
+        .always("/download", Answer::fixed(body.clone()).max_age(600));
+    for _ in 1..=2 {
+        let reply = get(world.node(0), "/download").await;
+        assert!(
+            reply.status == StatusCode::OK && reply.body == body,
+            "{} bytes",
+            reply.body.len()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_streams_both_ways_at_once() {
+    let world = World::single().await;
+    world.origin.always("/duplex", Answer::echo());
+    let (parts, coming) = mpsc::unbounded_channel::<&'static str>();
+    let coming = stream::unfold(coming, async |mut coming| {
+        Some((coming.recv().await?, coming))
+    });
+    let body =
+        StreamBody::new(coming.map(|part| Ok(Frame::data(Bytes::from_static(part.as_bytes())))));
+    let request = Request::post("/duplex").body(BodyExt::boxed(body)).unwrap();
+
+    // Each part is sent only when the one before has come back.
+    parts.send("one ").unwrap();
+    let mut visitor = Visitor::connect(world.node(0)).await.unwrap();
+    let work = async {
+        let mut answer = visitor.send(request).await.unwrap().into_body();
+        let mut back = String::new();
+        for next in [Some("two "), Some("three "), None] {
+            let sent = back.len();
+            while back.len() == sent || !back.ends_with(' ') {
+                let frame = answer.frame().await.expect("more of the body").unwrap();
+                back.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+            }
+            if let Some(part) = next {
+                parts.send(part).unwrap();
+            }
+        }
+        drop(parts);
+        assert!(answer.frame().await.is_none());
+        back
+    };
+    let back = tokio::time::timeout(wait::SOON, work)
+        .await
+        .expect("the parts come back one by one");
+    assert_eq!(back, "one two three ");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_ends_cleanly_when_told_to() {
+    let mut world = World::single().await;
+    get(world.node(0), "/end").await;
+    let status = world.process(0).end().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_are_reused_as_told() {
+    for arguments in [
+        [
+            "--max-instance-reuse-count",
+            "1",
+            "--max-instance-concurrent-reuse-count",
+            "1",
+            "--idle-instance-timeout",
+            "1s",
+        ],
+        [
+            "--max-instance-reuse-count",
+            "1000",
+            "--max-instance-concurrent-reuse-count",
+            "100",
+            "--idle-instance-timeout",
+            "10s",
+        ],
+    ] {
+        let world = World::single_with(Settings::default(), &arguments).await;
+        let (path, gate) = ("/reuse", Gate::closed());
+        world.origin.next(path, Answer::numbered().max_age(1));
+        world
+            .origin
+            .always(path, Answer::numbered().max_age(600).gate(&gate));
+        world.fill_and_expire(path, 1).await;
+        let replies = Crowd::connect(&world.all(), 100)
+            .await
+            .ask(&Ask::get(path))
+            .await;
+        assert_all_got(&replies, 100, &numbered(path, 1));
+        // The refresh behind the answer goes on, whatever becomes of its instance.
+        world.origin.until_count(path, 2, wait::SOON).await;
+        wait::throughout(
+            "one refresh is under way",
+            Duration::from_secs(1),
+            async || world.origin.count(path) == 2,
+        )
+        .await;
+        gate.open();
+        world
+            .until_fresh(&world.all(), path, &numbered(path, 2))
+            .await;
+    }
+}

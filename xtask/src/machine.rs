@@ -1,0 +1,96 @@
+//! What the machine must have beside rustup and a C compiler, and getting it.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{run, succeeds};
+
+/// The target that the component is built for.
+pub(crate) const WASM_TARGET: &str = "wasm32-wasip2";
+
+/// Sees to it that the component's target is installed.
+///
+/// # Errors
+///
+/// If it is not, and rustup cannot install it.
+pub(crate) fn need_wasm_target() -> Result<()> {
+    if has_wasm_target()? {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["target", "add", WASM_TARGET])).with_context(|| {
+        format!(
+            "the component is built for {WASM_TARGET}, which this Rust toolchain lacks; install it with \
+             `rustup target add {WASM_TARGET}` (rustup: https://rustup.rs), then run this again"
+        )
+    })?;
+    if !has_wasm_target()? {
+        bail!(
+            "rustup added {WASM_TARGET} to another toolchain than the one in use, `rustc --version` says which that is"
+        );
+    }
+    Ok(())
+}
+
+fn has_wasm_target() -> Result<bool> {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .output()
+        .context("cannot start rustc; Rust is installed with rustup, see https://rustup.rs")?;
+    let directory = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(output.status.success() && Path::new(directory.trim()).is_dir())
+}
+
+/// Whether there is a `redis-server`, after installing it where that needs
+/// nobody's password.
+pub(crate) fn has_redis() -> bool {
+    if redis_answers() {
+        return true;
+    }
+    let Some(prefix) = administrator() else {
+        return false;
+    };
+    let apt = |words: &[&str]| {
+        let mut command = match prefix {
+            [] => Command::new("apt-get"),
+            [program, rest @ ..] => {
+                let mut command = Command::new(program);
+                command.args(rest).arg("apt-get");
+                command
+            }
+        };
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(words);
+        run(&mut command)
+    };
+    let installed = apt(&["update", "--quiet"]).and_then(|()| {
+        apt(&[
+            "install",
+            "--yes",
+            "--quiet",
+            "--no-install-recommends",
+            "redis-server",
+        ])
+    });
+    if let Err(error) = installed {
+        eprintln!("redis-server was not installed: {error:#}");
+    }
+    redis_answers()
+}
+
+fn redis_answers() -> bool {
+    succeeds(Command::new("redis-server").arg("--version"))
+}
+
+/// What to put before a command that installs packages; nothing, if that is not
+/// possible without asking.
+fn administrator() -> Option<&'static [&'static str]> {
+    if !succeeds(Command::new("apt-get").arg("--version")) {
+        return None;
+    }
+    if rustix::process::geteuid().is_root() {
+        return Some(&[]);
+    }
+    const SUDO: &[&str] = &["sudo", "-n"];
+    succeeds(Command::new("sudo").args(["-n", "true"])).then_some(SUDO)
+}

@@ -1,0 +1,97 @@
+//! Every routine task of the project as one command.
+//!
+//! | command | what it does |
+//! | --- | --- |
+//! | `cargo xtask up` | the shield in front of a demo origin, or of `--origin URL` |
+//! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
+//! | `cargo xtask build` | the component and the host, in release |
+//! | `cargo xtask test` | formatting, lints, unit tests, end-to-end tests |
+//! | `cargo xtask ci` | what continuous integration runs: `cargo xtask test` |
+//!
+//! Each makes the machine ready for what it does, and needs only rustup and a C
+//! compiler to begin with.
+#![forbid(unsafe_code)]
+
+mod build;
+mod machine;
+mod process;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every routine task of the project as one command.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build everything and serve a demo origin through the shield, until Ctrl-C.
+    Up {
+        /// Arguments for `leeward up`; with --origin, no demo origin is started.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build everything and run `leeward demo`.
+    Demo {
+        /// Arguments for `leeward demo`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build the component and the host, in release.
+    Build,
+    /// Check formatting and lints, and run all tests.
+    Test(test::Args),
+    /// Run what continuous integration runs.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Up { args } => up::up(&args),
+        Task::Demo { args } => up::demo(&args),
+        Task::Build => build::all().map(|_| ExitCode::SUCCESS),
+        Task::Test(args) => Ok(test::test(&args)),
+        Task::Ci => Ok(test::test(&test::Args::default())),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed_on(words: &[&str]) -> Vec<String> {
+        match Cli::try_parse_from(words).map(|cli| cli.task) {
+            Ok(Task::Up { args } | Task::Demo { args }) => args,
+            other => vec![format!("{other:?}")],
+        }
+    }
+
+    #[test]
+    fn arguments_are_passed_on_with_and_without_dashes_between() {
+        let expected = ["--listen", "127.0.0.1:0", "--store", "memory"];
+        for task in ["up", "demo"] {
+            for between in [&["--"][..], &[]] {
+                let words = [&["xtask", task], between, &expected].concat();
+                assert_eq!(passed_on(&words), expected, "{words:?}");
+            }
+            assert_eq!(passed_on(&["xtask", task]), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,136 @@
+//! Running programs: in the foreground until they end, or beside this one until
+//! it ends.
+
+use std::fmt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a program may take to end cleanly before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often to look whether a program has ended.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// A command as one would type it.
+struct Line<'a>(&'a Command);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = std::path::Path::new(self.0.get_program());
+        let program = program.file_name().unwrap_or(program.as_os_str());
+        write!(f, "{}", program.to_string_lossy())?;
+        self.0
+            .get_args()
+            .try_for_each(|arg| write!(f, " {}", arg.to_string_lossy()))
+    }
+}
+
+/// Says what it runs, runs it, and returns how it ended.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
+    eprintln!("$ {}", Line(command));
+    command
+        .status()
+        .with_context(|| format!("cannot start `{}`", Line(command)))
+}
+
+/// Says what it runs, and runs it to its good end.
+///
+/// # Errors
+///
+/// If it cannot be started, or ends with another exit status than 0.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = status(command)?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", Line(command));
+    }
+    Ok(())
+}
+
+/// Whether a command can be started and ends well; shows nothing of it.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// A program that runs beside this one, and is ended with it.
+#[derive(Debug)]
+pub(crate) struct Beside(Child);
+
+impl Beside {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", Line(command)))?;
+        Ok(Beside(child))
+    }
+
+    /// The process, for its pipes.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.0
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.0.try_wait()?)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // If it has been waited for, its process id may be somebody else's.
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
+        // Each of these fails only if it has ended, which is what is wanted.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let deadline = Instant::now() + GRACE;
+        while Instant::now() < deadline {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_one_would_type_it() {
+        let mut command = Command::new("/usr/bin/cargo");
+        command.args(["build", "--release"]);
+        assert_eq!(Line(&command).to_string(), "cargo build --release");
+    }
+
+    #[test]
+    fn a_program_beside_this_one_ends_with_it() -> Result<()> {
+        let mut beside = Beside::start(Command::new("sleep").arg("60"))?;
+        assert_eq!(beside.ended()?, None);
+        let pid = Pid::from_child(beside.child());
+        drop(beside);
+        assert!(
+            kill_process(pid, Signal::CONT).is_err(),
+            "it is still there"
+        );
+        Ok(())
+    }
+}
