@@ -157,6 +157,9 @@ fn classify(error: &(dyn StdError + 'static)) -> Option<Error> {
 }
 
 fn classify_io(error: &io::Error) -> Error {
+    if let Some(inner) = error.get_ref().and_then(|e| e.downcast_ref::<io::Error>()) {
+        return classify_io(inner);
+    }
     if let Some(error) = error
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>())
@@ -285,5 +288,148 @@ impl Body for TimedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use http_body_util::{BodyExt as _, Empty};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const WHOLE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+
+    async fn origin() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        (listener, url)
+    }
+
+    fn get(url: &str) -> http::Request<WasiBody> {
+        let body = Empty::new().map_err(|never| match never {});
+        http::Request::get(url).body(body.boxed_unsync()).unwrap()
+    }
+
+    async fn sent(outbound: &Outbound, url: &str) -> Result<http::Response<WasiBody>, Error> {
+        send(&outbound.client, get(url), RequestOptions::default()).await
+    }
+
+    /// Reads one request without a body.
+    async fn read_request(stream: &mut TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again() {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new().unwrap();
+        let origin = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..3 {
+                read_request(&mut stream).await;
+                stream.write_all(WHOLE.as_bytes()).await.unwrap();
+            }
+            stream
+        };
+        let client = async {
+            for _ in 0..3 {
+                let response = sent(&outbound, &url).await.unwrap();
+                let body = response.into_body().collect().await.unwrap();
+                assert_eq!(body.to_bytes(), "hi");
+            }
+        };
+        tokio::join!(origin, client);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_an_error_and_not_an_end() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhi",
+        ] {
+            let (listener, url) = origin().await;
+            let outbound = Outbound::new().unwrap();
+            let origin = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                read_request(&mut stream).await;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let (response, ()) = tokio::join!(sent(&outbound, &url), origin);
+            let outcome = response.unwrap().into_body().collect().await;
+            assert!(
+                matches!(outcome, Err(Error::HttpResponseIncomplete)),
+                "{answer:?}: {outcome:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_read_is_not_sent_again() {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new().unwrap();
+        // The first request makes the connection one that is used again, where
+        // sending once more would be easiest.
+        let origin = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            stream.write_all(WHOLE.as_bytes()).await.unwrap();
+            read_request(&mut stream).await;
+            drop(stream);
+        };
+        let client = async {
+            let response = sent(&outbound, &url).await.unwrap();
+            response.into_body().collect().await.unwrap();
+            sent(&outbound, &url).await.map(drop)
+        };
+        let ((), outcome) = tokio::join!(origin, client);
+        assert!(
+            matches!(outcome, Err(Error::ConnectionTerminated)),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_origin_that_refuses_or_is_silent_is_told_apart() {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new().unwrap();
+        let options = RequestOptions {
+            first_byte_timeout: Some(Duration::from_millis(1)),
+            ..RequestOptions::default()
+        };
+        let silent = send(&outbound.client, get(&url), options).await;
+        assert!(
+            matches!(silent, Err(Error::ConnectionReadTimeout)),
+            "{silent:?}"
+        );
+        drop(listener);
+        let refused = sent(&outbound, &url).await;
+        assert!(
+            matches!(refused, Err(Error::ConnectionRefused)),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn causes_are_found_however_deep_they_are_wrapped() {
+        let certificate = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let wrapped = io::Error::other(io::Error::other(certificate));
+        assert!(matches!(
+            classify(&wrapped),
+            Some(Error::TlsCertificateError)
+        ));
+        let wrapped = io::Error::other(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert!(matches!(
+            classify(&wrapped),
+            Some(Error::ConnectionTerminated)
+        ));
+        assert!(classify(&std::fmt::Error).is_none());
     }
 }

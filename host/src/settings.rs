@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use leeward::config::Origin;
+use leeward::config::{Config, Origin};
 
 use crate::instances::Reuse;
 use crate::store::{Behaviour, Location};
@@ -25,12 +25,19 @@ const COMPONENT_FROM_PROGRAM: &str = "../wasm32-wasip2/release/leeward.wasm";
 /// What `leeward up` runs on.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// The server to protect.
     pub(crate) origin: Origin,
+    /// Whether to start although it does not answer.
     pub(crate) allow_unreachable_origin: bool,
+    /// Where to listen.
     pub(crate) listen: SocketAddr,
+    /// Where cells are kept.
     pub(crate) store: Location,
+    /// Whose mistakes the store makes.
     pub(crate) store_behaviour: Behaviour,
+    /// The component's file.
     pub(crate) component: PathBuf,
+    /// How instances of it are used again.
     pub(crate) reuse: Reuse,
     /// What the guest reads.
     pub(crate) variables: Vec<(&'static str, String)>,
@@ -59,10 +66,15 @@ impl Settings {
             );
         };
         let origin = Origin::parse(&origin_text)?;
-        let config = match args.config {
-            Some(path) => read_config(&path)?,
-            None => given(None, ENV_CONFIG).unwrap_or_default(),
+        let (source, config) = match args.config {
+            Some(path) => (path.display().to_string(), read_config(&path)?),
+            None => (
+                ENV_CONFIG.to_owned(),
+                given(None, ENV_CONFIG).unwrap_or_default(),
+            ),
         };
+        // The component would refuse it too, but only when a visitor comes.
+        Config::parse(&config).with_context(|| format!("the configuration in {source} is wrong"))?;
         let admin_token = given(args.admin_token, ENV_ADMIN_TOKEN).unwrap_or_default();
         let component = match args.component {
             Some(path) => existing(path)?,

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     pub(crate) max_instance_concurrent_reuse_count: usize,
 
     /// How long an instance of the component lives on with nothing to do
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub(crate) idle_instance_timeout: Duration,
 
     /// Make the store answer as a platform's own store does
@@ -72,6 +72,10 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("write a whole number from 1 on".to_owned()),
         Ok(number) => Ok(number),
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a time such as 500ms, 1s or 2m".to_owned())
 }
 
 /// Runs `leeward up`.

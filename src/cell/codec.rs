@@ -260,6 +260,7 @@ mod tests {
                 }),
                 vary: vec!["accept".into()],
                 invalidated: Some(Time::from_unix_millis(8)),
+                purged: Some(Time::from_unix_millis(7)),
             },
         }
     }

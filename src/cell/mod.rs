@@ -129,6 +129,10 @@ pub struct Marks {
     /// was requested before counts as invalidated too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalidated: Option<Time>,
+    /// When the key was last purged hard, for the variants' entries likewise:
+    /// one that was requested before is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged: Option<Time>,
 }
 
 /// A mark that a key's responses cannot be stored.

@@ -233,7 +233,7 @@ pub fn purge(cell: &Cell, purge: Purge, now: Time, nonce: Nonce) -> Cell {
         }
         Purge::Hard => {
             next.entry = None;
-            next.marks.invalidated = Some(now);
+            next.marks.purged = Some(now);
         }
     }
     if let Some(lease) = &mut next.lease {

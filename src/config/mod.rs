@@ -14,7 +14,7 @@ pub use options::{Definition, OPTIONS, reference};
 pub use origin::{Origin, OriginError};
 
 use crate::cell::transition::Backoff;
-use crate::semantics::{KeyPolicy, Policy};
+use crate::semantics::{KeyPolicy, Policy, Preset};
 use std::fmt;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -97,14 +97,26 @@ impl Config {
                 problems.push(Problem::at_start(option.name, problem));
             }
         }
+        let mut default_ttl_is_set = false;
         match DeTable::parse(text) {
-            Ok(table) => walk(text, "", table.get_ref(), &mut config, &mut problems),
+            Ok(table) => {
+                walk(text, "", table.get_ref(), &mut config, &mut problems);
+                default_ttl_is_set = table
+                    .get_ref()
+                    .get("freshness")
+                    .and_then(|freshness| freshness.get_ref().get("default_ttl"))
+                    .is_some();
+            }
             Err(error) => problems.push(Problem::new(
                 text,
                 error.span().map_or(0, |span| span.start),
                 "",
                 error.message().to_owned(),
             )),
+        }
+        // In `strict` the origin's silence is not leave.
+        if !default_ttl_is_set && config.policy.preset == Preset::Strict {
+            config.policy.default_ttl = Policy::of(Preset::Strict).default_ttl;
         }
         if problems.is_empty() {
             problems.extend(

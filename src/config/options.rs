@@ -88,9 +88,17 @@ pub const OPTIONS: &[Definition] = &[
         name: "freshness.default_ttl",
         kind: seconds(0, YEAR),
         default: "\"60s\"",
-        doc: "How long storable responses are fresh that say nothing about it. \"0s\" turns this \
-              and guessing from `Last-Modified` off.",
+        doc: "How long storable responses are fresh that say nothing about it. With preset \
+              `strict` the default is \"0s\": the origin's silence is not leave.",
         set: set!(Duration => policy.default_ttl),
+    },
+    Definition {
+        name: "freshness.heuristic_max",
+        kind: seconds(0, YEAR),
+        default: "\"1d\"",
+        doc: "The longest lifetime that is guessed from `Last-Modified` (a tenth of the time since \
+              then) where the origin states none. \"0s\" turns guessing off.",
+        set: set!(Duration => policy.heuristic_max),
     },
     Definition {
         name: "freshness.stale_while_revalidate",

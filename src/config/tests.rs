@@ -21,8 +21,25 @@ fn nothing_means_the_defaults() {
 fn every_option_can_be_set_to_its_default() {
     let defaults = Config::parse("").unwrap();
     for option in OPTIONS {
+        // `Config` is made from these; a default that is refused would show here.
         let text = format!("{} = {}", option.name, option.default);
         assert_eq!(Config::parse(&text).unwrap(), defaults, "{text}");
+    }
+}
+
+#[test]
+fn strict_has_no_default_ttl_unless_it_is_set() {
+    for (text, ttl) in [
+        ("preset = \"strict\"", 0),
+        ("preset = \"strict\"\nfreshness.default_ttl = \"5s\"", 5),
+        ("preset = \"uptime\"", 60),
+    ] {
+        let config = Config::parse(text).unwrap();
+        assert_eq!(
+            config.policy.default_ttl,
+            Duration::from_secs(ttl),
+            "{text}"
+        );
     }
 }
 

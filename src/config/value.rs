@@ -137,14 +137,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let wrong = || {
-        let hint = if unit.is_empty() && !number.is_empty() {
+        if unit.is_empty() && !number.is_empty() {
             format!("{text:?} has no unit; write for instance \"{number}s\"")
         } else {
             format!(
                 "{text:?} is no duration; write a whole number and a unit (ms, s, m, h, d), for instance \"90s\""
             )
-        };
-        hint
+        }
     };
     let (_, millis) = UNITS
         .iter()
@@ -162,7 +161,7 @@ pub(super) fn show(duration: Duration) -> String {
     }
     UNITS
         .iter()
-        .find(|(_, unit)| millis % unit == 0)
+        .find(|(_, unit)| millis.is_multiple_of(*unit))
         .map_or_else(
             || format!("{millis}ms"),
             |(name, unit)| format!("{}{name}", millis / unit),

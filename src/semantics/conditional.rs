@@ -3,7 +3,7 @@
 use super::date;
 use super::etag::{EntityTag, entity_tag, tags};
 use super::fields::{CACHE_STATUS, CDN_CACHE_CONTROL, append, set, single};
-use super::storable::date_of;
+use super::lifetime::date_of;
 use crate::time::Time;
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE,

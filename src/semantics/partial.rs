@@ -7,7 +7,8 @@ use super::etag::{EntityTag, entity_tag};
 use super::fields::{set, single};
 use super::policy::Policy;
 use super::ranges::{ByteRange, RangeAnswer, position, range};
-use super::storable::{Reason, Storability, decide};
+use super::reason::Reason;
+use super::storable::{Storability, decide};
 use super::update::freshen;
 use crate::time::Time;
 use http::header::{
@@ -433,6 +434,38 @@ mod tests {
                 combined,
                 "{a} {b} {stored:?} {added:?}"
             );
+        }
+    }
+
+    #[test]
+    fn parts_modified_at_different_times_are_not_combined() {
+        const MODIFIED: &str = "Sun, 09 Sep 2001 01:40:00 GMT";
+        const LATER: &str = "Sun, 09 Sep 2001 01:40:01 GMT";
+        for (stored, new, combined) in [
+            (
+                &[("last-modified", MODIFIED)][..],
+                &[("last-modified", MODIFIED)][..],
+                true,
+            ),
+            (&[("last-modified", MODIFIED)][..], &[][..], true),
+            (
+                &[("last-modified", MODIFIED)][..],
+                &[("last-modified", LATER)][..],
+                false,
+            ),
+        ] {
+            let tagged = |fields| {
+                let mut headers = map(fields);
+                headers.insert(ETAG, HeaderValue::from_static("\"a\""));
+                headers
+            };
+            let outcome = combine(
+                &tagged(stored),
+                bytes(0, 4, 10),
+                &tagged(new),
+                bytes(5, 9, 10),
+            );
+            assert_eq!(outcome.is_some(), combined, "{stored:?} {new:?}");
         }
     }
 

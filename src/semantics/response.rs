@@ -30,7 +30,7 @@ pub enum Source {
     /// `Cache-Control`, or nothing: `Expires` counts.
     #[default]
     Untargeted,
-    /// `CDN-Cache-Control`: `Cache-Control` and `Expires` do not count (RFC 9213 section 2.1).
+    /// `CDN-Cache-Control`: `Cache-Control` and `Expires` do not count (RFC 9213 section 2.2).
     Targeted,
 }
 

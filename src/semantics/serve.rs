@@ -200,6 +200,22 @@ mod tests {
     }
 
     #[test]
+    fn zero_age_asks_even_for_what_has_just_come() {
+        let newborn = Freshness {
+            initial_age_ms: 0,
+            ..EXAMPLE
+        };
+        assert_eq!(
+            ruling(newborn, "max-age=0", Preset::Strict, 0),
+            ASK_OR_SERVE
+        );
+        assert_eq!(
+            ruling(newborn, "max-age=1", Preset::Strict, 0),
+            Verdict::Fresh
+        );
+    }
+
+    #[test]
     fn immutable_spares_reloads_but_not_doubts() {
         let immutable = Freshness {
             immutable: true,

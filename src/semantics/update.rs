@@ -20,7 +20,8 @@ const OF_THE_MOMENT: [HeaderName; 2] = [AGE, DATE];
 /// field that it carries replace the entry's, the others stay. The body stays.
 ///
 /// The caller decides anew on the result, with the times of the validation:
-/// `storability` gives its freshness, or says to drop it.
+/// `storability` gives its freshness, or says to drop it, and
+/// `remove_private_fields` what of it may be kept.
 pub fn freshen(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut new = not_modified.clone();
     strip_connection_fields(&mut new);

@@ -9,7 +9,10 @@ use crate::semantics::{
 };
 use crate::time::Time;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE,
+    CONTENT_TYPE, RETRY_AFTER,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
 
 /// The name by which answers and requests are marked.
@@ -72,7 +75,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// An entry as the answer to a request: whole, part of it, or 304.
-    pub(super) fn from_entry(
+    pub(super) fn entry_answer(
         &self,
         request: &request::Parts,
         entry: &Entry,
@@ -81,6 +84,7 @@ impl<P: Platform> Shield<P> {
     ) -> Answer<P::Body> {
         let cell::Body::Inline(body) = &entry.body;
         let mut headers = entry.headers.clone();
+        semantics::date_header(&mut headers, entry.freshness.response_time);
         semantics::age_header(&mut headers, entry.freshness.current_age(now));
         if is_not_modified(
             request,
@@ -107,10 +111,7 @@ impl<P: Platform> Shield<P> {
             // Several ranges may be answered with the whole (RFC 9110, 14.2).
             RangeAnswer::Whole | RangeAnswer::Multiple(_) => (entry.status, body.clone()),
             RangeAnswer::Single { start, end } => {
-                headers.insert(
-                    CONTENT_RANGE,
-                    semantics::ranges::content_range(start, end, length),
-                );
+                headers.insert(CONTENT_RANGE, semantics::content_range(start, end, length));
                 let part = usize::try_from(start)
                     .ok()
                     .zip(usize::try_from(end).ok())
@@ -120,7 +121,16 @@ impl<P: Platform> Shield<P> {
                 (StatusCode::PARTIAL_CONTENT, part)
             }
             RangeAnswer::Unsatisfiable => {
-                headers.insert(CONTENT_RANGE, semantics::ranges::unsatisfied_range(length));
+                // What described the entry's content does not describe none.
+                for name in [
+                    CONTENT_TYPE,
+                    CONTENT_ENCODING,
+                    CONTENT_LANGUAGE,
+                    CONTENT_LOCATION,
+                ] {
+                    headers.remove(name);
+                }
+                headers.insert(CONTENT_RANGE, semantics::unsatisfied_range(length));
                 (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new())
             }
         };
@@ -136,7 +146,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// The origin's response as the answer to a request, while it comes.
-    pub(super) fn from_origin(
+    pub(super) fn origin_answer(
         &self,
         request: &request::Parts,
         response: response::Parts,
@@ -200,10 +210,11 @@ fn is_not_modified(
     }
 }
 
-/// RFC 9110, 6.4.1.
+/// Whether an answer of this status may have content (RFC 9110, 6.4.1, 15.3.6).
 fn may_have_content(status: StatusCode) -> bool {
     !status.is_informational()
         && status != StatusCode::NO_CONTENT
+        && status != StatusCode::RESET_CONTENT
         && status != StatusCode::NOT_MODIFIED
 }
 

@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 /// Longest wait for one operation of the store.
-const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an instance does without the store after it failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ enum Applied {
 /// How an attempt to become the revalidator ended.
 pub(super) enum Election {
     /// Go to the origin.
-    Held(Held),
+    Held(Box<Held>),
     /// Another holds the lease until then, or is creating the cell: wait for
     /// the cell to change.
     Taken(Time),
@@ -244,11 +244,11 @@ impl<P: Platform> Shield<P> {
                 match loaded.cell.as_ref().and_then(|cell| cell.lease) {
                     Some(Lease {
                         holder, deadline, ..
-                    }) if holder == claim.holder => Election::Held(Held {
+                    }) if holder == claim.holder => Election::Held(Box::new(Held {
                         loaded,
                         holder,
                         deadline,
-                    }),
+                    })),
                     Some(_) | None => Election::Changed,
                 }
             }
@@ -288,7 +288,7 @@ impl<P: Platform> Shield<P> {
 
     /// Publishes an entry under a lease, or gives the lease back if a purge came
     /// after it was taken.
-    pub(super) async fn publish(&self, held: Held, entry: Entry) -> Settled {
+    pub(super) async fn publish(&self, held: Box<Held>, entry: Entry) -> Settled {
         let holder = held.holder;
         let (settled, loaded) = self
             .settle(
@@ -313,7 +313,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// Ends a lease with a pass mark.
-    pub(super) async fn mark_pass(&self, held: Held, pass: Pass, keep_entry: bool) -> Settled {
+    pub(super) async fn mark_pass(&self, held: Box<Held>, pass: Pass, keep_entry: bool) -> Settled {
         let holder = held.holder;
         self.settle(
             held.loaded,
@@ -325,7 +325,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// Ends a lease with a retry mark.
-    pub(super) async fn mark_failure(&self, held: Held) -> Settled {
+    pub(super) async fn mark_failure(&self, held: Box<Held>) -> Settled {
         let holder = held.holder;
         let random = (self.platform.random() >> 64) as u64;
         self.settle(
@@ -342,7 +342,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// Ends a lease and changes nothing else.
-    pub(super) async fn release(&self, held: Held) -> Settled {
+    pub(super) async fn release(&self, held: Box<Held>) -> Settled {
         let holder = held.holder;
         self.settle(
             held.loaded,
@@ -354,7 +354,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// Ends a lease and notes that the key has variants.
-    pub(super) async fn split(&self, held: Held, vary: &[String]) -> Settled {
+    pub(super) async fn split(&self, held: Box<Held>, vary: &[String]) -> Settled {
         let holder = held.holder;
         self.settle(
             held.loaded,

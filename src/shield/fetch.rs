@@ -55,12 +55,15 @@ pub(super) enum Head<B> {
 
 /// A fetch under a lease.
 pub(super) struct Job<P: Platform> {
-    pub(super) held: Held,
+    pub(super) held: Box<Held>,
     /// The request on whose behalf the origin is asked.
     pub(super) visitor: request::Parts,
     /// The primary key.
     pub(super) key: String,
     pub(super) reason: Reason,
+    /// Whether the entry at hand may be used if the origin fails: then a server
+    /// error is not handed on.
+    pub(super) on_error: bool,
     /// Who waits for the head; none where the visitor has been answered.
     pub(super) head: Option<oneshot::Sender<Head<P::Body>>>,
     /// Keeps others of this instance waiting until the lease is settled.
@@ -114,6 +117,7 @@ impl<P: Platform> Shield<P> {
             visitor,
             key,
             reason,
+            on_error,
             head,
             landing,
         } = job;
@@ -136,8 +140,13 @@ impl<P: Platform> Shield<P> {
         let mut status = None;
         let (holder, target) = (held.holder, held.loaded.key.clone());
         let (outcome, fenced) = {
-            let mut exchange =
-                pin!(self.exchange(holder, &visitor, stale.as_ref(), &mut head, &mut status));
+            let fill = Fill {
+                holder,
+                visitor: &visitor,
+                stale: stale.as_ref(),
+                on_error,
+            };
+            let mut exchange = pin!(self.exchange(&fill, &mut head, &mut status));
             self.renewing(&mut held, &mut exchange).await
         };
         let (word, settled) = match fenced {
@@ -180,15 +189,13 @@ impl<P: Platform> Shield<P> {
     /// 304 to what we do not have.
     async fn exchange(
         &self,
-        holder: Nonce,
-        visitor: &request::Parts,
-        stale: Option<&Entry>,
+        fill: &Fill<'_>,
         head: &mut HeadSender<P::Body>,
         status: &mut Option<StatusCode>,
     ) -> Outcome {
-        let mut condition = stale;
+        let mut condition = fill.stale;
         loop {
-            let request = match self.fill_parts(visitor, condition) {
+            let request = match self.fill_parts(fill.visitor, condition) {
                 Ok(parts) => OriginRequest {
                     parts,
                     body: None,
@@ -206,7 +213,7 @@ impl<P: Platform> Shield<P> {
             let response_time = self.platform.now();
             *status = Some(response.status());
             let fetched = Fetched {
-                holder,
+                holder: fill.holder,
                 request_headers: &request_headers,
                 request_time,
                 response_time,
@@ -221,7 +228,7 @@ impl<P: Platform> Shield<P> {
                 condition = None;
                 continue;
             }
-            return self.received(&fetched, stale, response, head).await;
+            return self.received(&fetched, fill.on_error, response, head).await;
         }
     }
 
@@ -277,21 +284,21 @@ impl<P: Platform> Shield<P> {
     async fn received(
         &self,
         fetched: &Fetched<'_>,
-        stale: Option<&Entry>,
+        on_error: bool,
         response: Response<P::Body>,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
         let (mut parts, body) = response.into_parts();
-        strip_connection_fields(&mut parts.headers);
-        if parts.status.is_server_error()
-            && stale.is_some_and(|stale| stale.freshness.may_serve_on_error(fetched.response_time))
-        {
+        if parts.status.is_server_error() && on_error {
             return head.fail(&OriginError::Failed(format!(
                 "it answered {}",
                 parts.status.as_u16()
             )));
         }
-        let freshness = match self.storability(fetched, parts.status, &parts.headers) {
+        // Judged by all that the origin said, `Connection` included.
+        let storability = self.storability(fetched, parts.status, &parts.headers);
+        strip_connection_fields(&mut parts.headers);
+        let freshness = match storability {
             Storability::Store(freshness) => freshness,
             Storability::DoNotStore(reason) => {
                 let status = parts.status;
@@ -335,7 +342,7 @@ impl<P: Platform> Shield<P> {
     /// Settles the lease with what the exchange came to; says so in a word.
     async fn settle_outcome(
         &self,
-        held: Held,
+        held: Box<Held>,
         key: &str,
         visitor: &request::Parts,
         outcome: Outcome,
@@ -359,7 +366,7 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    async fn pass_on(&self, held: Held, reason: NotStorable) -> (String, Settled) {
+    async fn pass_on(&self, held: Box<Held>, reason: NotStorable) -> (String, Settled) {
         let (authorized_only, keep_entry, mark) = match reason {
             NotStorable::Because(NotStored::Authorization) => (true, true, true),
             NotStorable::Because(reason) => (false, false, reason.marks_pass()),
@@ -383,7 +390,7 @@ impl<P: Platform> Shield<P> {
     /// then learns from the primary cell that there are variants, finds it.
     async fn publish_variant(
         &self,
-        held: Held,
+        held: Box<Held>,
         key: &str,
         visitor: &request::Parts,
         entry: Entry,
@@ -503,6 +510,14 @@ impl<P: Platform> Shield<P> {
             ],
         ));
     }
+}
+
+/// What a fetch starts from.
+struct Fill<'a> {
+    holder: Nonce,
+    visitor: &'a request::Parts,
+    stale: Option<&'a Entry>,
+    on_error: bool,
 }
 
 /// One exchange: under which lease, and when.

@@ -82,9 +82,6 @@ impl<P: Platform> Shield<P> {
             collapsed: false,
             parts: request.into_parts().0,
         };
-        if visit.directives.no_store && self.config.policy.preset == Preset::Strict {
-            return self.pass(visit, Forward::Request).await;
-        }
         for _ in 0..LOOKS_MAX {
             let loaded = self.load_variant(&visit).await;
             let now = self.platform.now();
@@ -101,6 +98,11 @@ impl<P: Platform> Shield<P> {
                 Step::Unavailable(until) => return self.unavailable(&visit, &loaded, now, until),
                 Step::Fetch(_) if visit.directives.only_if_cached => {
                     return self.not_cached(&loaded);
+                }
+                // What may not be stored is no use to those who would wait for it
+                // (RFC 9111, 5.2.1.5).
+                Step::Fetch(_) if visit.directives.no_store => {
+                    return self.pass(visit, Forward::Request).await;
                 }
                 Step::Fetch(stale) => stale.cloned(),
             };
@@ -133,6 +135,7 @@ impl<P: Platform> Shield<P> {
                             visitor: visit.parts.clone(),
                             key: visit.key.clone(),
                             reason,
+                            on_error: stale.is_some(),
                             head: Some(head),
                             landing,
                         });
@@ -181,11 +184,21 @@ impl<P: Platform> Shield<P> {
         if marks.vary.is_empty() {
             return primary;
         }
-        let invalidated = marks.invalidated;
+        let (invalidated, purged) = (marks.invalidated, marks.purged);
         let key = variant_key(&visit.key, &marks.vary, &visit.parts.headers);
         let mut loaded = self.load(&key).await;
-        if let Some(entry) = loaded.cell.as_mut().and_then(|cell| cell.entry.as_mut())
-            && invalidated.is_some_and(|at| entry.request_time <= at)
+        let Some(cell) = loaded.cell.as_mut() else {
+            return loaded;
+        };
+        // The mark and the entry were timed by two nodes' clocks: what lies
+        // within their skew counts as older.
+        let skew = self.config.lease.clock_skew;
+        let predates = |entry: &Entry, mark: Option<Time>| {
+            mark.is_some_and(|mark| entry.request_time <= mark.plus(skew))
+        };
+        cell.entry = cell.entry.take().filter(|entry| !predates(entry, purged));
+        if let Some(entry) = &mut cell.entry
+            && predates(entry, invalidated)
         {
             entry.invalidated = true;
         }
@@ -275,7 +288,7 @@ impl<P: Platform> Shield<P> {
             ..CacheStatus::default()
         };
         let cache_status = Self::with_backing(cache_status, loaded.backing);
-        self.from_entry(&visit.parts, entry, now, &cache_status)
+        self.entry_answer(&visit.parts, entry, now, &cache_status)
     }
 
     async fn pass(&self, visit: Visit, reason: Forward) -> Answer<P::Body> {
@@ -349,6 +362,7 @@ impl<P: Platform> Shield<P> {
                         visitor: visit.parts,
                         key: visit.key,
                         reason,
+                        on_error: true,
                         head: None,
                         landing,
                     })
@@ -404,12 +418,12 @@ impl<P: Platform> Shield<P> {
         match (head, stale) {
             (Ok(Head::Response(response, body, stored)), _) => {
                 let cache_status = cache_status(Some(response.status), stored, None);
-                self.from_origin(&visit.parts, response, body, &cache_status)
+                self.origin_answer(&visit.parts, response, body, &cache_status)
             }
             (Ok(Head::Renewed(entry)), _) => {
                 let cache_status = cache_status(Some(StatusCode::NOT_MODIFIED), true, None);
                 let now = self.platform.now();
-                self.from_entry(&visit.parts, &entry, now, &cache_status)
+                self.entry_answer(&visit.parts, &entry, now, &cache_status)
             }
             (Ok(Head::Failed) | Err(_), Some(entry)) => {
                 let now = self.platform.now();

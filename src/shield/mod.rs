@@ -140,6 +140,3 @@ pub(crate) fn event(kind: &str, fields: &[(&str, serde_json::Value)]) -> String 
     }
     serde_json::Value::Object(line).to_string()
 }
-
-#[cfg(test)]
-mod tests;

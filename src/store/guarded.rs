@@ -136,3 +136,6 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -404,11 +404,6 @@ impl Visit {
             .as_ref()
             .is_ok_and(|reply| reply.status == StatusCode::OK)
     }
-
-    /// Whether the visitor got this body.
-    pub fn is(&self, body: &str) -> bool {
-        self.reply.as_ref().is_ok_and(|reply| reply.body == body)
-    }
 }
 
 impl fmt::Display for Visit {

@@ -93,14 +93,30 @@ impl Log {
         lines.push_back(line);
     }
 
+    /// The last so many lines.
     fn text(&self, lines: usize) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = kept.len().saturating_sub(lines);
-        kept.iter()
-            .skip(skipped)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let lines: Vec<_> = kept.iter().skip(skipped).map(String::as_str).collect();
+        lines.join("\n")
+    }
+
+    /// The last so many that differ from the line before, and how often each came.
+    fn summary(&self, lines: usize) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs: Vec<(&str, usize)> = Vec::new();
+        for line in kept.iter() {
+            match runs.last_mut() {
+                Some((last, times)) if last == line => *times += 1,
+                _ => runs.push((line, 1)),
+            }
+        }
+        let skipped = runs.len().saturating_sub(lines);
+        let lines = runs.iter().skip(skipped).map(|(line, times)| match times {
+            1 => (*line).to_owned(),
+            _ => format!("{line} (x{times})"),
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -198,7 +214,7 @@ impl Drop for Node {
             eprintln!(
                 "--- node {}, last lines:\n{}",
                 self.address,
-                self.errors.text(SHOWN_LINES)
+                self.errors.summary(SHOWN_LINES)
             );
         }
     }

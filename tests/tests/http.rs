@@ -358,16 +358,13 @@ async fn a_body_that_breaks_off_is_not_passed_off_as_whole() {
         world
             .origin
             .always(path, Answer::fixed(body.clone()).max_age(600));
-        match Ask::get(path).to(world.node(0)).await {
-            Ok(reply) => assert!(
+        // Broken off, before or after its head, or an error that is whole.
+        if let Ok(reply) = Ask::get(path).to(world.node(0)).await {
+            assert!(
                 reply.status.is_server_error(),
                 "{path}: a whole answer: {}",
                 reply.status
-            ),
-            Err(error) => assert!(
-                format!("{error:#}").contains("broke off"),
-                "{path}: {error:#}"
-            ),
+            );
         }
         // Errors are right until the next attempt is due; half a body never is.
         wait::until(

@@ -1,6 +1,7 @@
 //! The engine: how components are compiled and where their instances live.
 
 use std::path::Path;
+use std::time::Duration;
 
 use wasmtime::error::Context as _;
 use wasmtime::{
@@ -11,8 +12,12 @@ use wasmtime::{
 /// to end.
 pub(crate) const INSTANCES_MAX: u32 = 1_000;
 
-/// Core modules, memories and tables of one component that the pool has room
-/// for, as a mean over all instances.
+/// What the pool has room for: some more than may live, because an instance's
+/// place counts as free a moment before its memory is.
+const POOL_INSTANCES: u32 = INSTANCES_MAX + 100;
+
+/// Core modules and tables of one instance that the pool has room for, as a
+/// mean over all instances. Each has one memory.
 const CORE_INSTANCES_PER_INSTANCE: u32 = 4;
 const TABLES_PER_INSTANCE: u32 = 2;
 
@@ -23,7 +28,11 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 const INSTANCE_RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Tasks of one instance that are under way at once. Each needs a stack.
-const STACKS_MAX: u32 = 16 * INSTANCES_MAX;
+const STACKS_MAX: u32 = 16 * POOL_INSTANCES;
+
+/// How long a guest may compute before it has to let others go on, as in Spin.
+/// Without that, a guest that never ends would stop the whole host.
+const TURN: Duration = Duration::from_millis(10);
 
 /// Where compiled components are kept, beside the component's file: whoever can
 /// write there could as well replace the component.
@@ -35,25 +44,46 @@ const CACHE_DIRECTORY: &str = ".leeward-compiled";
 pub(super) fn engine(component: &Path) -> Result<Engine> {
     let cache = compilation_cache(component);
     let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(INSTANCES_MAX)
-        .total_core_instances(CORE_INSTANCES_PER_INSTANCE * INSTANCES_MAX)
-        .total_memories(INSTANCES_MAX)
-        .total_tables(TABLES_PER_INSTANCE * INSTANCES_MAX)
+    pool.total_component_instances(POOL_INSTANCES)
+        .total_core_instances(CORE_INSTANCES_PER_INSTANCE * POOL_INSTANCES)
+        .total_memories(POOL_INSTANCES)
+        .total_tables(TABLES_PER_INSTANCE * POOL_INSTANCES)
         .total_stacks(STACKS_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_component_instance_size(INSTANCE_RECORD_BYTES_MAX)
         .max_core_instance_size(INSTANCE_RECORD_BYTES_MAX);
     let mut config = config(cache.clone());
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    match Engine::new(&config) {
-        Ok(engine) => Ok(engine),
-        Err(_) => Engine::new(&self::config(cache)).context("cannot run WebAssembly here"),
-    }
+    let engine = match Engine::new(&config) {
+        Ok(engine) => engine,
+        Err(_) => Engine::new(&self::config(cache)).context("cannot run WebAssembly here")?,
+    };
+    take_turns(&engine).context("cannot start a thread")?;
+    Ok(engine)
+}
+
+/// Ends the turn of every guest at once, again and again, as long as the engine
+/// is there.
+fn take_turns(engine: &Engine) -> std::io::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new()
+        .name("turns".to_owned())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TURN);
+            }
+        })
+        .map(drop)
 }
 
 fn config(cache: Option<Cache>) -> Config {
     let mut config = Config::new();
-    config.wasm_component_model_async(true).cache(cache);
+    config
+        .wasm_component_model_async(true)
+        .epoch_interruption(true)
+        .cache(cache);
     config
 }
 

@@ -27,6 +27,9 @@ pub(crate) use self::variables::Variables;
 use crate::outbound::Outbound;
 use crate::store::Store;
 
+/// Turns after which a guest lets others go on.
+const TURNS_AT_ONCE: u64 = 1;
+
 /// A component that is compiled and linked, ready to be instantiated.
 pub(crate) struct Guest {
     engine: wasmtime::Engine,
@@ -96,6 +99,9 @@ impl Guest {
             slot,
         );
         let mut store = wasmtime::Store::new(&self.engine, state);
+        store.limiter(|state| state.limits());
+        store.set_epoch_deadline(TURNS_AT_ONCE);
+        store.epoch_deadline_async_yield_and_update(TURNS_AT_ONCE);
         let proxy = self.pre.instantiate_async(&mut store).await?;
         Ok((store, proxy))
     }

@@ -2,6 +2,7 @@
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::ResourceTable;
+use wasmtime::{StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -15,6 +16,9 @@ use crate::store::Store;
 /// more than the server lets in, so that whatever came in can go on.
 const FIELDS_BYTES_MAX: usize = 1024 * 1024;
 
+/// Most memory that one instance may have, in bytes.
+const MEMORY_BYTES_MAX: usize = 512 * 1024 * 1024;
+
 /// The state of one instance.
 pub(crate) struct GuestState {
     table: ResourceTable,
@@ -23,6 +27,7 @@ pub(crate) struct GuestState {
     outbound: Outbound,
     key_value: KeyValueState,
     variables: Variables,
+    limits: StoreLimits,
     /// The instance's place among all that may live, freed with it.
     _slot: OwnedSemaphorePermit,
 }
@@ -44,6 +49,9 @@ impl GuestState {
             outbound,
             key_value: KeyValueState::new(store),
             variables,
+            limits: StoreLimitsBuilder::new()
+                .memory_size(MEMORY_BYTES_MAX)
+                .build(),
             _slot: slot,
         }
     }
@@ -53,6 +61,11 @@ impl GuestState {
             state: &mut self.key_value,
             table: &mut self.table,
         }
+    }
+
+    /// What the instance may grow to.
+    pub(super) fn limits(&mut self) -> &mut StoreLimits {
+        &mut self.limits
     }
 
     pub(super) fn variables(&mut self) -> &mut Variables {

@@ -23,6 +23,8 @@ pub(crate) enum Behaviour {
     /// increment of what is not a number aborts the instance
     SpinSqlite,
     /// As Spin's Redis store: a swap is exact, but always says that it failed
+    // Where it is imitated, values are compared; Redis itself also notices that
+    // a key was written with the bytes that it had.
     SpinRedis,
 }
 
@@ -54,33 +56,58 @@ impl Store {
         self.behaviour
     }
 
+    /// Lets `work` on the backend go on by itself, in a task of its own.
+    ///
+    /// A guest's call is polled only while its instance is not in a synchronous
+    /// call. Were such a call to wait in a line, for a connection say, it could
+    /// reach the head of the line unpolled, and keep its place there while its
+    /// own instance waits in a synchronous call further back: for ever.
+    async fn apart<T, F>(&self, work: impl FnOnce(Arc<dyn Backend>) -> F) -> StoreResult<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = StoreResult<T>> + Send + 'static,
+    {
+        tokio::spawn(work(Arc::clone(&self.backend)))
+            .await
+            .map_err(StoreError::other)?
+    }
+
     /// Whether the store can be used now; opens it if need be.
     pub(crate) async fn check(&self) -> StoreResult<()> {
-        self.backend.check().await
+        self.apart(|backend| async move { backend.check().await })
+            .await
     }
 
     /// The value of `key`, or none.
     pub(crate) async fn get(&self, key: &str) -> StoreResult<Option<Vec<u8>>> {
-        self.backend.get(key).await
+        let key = key.to_owned();
+        self.apart(|backend| async move { backend.get(&key).await })
+            .await
     }
 
     /// Writes `value`, whatever was there.
     pub(crate) async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()> {
         self.admit(key, value.len())?;
-        self.backend.set(key, value).await
+        let (key, value) = (key.to_owned(), value.to_vec());
+        self.apart(|backend| async move { backend.set(&key, &value).await })
+            .await
     }
 
     /// Removes `key`; no error if it is not there.
     pub(crate) async fn delete(&self, key: &str) -> StoreResult<()> {
-        self.backend.delete(key).await
+        let key = key.to_owned();
+        self.apart(|backend| async move { backend.delete(&key).await })
+            .await
     }
 
     /// All keys, in any order.
     pub(crate) async fn keys(&self) -> StoreResult<Vec<String>> {
-        self.backend.keys().await
+        self.apart(|backend| async move { backend.keys().await })
+            .await
     }
 
-    /// Adds `delta` to the number at `key` and returns the sum.
+    /// Adds `delta` to the number at `key` and returns the sum. This and the
+    /// compare-and-swap are synchronous for the guest, and so always polled.
     pub(crate) async fn increment(&self, key: &str, delta: i64) -> StoreResult<i64> {
         self.admit(key, 0)?;
         match self.behaviour {

@@ -46,9 +46,18 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
-    /// An error with the text of `cause` and all that caused it.
-    fn other(cause: impl Into<anyhow::Error>) -> Self {
-        Self::Other(format!("{:#}", cause.into()))
+    /// An error with the text of `error` and of what caused it, each said once.
+    fn other(error: impl Into<anyhow::Error>) -> Self {
+        let error = error.into();
+        let mut text = String::new();
+        for cause in error.chain().map(ToString::to_string) {
+            if text.is_empty() {
+                text = cause;
+            } else if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        Self::Other(text)
     }
 }
 

@@ -85,6 +85,10 @@ impl Lane {
 
     /// Runs `call` on a blocking thread with a connection of this lane. Once it
     /// has begun it runs to its end, even if nobody waits for it any more.
+    ///
+    /// The line is fair: a place at its head that nobody polls holds up all
+    /// behind it. That is why `Store` lets calls of the guest go on by
+    /// themselves.
     async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         call: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -414,6 +414,44 @@ async fn spin_sqlite_refuses_long_keys_and_large_values_and_others_do_not() {
     }
 }
 
+/// An instance in a synchronous call polls none of its other calls. Once, those
+/// stood in line before it and never moved on.
+#[tokio::test]
+async fn calls_that_nobody_polls_do_not_hold_up_a_synchronous_one() {
+    const UNPOLLED: usize = 100;
+    const BOUND: Duration = Duration::from_secs(20);
+    for bench in Bench::all() {
+        for behaviour in BEHAVIOURS {
+            let at = format!("{} {behaviour:?}", bench.name());
+            let store = bench.store(behaviour).await;
+            let mut unpolled: Vec<_> = (0..UNPOLLED)
+                .map(|i| {
+                    let store = store.clone();
+                    Box::pin(async move {
+                        if i % 2 == 0 {
+                            store.get("k").await.map(drop)
+                        } else {
+                            store.set("j", b"v").await
+                        }
+                    })
+                })
+                .collect();
+            for call in &mut unpolled {
+                // Once, so that it takes its place in line.
+                drop(futures::poll!(call));
+            }
+            let synchronous = async {
+                store.increment("n", 1).await.unwrap();
+                let mut handle = store.handle("k").await.unwrap();
+                handle.current().await.unwrap();
+                handle.swap(b"v").await.unwrap();
+            };
+            let outcome = tokio::time::timeout(BOUND, synchronous).await;
+            assert!(outcome.is_ok(), "{at}: held up");
+        }
+    }
+}
+
 #[tokio::test]
 async fn two_openings_of_one_sqlite_file_see_each_other() {
     let directory = tempfile::tempdir().unwrap();

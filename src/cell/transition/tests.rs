@@ -1,1 +1,262 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::*;
+use crate::cell::Body;
+use crate::semantics::Freshness;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+const SKEW: Duration = Duration::from_millis(100);
+const LEASE: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    max: Duration::from_secs(60),
+};
+const ME: Nonce = Nonce::new(1);
+const OTHER: Nonce = Nonce::new(2);
+
+fn at(millis: u64) -> Time {
+    Time::from_unix_millis(millis)
+}
+
+fn nonce() -> Nonce {
+    Nonce::new(99)
+}
+
+fn claim(holder: Nonce, now: u64) -> Claim {
+    Claim {
+        holder,
+        now: at(now),
+        duration: LEASE,
+        clock_skew: SKEW,
+    }
+}
+
+fn entry(body: &'static str, lease: Nonce) -> Entry {
+    Entry {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        request_time: at(0),
+        fetch_millis: 0,
+        freshness: Freshness {
+            lifetime_ms: 10_000,
+            initial_age_ms: 0,
+            response_time: at(0),
+            stale_while_revalidate_ms: 60_000,
+            stale_if_error_ms: 60_000,
+            must_revalidate: false,
+            no_cache: false,
+            immutable: false,
+        },
+        lease,
+        invalidated: false,
+        body: Body::Inline(Bytes::from(body)),
+    }
+}
+
+fn leased(holder: Nonce) -> Cell {
+    lease(None, "k", &claim(holder, 1_000), nonce()).unwrap()
+}
+
+#[test]
+fn the_first_lease_makes_the_cell() {
+    let cell = leased(ME);
+    assert_eq!((cell.version, cell.key.as_str()), (1, "k"));
+    let lease = cell.lease.unwrap();
+    assert_eq!((lease.start, lease.deadline), (at(1_000), at(6_000)));
+}
+
+#[test]
+fn a_lease_is_others_until_its_deadline_and_the_skew_are_over() {
+    let cell = leased(OTHER);
+    for (now, expected) in [
+        (1_000, Err(NoLease::Live { until: at(6_100) })),
+        (6_000, Err(NoLease::Live { until: at(6_100) })),
+        (6_099, Err(NoLease::Live { until: at(6_100) })),
+        (6_100, Ok(ME)),
+    ] {
+        let got = lease(Some(&cell), "k", &claim(ME, now), nonce());
+        let got = got.map(|cell| cell.lease.unwrap().holder);
+        assert_eq!(got, expected, "{now}");
+    }
+}
+
+#[test]
+fn a_holder_stops_acting_before_others_may_take_over() {
+    let lease = leased(ME).lease.unwrap();
+    for (now, may_act) in [(1_000, true), (5_899, true), (5_900, false), (7_000, false)] {
+        assert_eq!(lease.may_act(at(now), SKEW), may_act, "{now}");
+    }
+}
+
+#[test]
+fn every_write_has_a_new_version_and_nonce() {
+    let cell = leased(ME);
+    let renewed = renew(Some(&cell), ME, at(9_000), Nonce::new(7)).unwrap();
+    assert_eq!((renewed.version, renewed.nonce), (2, Nonce::new(7)));
+}
+
+#[test]
+fn only_the_holder_settles_a_lease() {
+    let mine = leased(ME);
+    let others = leased(OTHER);
+    let mut none = leased(ME);
+    none.lease = None;
+    let pass_mark = Pass {
+        until: at(9),
+        authorized_only: false,
+    };
+    type Settle<'a> = &'a dyn Fn(Option<&Cell>) -> Result<Cell, Fenced>;
+    let transitions: [(&str, Settle<'_>); 6] = [
+        ("renew", &|cell| renew(cell, ME, at(9_000), nonce())),
+        ("publish", &|cell| {
+            publish(cell, ME, entry("new", ME), nonce())
+        }),
+        ("pass", &|cell| pass(cell, ME, pass_mark, false, nonce())),
+        ("fail", &|cell| fail(cell, ME, &BACKOFF, at(0), 0, nonce())),
+        ("release", &|cell| release(cell, ME, nonce())),
+        ("split", &|cell| {
+            split(cell, ME, &["accept".into()], nonce())
+        }),
+    ];
+    for (name, transition) in transitions {
+        assert!(transition(Some(&mine)).is_ok(), "{name}");
+        for cell in [Some(&others), Some(&none), None] {
+            assert_eq!(transition(cell), Err(Fenced::Lost), "{name} {cell:?}");
+        }
+    }
+}
+
+#[test]
+fn a_zombie_does_not_overwrite_what_its_successor_published() {
+    let cell = leased(ME);
+    let taken = lease(Some(&cell), "k", &claim(OTHER, 20_000), nonce()).unwrap();
+    let published = publish(Some(&taken), OTHER, entry("successor", OTHER), nonce()).unwrap();
+    for cell in [&taken, &published] {
+        let late = publish(Some(cell), ME, entry("zombie", ME), nonce());
+        assert_eq!(late, Err(Fenced::Lost));
+    }
+}
+
+#[test]
+fn publishing_clears_the_marks() {
+    let mut cell = leased(ME);
+    cell.marks.retry = Some(Retry {
+        not_before: at(1),
+        failures: 3,
+    });
+    cell.marks.pass = Some(Pass {
+        until: at(1),
+        authorized_only: false,
+    });
+    let cell = publish(Some(&cell), ME, entry("new", ME), nonce()).unwrap();
+    assert_eq!((cell.lease, cell.marks), (None, Marks::default()));
+    assert_eq!(cell.entry.unwrap().body, Body::Inline("new".into()));
+}
+
+#[test]
+fn failures_keep_the_entry_and_double_the_delay() {
+    let mut cell = leased(ME);
+    cell.entry = Some(entry("old", OTHER));
+    let mut now = at(1_000);
+    for (failures, delay) in [
+        (1, 1),
+        (2, 2),
+        (3, 4),
+        (4, 8),
+        (5, 16),
+        (6, 32),
+        (7, 60),
+        (8, 60),
+    ] {
+        let failed = fail(Some(&cell), ME, &BACKOFF, now, 0, nonce()).unwrap();
+        let retry = failed.marks.retry.unwrap();
+        assert_eq!(retry.failures, failures);
+        assert_eq!(retry.not_before, now.plus(Duration::from_secs(delay)));
+        assert!(failed.entry.is_some() && failed.lease.is_none());
+        // Not before the mark; from then on.
+        let early = retry.not_before.minus(Duration::from_millis(1));
+        let refused = lease(
+            Some(&failed),
+            "k",
+            &claim(ME, early.as_unix_millis()),
+            nonce(),
+        );
+        let not_before = retry.not_before;
+        assert_eq!(refused, Err(NoLease::Retry { not_before }));
+        now = not_before;
+        cell = lease(
+            Some(&failed),
+            "k",
+            &claim(ME, now.as_unix_millis()),
+            nonce(),
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn the_delay_is_spread_but_never_above_its_maximum() {
+    for (failures, random, millis) in [
+        (0, 0, 1_000),
+        (1, 0, 1_000),
+        (1, 250, 1_250),
+        (1, 251, 1_000),
+        (2, 125, 2_250),
+        (7, 250, 60_000),
+        (u32::MAX, u64::MAX, 60_000),
+    ] {
+        let delay = BACKOFF.delay(failures, random);
+        assert_eq!(delay, Duration::from_millis(millis), "{failures} {random}");
+    }
+}
+
+#[test]
+fn purges() {
+    let mut cell = leased(ME);
+    cell.entry = Some(entry("old", OTHER));
+    let now = at(4_000);
+
+    let soft = super::purge(&cell, Purge::Soft, now, nonce());
+    let freshness = soft.entry.as_ref().unwrap().freshness;
+    assert!(!freshness.is_fresh(now) && freshness.may_serve_while_revalidating(now));
+
+    let invalid = super::purge(&cell, Purge::Invalidate, now, nonce());
+    assert!(invalid.entry.as_ref().unwrap().invalidated);
+    assert_eq!(invalid.marks.invalidated, Some(now));
+
+    let hard = super::purge(&cell, Purge::Hard, now, nonce());
+    assert_eq!((&hard.entry, hard.marks.purged), (&None, Some(now)));
+
+    // The lease stays, but what was fetched under it may predate the purge.
+    for cell in [&soft, &invalid, &hard] {
+        assert_eq!(cell.lease.unwrap().holder, ME);
+        let late = publish(Some(cell), ME, entry("late", ME), nonce());
+        assert_eq!(late, Err(Fenced::Purged));
+        assert!(release(Some(cell), ME, nonce()).is_ok());
+    }
+}
+
+#[test]
+fn a_soft_purge_makes_nothing_fresh_again() {
+    let mut cell = leased(ME);
+    cell.entry = Some(entry("old", OTHER));
+    let stale = super::purge(&cell, Purge::Soft, at(50_000), nonce());
+    assert_eq!(stale.entry.unwrap().freshness.lifetime_ms, 10_000);
+}
+
+#[test]
+fn variants() {
+    let mut cell = leased(ME);
+    cell.entry = Some(entry("for one of them", OTHER));
+    let names = ["accept-language".to_owned(), "accept".to_owned()];
+    let cell = split(Some(&cell), ME, &names, nonce()).unwrap();
+    assert_eq!(cell.marks.vary, ["accept", "accept-language"]);
+    assert_eq!((&cell.entry, cell.lease), (&None, None));
+
+    assert_eq!(super::vary(Some(&cell), "k", &names, nonce()), None);
+    let wider = super::vary(Some(&cell), "k", &["cookie".into()], nonce()).unwrap();
+    assert_eq!(wider.marks.vary, ["accept", "accept-language", "cookie"]);
+    let first = super::vary(None, "k", &names, nonce()).unwrap();
+    assert_eq!((first.version, first.key.as_str()), (1, "k"));
+}

@@ -50,9 +50,7 @@ impl HostBody {
 
 impl Body for HostBody {
     async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
-        if self.end.is_none() {
-            return None;
-        }
+        self.end.as_ref()?;
         let (result, bytes) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
         match result {
             StreamResult::Complete(_) => Some(Ok(bytes.into())),

@@ -1,0 +1,262 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use super::*;
+use futures::FutureExt;
+use futures::executor::block_on;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// How a double misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Behaviour {
+    Exact,
+    /// Spin's SQLite: from absent, it overwrites and says so to nobody.
+    Upserts,
+    /// Spin's Redis: every swap is called a conflict.
+    CallsConflict,
+    /// The swap is applied, and its reply lost.
+    LosesReply,
+    /// The swap is not applied, and its reply lost.
+    LosesRequest,
+}
+
+/// What others do between a swap's look at the key and its write.
+type Interruption = Rc<dyn Fn(&mut HashMap<String, Bytes>)>;
+
+#[derive(Clone)]
+struct Double {
+    behaviour: Behaviour,
+    values: Rc<RefCell<HashMap<String, Bytes>>>,
+    counters: Rc<RefCell<HashMap<String, i64>>>,
+    before_write: Rc<RefCell<Option<Interruption>>>,
+}
+
+impl Double {
+    fn new(behaviour: Behaviour) -> Self {
+        Double {
+            behaviour,
+            values: Rc::default(),
+            counters: Rc::default(),
+            before_write: Rc::default(),
+        }
+    }
+}
+
+impl KeyValue for Double {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.values.borrow().get(key).cloned())
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Said, StoreError> {
+        let values = &mut *self.values.borrow_mut();
+        if values.get(key) != expected {
+            return Ok(Said::Conflict);
+        }
+        if let Some(interrupt) = self.before_write.borrow_mut().take() {
+            interrupt(values);
+        }
+        let upserts = self.behaviour == Behaviour::Upserts && expected.is_none();
+        let unchanged = values.get(key) == expected;
+        if self.behaviour == Behaviour::LosesRequest {
+            return Err(StoreError::new("no reply"));
+        }
+        if unchanged || upserts {
+            values.insert(key.to_owned(), new.clone());
+        }
+        match self.behaviour {
+            Behaviour::CallsConflict => Ok(Said::Conflict),
+            Behaviour::LosesReply => Err(StoreError::new("no reply")),
+            Behaviour::Exact | Behaviour::Upserts | Behaviour::LosesRequest => {
+                Ok(if unchanged || upserts {
+                    Said::Done
+                } else {
+                    Said::Conflict
+                })
+            }
+        }
+    }
+
+    async fn increment(&self, key: &str) -> Result<i64, StoreError> {
+        let counters = &mut *self.counters.borrow_mut();
+        let counter = counters.entry(key.to_owned()).or_default();
+        *counter += 1;
+        Ok(*counter)
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.counters.borrow_mut().remove(key);
+        Ok(())
+    }
+}
+
+const EVERY: [Behaviour; 5] = [
+    Behaviour::Exact,
+    Behaviour::Upserts,
+    Behaviour::CallsConflict,
+    Behaviour::LosesReply,
+    Behaviour::LosesRequest,
+];
+const BUCKET: Duration = Duration::from_secs(10);
+const KEY: &str = "cell/ab";
+
+struct Bench {
+    store: Guarded<Double, Box<dyn Fn() -> Time>>,
+    double: Double,
+    now: Rc<Cell<u64>>,
+}
+
+fn bench(behaviour: Behaviour) -> Bench {
+    let double = Double::new(behaviour);
+    let now = Rc::new(Cell::new(100_000));
+    let clock = Rc::clone(&now);
+    let clock: Box<dyn Fn() -> Time> = Box::new(move || Time::from_unix_millis(clock.get()));
+    Bench {
+        store: Guarded::new(double.clone(), clock, BUCKET),
+        double,
+        now,
+    }
+}
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+#[test]
+fn a_swap_is_done_if_it_is_stored_whatever_the_platform_says() {
+    for behaviour in EVERY {
+        let Bench { store, double, .. } = bench(behaviour);
+        let (a, b) = (bytes("a"), bytes("b"));
+        for (expected, new) in [(None, &a), (Some(&a), &b)] {
+            let swapped = block_on(store.swap(KEY, expected, new));
+            let stored = double.values.borrow().get(KEY).cloned();
+            if behaviour == Behaviour::LosesRequest {
+                assert!(swapped.is_err(), "{behaviour:?}");
+                double.values.borrow_mut().insert(KEY.into(), new.clone());
+            } else {
+                assert_eq!(swapped, Ok(Swap::Done), "{behaviour:?}");
+                assert_eq!(stored.as_ref(), Some(new), "{behaviour:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_swap_from_another_value_is_a_conflict_that_shows_it() {
+    for behaviour in EVERY {
+        let Bench { store, double, .. } = bench(behaviour);
+        double.values.borrow_mut().insert(KEY.into(), bytes("b"));
+        for expected in [None, Some(&bytes("a"))] {
+            let swapped = block_on(store.swap(KEY, expected, &bytes("c")));
+            let conflict = Swap::Conflict(Some(bytes("b")));
+            assert_eq!(swapped, Ok(conflict), "{behaviour:?} {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn a_swap_that_another_overtakes_is_a_conflict() {
+    for behaviour in [
+        Behaviour::Exact,
+        Behaviour::Upserts,
+        Behaviour::CallsConflict,
+    ] {
+        let Bench { store, double, .. } = bench(behaviour);
+        double.values.borrow_mut().insert(KEY.into(), bytes("a"));
+        *double.before_write.borrow_mut() = Some(Rc::new(|values| {
+            values.insert(KEY.into(), bytes("theirs"));
+        }));
+        let swapped = block_on(store.swap(KEY, Some(&bytes("a")), &bytes("ours")));
+        assert_eq!(
+            swapped,
+            Ok(Swap::Conflict(Some(bytes("theirs")))),
+            "{behaviour:?}"
+        );
+    }
+}
+
+#[test]
+fn guards_are_removed_once_the_cell_exists() {
+    let Bench { store, double, .. } = bench(Behaviour::Exact);
+    block_on(store.swap(KEY, None, &bytes("a"))).unwrap();
+    assert!(double.counters.borrow().is_empty());
+}
+
+#[test]
+fn one_creator_at_a_time_and_the_next_after_two_buckets() {
+    let Bench { store, double, now } = bench(Behaviour::Upserts);
+    // Another has won the guard of bucket 10 and died.
+    block_on(double.increment("guard/ab/a")).unwrap();
+    for (millis, retry_at) in [
+        (100_000, Some(120_000)),
+        (109_999, Some(120_000)),
+        (110_000, None),
+    ] {
+        now.set(millis);
+        let swapped = block_on(store.swap(KEY, None, &bytes("a"))).unwrap();
+        let expected = match retry_at {
+            Some(retry_at) => Swap::Busy {
+                retry_at: Time::from_unix_millis(retry_at),
+            },
+            None => Swap::Done,
+        };
+        assert_eq!(swapped, expected, "{millis}");
+    }
+}
+
+/// Two creators, one late in a bucket and one early in the next, hold different
+/// guards of their own buckets. Only the shared one tells them apart.
+#[test]
+fn creators_on_either_side_of_a_buckets_edge_exclude_each_other() {
+    let Bench { store, double, now } = bench(Behaviour::Upserts);
+    now.set(109_999);
+    let second = Guarded::new(double.clone(), || Time::from_unix_millis(110_000), BUCKET);
+    // The second comes when the first has won, and not yet written.
+    *double.before_write.borrow_mut() = Some(Rc::new({
+        let double = double.clone();
+        move |values| {
+            assert!(values.is_empty());
+            let other = Double {
+                values: Rc::default(),
+                ..double.clone()
+            };
+            let second = Guarded::new(other, || Time::from_unix_millis(110_000), BUCKET);
+            let new = bytes("second");
+            let swapped = second.swap(KEY, None, &new).now_or_never();
+            let swapped = swapped.unwrap().unwrap();
+            assert!(matches!(swapped, Swap::Busy { .. }), "{swapped:?}");
+        }
+    }));
+    let swapped = block_on(store.swap(KEY, None, &bytes("first"))).unwrap();
+    assert_eq!(swapped, Swap::Done);
+    let swapped = block_on(second.swap(KEY, None, &bytes("second"))).unwrap();
+    assert_eq!(swapped, Swap::Conflict(Some(bytes("first"))));
+}
+
+#[test]
+fn a_creator_that_was_held_up_gives_up() {
+    let double = Double::new(Behaviour::Upserts);
+    // How long after its first look at the clock it takes its second.
+    for (step, done) in [(3_000, true), (4_999, true), (5_000, false)] {
+        let looks = Cell::new(0);
+        double.values.borrow_mut().clear();
+        double.counters.borrow_mut().clear();
+        let clock = move || {
+            looks.set(looks.get() + 1);
+            Time::from_unix_millis(100_000 + (looks.get() - 1) * step)
+        };
+        let store = Guarded::new(double.clone(), clock, BUCKET);
+        let swapped = block_on(store.swap(KEY, None, &bytes("a")));
+        assert_eq!(swapped.is_ok(), done, "{step}: {swapped:?}");
+        assert_eq!(double.values.borrow().is_empty(), !done, "{step}");
+    }
+}
