@@ -22,6 +22,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use leeward::semantics::strip_connection_fields;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -125,10 +126,12 @@ async fn send(
             .await
             .map_err(|_| Error::ConnectionReadTimeout)?,
     };
-    let response = answered.map_err(|error| match error.is_connect() {
+    let mut response = answered.map_err(|error| match error.is_connect() {
         true => classify(&error).unwrap_or(Error::DestinationUnavailable),
         false => classify(&error).unwrap_or(Error::HttpProtocolError),
     })?;
+    // WASI HTTP hides `Connection` from guests, so what it names has to go here.
+    strip_connection_fields(response.headers_mut());
     Ok(response.map(|body| TimedBody::new(body, between_bytes).boxed_unsync()))
 }
 

@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use leeward::semantics::strip_connection_fields;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -184,6 +185,8 @@ fn admit(
         .cloned()
         .collect();
     let fields = request.headers_mut();
+    // WASI HTTP hides `Connection` from guests, so what it names has to go here.
+    strip_connection_fields(fields);
     for name in forged {
         fields.remove(name);
     }

@@ -74,7 +74,8 @@ impl Settings {
             ),
         };
         // The component would refuse it too, but only when a visitor comes.
-        Config::parse(&config).with_context(|| format!("the configuration in {source} is wrong"))?;
+        Config::parse(&config)
+            .with_context(|| format!("the configuration in {source} is wrong"))?;
         let admin_token = given(args.admin_token, ENV_ADMIN_TOKEN).unwrap_or_default();
         let component = match args.component {
             Some(path) => existing(path)?,

@@ -10,7 +10,15 @@ use http::{HeaderMap, HeaderName};
 
 /// Fields that describe the stored bytes: a message without those bytes does
 /// not change them (RFC 9111 section 3.2).
-const OF_THE_BODY: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, TRAILER];
+const OF_THE_BODY: [HeaderName; 6] = [
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    TRAILER,
+    // RFC 9530 section 2 and RFC 1864: digests of the content, which a 304 has not.
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+];
 
 /// Fields of the moment: the entry's do not outlive it. The new message has its
 /// own, or is taken as made when it was received.
@@ -248,7 +256,7 @@ mod tests {
         #[test]
         fn what_describes_the_body_never_changes(entry in arbitrary_map(), new in arbitrary_map()) {
             let merged = freshen(&entry, &new);
-            for name in ["content-encoding", "content-length", "content-range"] {
+            for name in ["content-encoding", "content-length", "content-range", "content-md5"] {
                 let of = |headers: &HeaderMap| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
                 prop_assert_eq!(of(&merged), of(&entry));
             }

@@ -9,6 +9,7 @@ use crate::cell::Entry;
 use crate::semantics::{
     CacheStatus, Forward, Preset, RequestDirectives, Verdict, key, selector, verdict,
 };
+use crate::store::Store;
 use crate::time::{Time, millis};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
@@ -350,6 +351,9 @@ impl<P: Platform> Shield<P> {
 
     /// Refreshes a stale entry behind the answer, if nobody else is at it.
     fn refresh_behind(self: &Rc<Self>, visit: Visit, loaded: Loaded, reason: Reason) {
+        if self.platform.store().is_worn() {
+            return;
+        }
         let Seat::Leader(landing) = self.flights.join(&loaded.id, || self.platform.signal()) else {
             return;
         };

@@ -90,6 +90,10 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
         self.kv.get(key).await
     }
 
+    fn is_worn(&self) -> bool {
+        self.kv.is_worn()
+    }
+
     async fn swap(
         &self,
         key: &str,

@@ -40,6 +40,12 @@ pub trait Store: 'static {
         expected: Option<&Bytes>,
         new: &Bytes,
     ) -> impl Future<Output = Result<Swap, StoreError>>;
+
+    /// Whether this instance has few swaps left. Then it leaves to others what
+    /// others can do as well: refreshing behind an answer.
+    fn is_worn(&self) -> bool {
+        false
+    }
 }
 
 /// How a swap ended.
@@ -80,6 +86,11 @@ pub trait KeyValue: 'static {
 
     /// Removes `key`, if it is there.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// See [`Store::is_worn`].
+    fn is_worn(&self) -> bool {
+        false
+    }
 }
 
 /// A platform's word on a swap. It may say [`Said::Conflict`] of one that

@@ -80,7 +80,17 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
         };
         uri = uri.scheme(scheme).authority(authority);
     }
-    let headers = headers_from(&request.get_headers());
+    let mut headers = headers_from(&request.get_headers());
+    // Spin's own words to the component: they differ from visitor to visitor
+    // and tell the origin what is none of its business.
+    let spins: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("spin-"))
+        .cloned()
+        .collect();
+    for name in spins {
+        headers.remove(name);
+    }
     // Taking out a body that is not there costs a visit to the host for
     // nothing, on every hit.
     let has_body = headers.contains_key(http::header::TRANSFER_ENCODING)
