@@ -191,17 +191,17 @@ mod tests {
     fn the_environment_is_read_and_flags_win() {
         let environment = [
             (ENV_ORIGIN, "http://env"),
-            (ENV_CONFIG, "ttl = 1"),
+            (ENV_CONFIG, "limits.url = 1111"),
             (ENV_ADMIN_TOKEN, "env"),
         ];
         let by_environment = settings(&[], &environment).unwrap();
         assert_eq!(variable(&by_environment, "origin"), "http://env");
-        assert_eq!(variable(&by_environment, "config"), "ttl = 1");
+        assert_eq!(variable(&by_environment, "config"), "limits.url = 1111");
         assert_eq!(variable(&by_environment, "admin_token"), "env");
 
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("leeward.toml");
-        std::fs::write(&file, "ttl = 2").unwrap();
+        std::fs::write(&file, "limits.url = 2222").unwrap();
         let flags = [
             "--origin",
             "http://flag",
@@ -212,8 +212,19 @@ mod tests {
         ];
         let by_flags = settings(&flags, &environment).unwrap();
         assert_eq!(variable(&by_flags, "origin"), "http://flag");
-        assert_eq!(variable(&by_flags, "config"), "ttl = 2");
+        assert_eq!(variable(&by_flags, "config"), "limits.url = 2222");
         assert_eq!(variable(&by_flags, "admin_token"), "flag");
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_refused_with_its_source_and_place() {
+        let environment = [
+            (ENV_ORIGIN, "http://env"),
+            (ENV_CONFIG, "limits.urls = 1111"),
+        ];
+        let error = format!("{:#}", settings(&[], &environment).unwrap_err());
+        assert!(error.contains(ENV_CONFIG), "{error}");
+        assert!(error.contains("config:1:1: limits.urls"), "{error}");
     }
 
     #[test]
