@@ -63,6 +63,15 @@ pub struct LeaseConfig {
     pub clock_skew: Duration,
 }
 
+impl LeaseConfig {
+    /// The length of a time bucket of the guards of creation: half a lease, so
+    /// that a creator that dies holds others off for one lease at most. At
+    /// least twice the clock skew, because a lease is at least four times that.
+    pub fn guard_bucket(&self) -> Duration {
+        self.duration / 2
+    }
+}
+
 /// How long requests wait for each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitConfig {

@@ -7,7 +7,7 @@
 use super::platform::Platform;
 use super::{Shield, event};
 use crate::cell::codec::{self, Unreadable};
-use crate::cell::transition::{self, Claim, Fenced, NoLease};
+use crate::cell::transition::{self, Claim, Fenced, NoLease, Purge};
 use crate::cell::{Cell, Entry, Lease, Nonce, Pass};
 use crate::store::{Store, StoreError, Swap};
 use crate::time::Time;
@@ -15,13 +15,18 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use sha2::{Digest, Sha256};
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Longest wait for one operation of the store.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long an instance does without the store after it failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a purge that the store did not take is tried again, a
+/// [`STORE_PAUSE`] apart.
+const PURGE_ATTEMPTS: usize = 60;
 
 /// How often a holder tries to settle its lease against others' swaps. Only
 /// purges and new variants can touch a cell whose lease is live, so a second
@@ -139,13 +144,25 @@ impl<P: Platform> Shield<P> {
     /// Reads the cell of `key`. Never fails: without the shared store it reads
     /// the instance's own.
     pub(super) async fn load(&self, key: &str) -> Loaded {
-        let id = cell_id(key);
-        if self.platform.now() >= self.store_pause.get() {
-            match self.within(self.platform.store().load(&id)).await {
-                Ok(raw) => return self.decode(id, key, raw, Backing::Shared),
-                Err(error) => self.note_store_failure("load", &error),
-            }
+        if self.platform.now() >= self.store_pause.get()
+            && let Ok(loaded) = self.load_shared(key).await
+        {
+            return loaded;
         }
+        self.load_local(key).await
+    }
+
+    async fn load_shared(&self, key: &str) -> Result<Loaded, StoreError> {
+        let id = cell_id(key);
+        let raw = self
+            .within(self.platform.store().load(&id))
+            .await
+            .inspect_err(|error| self.note_store_failure("load", error))?;
+        Ok(self.decode(id, key, raw, Backing::Shared))
+    }
+
+    async fn load_local(&self, key: &str) -> Loaded {
+        let id = cell_id(key);
         // The instance's own store cannot fail.
         let raw = self.memory.load(&id).await.unwrap_or_default();
         self.decode(id, key, raw, Backing::Local)
@@ -374,9 +391,38 @@ impl<P: Platform> Shield<P> {
         .await;
     }
 
-    /// Purges the cell of a key, if there is one.
-    pub(super) async fn purge(&self, key: &str, purge: transition::Purge) -> Settled {
-        let loaded = self.load(key).await;
+    /// Purges the cell of a key, if there is one, wherever this instance keeps
+    /// or finds it. While the shared store fails, the attempt is repeated behind
+    /// the answer: other nodes may serve what they should not until it succeeds.
+    pub(super) async fn purge(self: &Rc<Self>, key: String, purge: Purge) {
+        self.purge_loaded(self.load_local(&key).await, purge).await;
+        if self.purge_shared(&key, purge).await {
+            return;
+        }
+        let shield = Rc::clone(self);
+        self.platform.spawn(async move {
+            for _ in 0..PURGE_ATTEMPTS {
+                shield.platform.sleep(STORE_PAUSE).await;
+                if shield.purge_shared(&key, purge).await {
+                    return;
+                }
+            }
+            shield
+                .platform
+                .log(&event("purge-lost", &[("key", key.into())]));
+        });
+    }
+
+    /// Whether the purge holds in the shared store. Tried even while that is
+    /// left alone: a purge is for others.
+    async fn purge_shared(&self, key: &str, purge: Purge) -> bool {
+        match self.load_shared(key).await {
+            Ok(loaded) => self.purge_loaded(loaded, purge).await == Settled::Done,
+            Err(_) => false,
+        }
+    }
+
+    async fn purge_loaded(&self, loaded: Loaded, purge: Purge) -> Settled {
         self.apply(loaded, |cell| {
             cell.map(|cell| transition::purge(cell, purge, self.platform.now(), self.nonce()))
         })
@@ -443,7 +489,7 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    fn note_store_failure(&self, operation: &str, error: &StoreError) {
+    pub(super) fn note_store_failure(&self, operation: &str, error: &StoreError) {
         self.store_pause.set(self.platform.now().plus(STORE_PAUSE));
         self.platform.log(&event(
             "store-failed",

@@ -13,6 +13,7 @@ use crate::semantics::{
     Freshness, Storability, Vary, add_validators, freshen, matches, remove_conditions,
     remove_private_fields, storability, strip_connection_fields, vary,
 };
+use crate::store::StoreError;
 use crate::time::{Time, millis};
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -123,8 +124,11 @@ impl<P: Platform> Shield<P> {
         } = job;
         let start = self.platform.now();
         if !self.may_act(&held) {
-            // Held up between the election and here for longer than the lease:
-            // another may have it. Dropping `head` says so to who waits.
+            // The store took longer than the lease to say who has it: another
+            // may have it by now, and such a store is as good as none. Dropping
+            // `head` makes who waits look again.
+            let error = StoreError::new("an election took longer than its lease");
+            self.note_store_failure("elect", &error);
             self.log_fetch(
                 reason,
                 &held.loaded.key,

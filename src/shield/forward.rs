@@ -10,11 +10,12 @@ use crate::semantics::{
     CacheStatus, Forward, append_via, invalidation_targets, is_safe, key, strip_connection_fields,
 };
 use http::{Method, Request, StatusCode, Version, request};
+use std::rc::Rc;
 
 impl<P: Platform> Shield<P> {
     /// Hands a request to the origin and its answer back.
     pub(super) async fn forward(
-        &self,
+        self: &Rc<Self>,
         request: Request<Option<P::Body>>,
         reason: Forward,
     ) -> Answer<P::Body> {
@@ -103,7 +104,11 @@ impl<P: Platform> Shield<P> {
 
     /// A non-error answer to an unsafe method makes what is stored for its
     /// target invalid (RFC 9111, 4.4), before the answer ends.
-    async fn invalidate(&self, visitor: &request::Parts, response: &http::response::Parts) {
+    async fn invalidate(
+        self: &Rc<Self>,
+        visitor: &request::Parts,
+        response: &http::response::Parts,
+    ) {
         let host = visitor
             .uri
             .authority()
@@ -125,7 +130,7 @@ impl<P: Platform> Shield<P> {
             invalidation_targets(target, &visitor.method, response.status, &response.headers)
         {
             let key = key(target.scheme, Some(target.host), &path, &self.config.key);
-            self.purge(&key, Purge::Invalidate).await;
+            self.purge(key, Purge::Invalidate).await;
         }
     }
 }

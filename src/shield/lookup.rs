@@ -1,6 +1,6 @@
 //! What a cell means for a GET or HEAD, and waiting for it to change.
 
-use super::cells::{Election, Loaded};
+use super::cells::{Backing, Election, Loaded};
 use super::fetch::{Head, Job, Reason};
 use super::flight::{Landing, Seat};
 use super::platform::Platform;
@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Most looks at a cell for one request. Each is preceded by a wait, and all
 /// waits together are bounded by `wait.budget`; this only ends a loop that no
 /// wait would.
-const LOOKS_MAX: usize = 1_000;
+const LOOKS_MAX: u32 = 1_000;
 
 /// First and longest pause between two looks at a cell that another instance
 /// fills. The pause grows by half each time, and is spread at random.
@@ -43,6 +43,8 @@ pub(super) struct Visit {
     deadline: Time,
     /// Whether it has waited for somebody else's fetch.
     collapsed: bool,
+    /// How often it has looked at the cell and found no answer.
+    looks: u32,
 }
 
 /// What to do about a request, given a cell.
@@ -81,9 +83,10 @@ impl<P: Platform> Shield<P> {
             arrival: now,
             deadline: now.plus(self.config.wait.budget),
             collapsed: false,
+            looks: 0,
             parts: request.into_parts().0,
         };
-        for _ in 0..LOOKS_MAX {
+        while visit.looks < LOOKS_MAX {
             let loaded = self.load_variant(&visit).await;
             let now = self.platform.now();
             let stale = match self.decide(&visit, &loaded, now) {
@@ -107,6 +110,14 @@ impl<P: Platform> Shield<P> {
                 }
                 Step::Fetch(stale) => stale.cloned(),
             };
+            // A first look is everybody's, whatever the budget. And who has spent
+            // it on a store that fails has waited for nobody's fetch yet.
+            if visit.looks > 0 && now >= visit.deadline && loaded.backing == Backing::Shared {
+                return self
+                    .make_do(&visit, &stale, &loaded, "soft-timeout")
+                    .unwrap_or_else(|| self.unavailable(&visit, &loaded, now, now));
+            }
+            visit.looks += 1;
             // With a stale copy at hand nobody waits longer than the soft
             // timeout; the fetch goes on.
             let soft = stale
@@ -140,7 +151,11 @@ impl<P: Platform> Shield<P> {
                             head: Some(head),
                             landing,
                         });
-                        return self.await_head(visit, &loaded, stale, soft, receiver).await;
+                        let head = self.await_head(&visit, &loaded, &stale, soft, receiver);
+                        match head.await {
+                            Some(answer) => return answer,
+                            None => Waited::Changed,
+                        }
                     }
                     Election::Taken(until) => {
                         visit.collapsed = true;
@@ -149,12 +164,11 @@ impl<P: Platform> Shield<P> {
                     Election::Backoff | Election::Changed => Waited::Changed,
                 },
             };
-            if let Waited::Expired = waited {
-                let now = self.platform.now();
-                return match &stale {
-                    Some(entry) => self.hit(&visit, entry, &loaded, now, Some("soft-timeout")),
-                    None => self.unavailable(&visit, &loaded, now, now),
-                };
+            // Without a copy that may be used the wait goes on, to the deadline.
+            if let Waited::Expired = waited
+                && let Some(answer) = self.make_do(&visit, &stale, &loaded, "soft-timeout")
+            {
+                return answer;
             }
         }
         let loaded = self.load_variant(&visit).await;
@@ -292,7 +306,7 @@ impl<P: Platform> Shield<P> {
         self.entry_answer(&visit.parts, entry, now, &cache_status)
     }
 
-    async fn pass(&self, visit: Visit, reason: Forward) -> Answer<P::Body> {
+    async fn pass(self: &Rc<Self>, visit: Visit, reason: Forward) -> Answer<P::Body> {
         self.forward(Request::from_parts(visit.parts, None), reason)
             .await
     }
@@ -375,15 +389,16 @@ impl<P: Platform> Shield<P> {
         });
     }
 
-    /// Waits for the head of the fetch that this request has started.
+    /// Waits for the head of the fetch that this request has started. None if
+    /// the fetch was given up before the origin was asked.
     async fn await_head(
-        self: &Rc<Self>,
-        visit: Visit,
+        &self,
+        visit: &Visit,
         loaded: &Loaded,
-        stale: Option<Entry>,
+        stale: &Option<Entry>,
         soft: Option<Time>,
         receiver: oneshot::Receiver<Head<P::Body>>,
-    ) -> Answer<P::Body> {
+    ) -> Option<Answer<P::Body>> {
         let fwd = if loaded.entry().is_some() {
             Forward::Stale
         } else if loaded.key != visit.key {
@@ -407,37 +422,59 @@ impl<P: Platform> Shield<P> {
                 let timeout = self.platform.sleep(soft.since(self.platform.now()));
                 match select(receiver, pin!(timeout)).await {
                     Either::Left((head, _)) => head,
-                    Either::Right(_) => {
-                        let now = self.platform.now();
-                        return match &stale {
-                            Some(entry) => {
-                                self.hit(&visit, entry, loaded, now, Some("soft-timeout"))
-                            }
-                            None => self.unavailable(&visit, loaded, now, now),
-                        };
+                    Either::Right(((), receiver)) => {
+                        match self.make_do(visit, stale, loaded, "soft-timeout") {
+                            Some(answer) => return Some(answer),
+                            None => receiver.await,
+                        }
                     }
                 }
             }
         };
-        match (head, stale) {
-            (Ok(Head::Response(response, body, stored)), _) => {
+        let head = head.ok()?;
+        let now = self.platform.now();
+        Some(match (head, stale) {
+            (Head::Response(response, body, stored), _) => {
                 let cache_status = cache_status(Some(response.status), stored, None);
                 self.origin_answer(&visit.parts, response, body, &cache_status)
             }
-            (Ok(Head::Renewed(entry)), _) => {
+            (Head::Renewed(entry), _) => {
                 let cache_status = cache_status(Some(StatusCode::NOT_MODIFIED), true, None);
-                let now = self.platform.now();
                 self.entry_answer(&visit.parts, &entry, now, &cache_status)
             }
-            (Ok(Head::Failed) | Err(_), Some(entry)) => {
-                let now = self.platform.now();
-                self.hit(&visit, &entry, loaded, now, Some("stale-if-error"))
+            (Head::Failed, stale) => self
+                .make_do(visit, stale, loaded, "stale-if-error")
+                .unwrap_or_else(|| {
+                    let cache_status = cache_status(None, false, Some("origin-failed"));
+                    self.unavailable_with(&cache_status, self.config.origin.retry.first)
+                }),
+        })
+    }
+
+    /// The stale entry at the end of a wait, if there is one, and if it may still
+    /// be used: the wait may have outlasted its window.
+    fn make_do(
+        &self,
+        visit: &Visit,
+        stale: &Option<Entry>,
+        loaded: &Loaded,
+        detail: &str,
+    ) -> Option<Answer<P::Body>> {
+        let now = self.platform.now();
+        let entry = stale.as_ref().filter(|entry| {
+            let verdict = verdict(
+                &entry.freshness,
+                &visit.directives,
+                self.config.policy.preset,
+                entry.invalidated,
+                now,
+            );
+            match verdict {
+                Verdict::Fresh | Verdict::StaleWhileRevalidate => true,
+                Verdict::Revalidate { on_error } => on_error,
             }
-            (Ok(Head::Failed) | Err(_), None) => {
-                let cache_status = cache_status(None, false, Some("origin-failed"));
-                self.unavailable_with(&cache_status, self.config.origin.retry.first)
-            }
-        }
+        })?;
+        Some(self.hit(visit, entry, loaded, now, Some(detail)))
     }
 
     /// Looks at a cell that another instance is filling until it changes, its

@@ -13,11 +13,12 @@
 //!   creator that dies between guard and cell holds others off until its two
 //!   buckets are over.
 //!
-//! What remains: a creation that reaches the store later than half a bucket
-//! after its guard was won could overwrite a successor's cell. The creator
-//! checks its clock right before it swaps, so only a host that stalls inside
-//! the store's own call for so long can do that; the cost is one lost entry and
-//! one more origin request.
+//! Two creators that share no counter are at least a bucket less the clock skew
+//! apart. What remains: a creation that reaches the store later than that after
+//! its guards were won could overwrite a successor's cell. The creator gives up
+//! if a quarter of a bucket has passed when it comes to swapping, so only a host
+//! that stalls for half a bucket less the skew inside the store's own call can
+//! do that; the cost is one lost entry and one more origin request.
 
 use super::{KeyValue, Said, Store, StoreError, Swap};
 use crate::time::{Time, millis};
@@ -35,8 +36,8 @@ pub struct Guarded<K, C> {
 
 impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
     /// Wraps `kv`. `bucket` is the length of a guard's time bucket, the same on
-    /// all nodes: one lease length. It has to be more than twice the clock
-    /// skew.
+    /// all nodes, and at least twice the clock skew:
+    /// [`guard_bucket`](crate::config::LeaseConfig::guard_bucket).
     pub fn new(kv: K, clock: C, bucket: Duration) -> Self {
         Guarded {
             kv,
@@ -46,27 +47,34 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
     }
 
     /// Becomes the one creator of `key`, or says when to try again.
-    async fn win(&self, key: &str) -> Result<Result<Won, Time>, StoreError> {
+    async fn win(&self, key: &str) -> Result<Won, Time> {
         let start = (self.clock)();
         let bucket = start.as_unix_millis() / self.bucket;
         let retry_at = Time::from_unix_millis(bucket.saturating_add(2).saturating_mul(self.bucket));
         let mut won = Won {
-            deadline: start.plus(Duration::from_millis(self.bucket / 2)),
+            deadline: start.plus(Duration::from_millis(self.bucket / 4)),
             guards: Vec::with_capacity(2),
         };
         for bucket in [bucket, bucket.saturating_add(1)] {
             let guard = guard_key(key, bucket);
-            if self.kv.increment(&guard).await? != 1 {
-                return Ok(Err(retry_at));
+            match self.kv.increment(&guard).await {
+                Ok(1) => won.guards.push(guard),
+                Ok(_) => return Err(retry_at),
+                // Some stores fail to count when several do it at once, and
+                // then somebody is at it. Where it is the store that fails, the
+                // read that follows says so.
+                Err(_) => {
+                    return Err(start.plus(Duration::from_millis(self.bucket / 8)));
+                }
             }
-            won.guards.push(guard);
         }
-        Ok(Ok(won))
+        Ok(won)
     }
 
     /// Guards are litter once the cell exists: whoever wins one afterwards
-    /// reads the cell again and finds it. A guard that cannot be removed costs
-    /// a few bytes, so errors are let go.
+    /// reads the cell again and finds it. And they are in the way when the
+    /// winner has not tried to create it. A guard that cannot be removed costs
+    /// a few bytes or some waiting, so errors are let go.
     async fn clean_up(&self, won: Won) {
         for guard in won.guards {
             let _ = self.kv.remove(&guard).await;
@@ -102,7 +110,7 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
     ) -> Result<Swap, StoreError> {
         let won = match expected {
             Some(_) => None,
-            None => match self.win(key).await? {
+            None => match self.win(key).await {
                 Err(retry_at) => {
                     return Ok(match self.kv.get(key).await? {
                         Some(current) => Swap::Conflict(Some(current)),
@@ -113,16 +121,20 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
                     // Again, now that others are held off: the key may have
                     // been created, and its guards removed, since the caller
                     // looked.
-                    if let Some(current) = self.kv.get(key).await? {
-                        self.clean_up(won).await;
-                        return Ok(Swap::Conflict(Some(current)));
+                    match self.kv.get(key).await {
+                        Ok(None) if (self.clock)() < won.deadline => Some(won),
+                        // Nothing was tried under the guards: others need not
+                        // wait until they are over.
+                        refused => {
+                            self.clean_up(won).await;
+                            return match refused? {
+                                Some(current) => Ok(Swap::Conflict(Some(current))),
+                                None => Err(StoreError::new(format!(
+                                    "creating {key} took too long after its guard was won"
+                                ))),
+                            };
+                        }
                     }
-                    if (self.clock)() >= won.deadline {
-                        return Err(StoreError::new(format!(
-                            "creating {key} took longer than half a lease; given up"
-                        )));
-                    }
-                    Some(won)
                 }
             },
         };

@@ -136,6 +136,6 @@ async fn make_shield() -> Result<Rc<Shield<Spin>>, String> {
     };
     let config = Config::parse(&config).map_err(|error| error.to_string())?;
     let clock: fn() -> Time = now;
-    let store = Guarded::new(HostStore::default(), clock, config.lease.duration);
+    let store = Guarded::new(HostStore::default(), clock, config.lease.guard_bucket());
     Ok(Shield::new(Spin { store }, origin, config))
 }
