@@ -161,7 +161,12 @@ impl<P: Platform> Shield<P> {
         Ok(self.decode(id, key, raw, Backing::Shared))
     }
 
-    async fn load_local(&self, key: &str) -> Loaded {
+    /// Whether the shared store has failed at `moment` or after it.
+    pub(super) fn store_failed_since(&self, moment: Time) -> bool {
+        self.store_pause.get() >= moment.plus(STORE_PAUSE)
+    }
+
+    pub(super) async fn load_local(&self, key: &str) -> Loaded {
         let id = cell_id(key);
         // The instance's own store cannot fail.
         let raw = self.memory.load(&id).await.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! What a cell means for a GET or HEAD, and waiting for it to change.
 
-use super::cells::{Backing, Election, Loaded};
+use super::cells::{Election, Loaded};
 use super::fetch::{Head, Job, Reason};
 use super::flight::{Landing, Seat};
 use super::platform::Platform;
@@ -45,6 +45,9 @@ pub(super) struct Visit {
     collapsed: bool,
     /// How often it has looked at the cell and found no answer.
     looks: u32,
+    /// The shared store has cost it its budget: it goes on with the instance's
+    /// own.
+    without_store: bool,
 }
 
 /// What to do about a request, given a cell.
@@ -84,6 +87,7 @@ impl<P: Platform> Shield<P> {
             deadline: now.plus(self.config.wait.budget),
             collapsed: false,
             looks: 0,
+            without_store: false,
             parts: request.into_parts().0,
         };
         while visit.looks < LOOKS_MAX {
@@ -110,9 +114,13 @@ impl<P: Platform> Shield<P> {
                 }
                 Step::Fetch(stale) => stale.cloned(),
             };
-            // A first look is everybody's, whatever the budget. And who has spent
-            // it on a store that fails has waited for nobody's fetch yet.
-            if visit.looks > 0 && now >= visit.deadline && loaded.backing == Backing::Shared {
+            // A first look is everybody's, whatever the budget.
+            if visit.looks > 0 && now >= visit.deadline {
+                if self.budget_went_to_the_store(&visit) {
+                    visit.without_store = true;
+                    visit.deadline = now.plus(self.config.origin.first_byte_timeout);
+                    continue;
+                }
                 return self
                     .make_do(&visit, &stale, &loaded, "soft-timeout")
                     .unwrap_or_else(|| self.unavailable(&visit, &loaded, now, now));
@@ -176,6 +184,12 @@ impl<P: Platform> Shield<P> {
         self.unavailable(&visit, &loaded, now, now)
     }
 
+    /// Whether a visit has spent its time on a store that fails or is too slow,
+    /// and not on waiting for somebody else's fetch. Once, it may go on without.
+    fn budget_went_to_the_store(&self, visit: &Visit) -> bool {
+        !visit.without_store && (!visit.collapsed || self.store_failed_since(visit.arrival))
+    }
+
     /// The key of a request's target; GET and HEAD share it.
     fn key(&self, uri: &http::Uri, headers: &http::HeaderMap) -> String {
         let host = uri.authority().map(|authority| authority.as_str());
@@ -192,7 +206,11 @@ impl<P: Platform> Shield<P> {
     /// Reads the cell for a request: that of its key, or of its variant where
     /// the key has any.
     async fn load_variant(&self, visit: &Visit) -> Loaded {
-        let primary = self.load(&visit.key).await;
+        let load = async |key: &str| match visit.without_store {
+            true => self.load_local(key).await,
+            false => self.load(key).await,
+        };
+        let primary = load(&visit.key).await;
         let Some(marks) = primary.cell.as_ref().map(|cell| &cell.marks) else {
             return primary;
         };
@@ -201,7 +219,7 @@ impl<P: Platform> Shield<P> {
         }
         let (invalidated, purged) = (marks.invalidated, marks.purged);
         let key = variant_key(&visit.key, &marks.vary, &visit.parts.headers);
-        let mut loaded = self.load(&key).await;
+        let mut loaded = load(&key).await;
         let Some(cell) = loaded.cell.as_mut() else {
             return loaded;
         };
