@@ -87,7 +87,8 @@ pub fn lease(cell: Option<&Cell>, key: &str, claim: &Claim, nonce: Nonce) -> Res
     Ok(next)
 }
 
-/// Moves the deadline of the lease that `holder` holds.
+/// Moves the deadline of the lease that `holder` holds. Never back: the holder
+/// relies on what it knows to be stored, and its clock may have been set.
 pub fn renew(
     cell: Option<&Cell>,
     holder: Nonce,
@@ -95,7 +96,10 @@ pub fn renew(
     nonce: Nonce,
 ) -> Result<Cell, Fenced> {
     let (mut next, lease) = held(cell, holder, nonce)?;
-    next.lease = Some(Lease { deadline, ..lease });
+    next.lease = Some(Lease {
+        deadline: deadline.max(lease.deadline),
+        ..lease
+    });
     Ok(next)
 }
 

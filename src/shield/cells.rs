@@ -297,7 +297,7 @@ impl<P: Platform> Shield<P> {
                 |cell| transition::renew(cell, holder, deadline, self.nonce()),
                 |cell| {
                     cell.lease
-                        .is_some_and(|lease| lease.holder == holder && lease.deadline == deadline)
+                        .is_some_and(|lease| lease.holder == holder && lease.deadline >= deadline)
                 },
             )
             .await;

@@ -97,6 +97,20 @@ fn every_write_has_a_new_version_and_nonce() {
 }
 
 #[test]
+fn a_renewal_never_shortens_a_lease() {
+    let cell = leased(ME);
+    for (deadline, expected) in [
+        (9_000, 9_000),
+        (6_001, 6_001),
+        (6_000, 6_000),
+        (2_000, 6_000),
+    ] {
+        let renewed = renew(Some(&cell), ME, at(deadline), nonce()).unwrap();
+        assert_eq!(renewed.lease.unwrap().deadline, at(expected), "{deadline}");
+    }
+}
+
+#[test]
 fn only_the_holder_settles_a_lease() {
     let mine = leased(ME);
     let others = leased(OTHER);
