@@ -111,7 +111,7 @@ pub(super) struct Held {
     pub(super) loaded: Loaded,
     pub(super) holder: Nonce,
     /// The deadline as far as this holder knows it to be stored.
-    deadline: Time,
+    pub(super) deadline: Time,
 }
 
 /// How settling a lease ended.

@@ -23,9 +23,16 @@ use http::{Method, Response, StatusCode, request, response};
 use std::pin::pin;
 use std::rc::Rc;
 
-/// A lease is renewed this many times in its duration, so that one renewal may
-/// be lost.
-const RENEWALS_PER_LEASE: u32 = 3;
+/// A lease is renewed when a third of it is over, counted from its start: an
+/// election may have taken its time.
+const RENEW_AFTER: u32 = 3;
+
+/// A renewal that has not come to an end after this part of a lease is given up
+/// and tried anew, so that one lost reply does not cost the lease.
+const RENEWAL_TRIES: u32 = 6;
+
+/// Shortest pause between two renewals, as a part of a lease.
+const RENEWAL_PAUSE_MIN: u32 = 24;
 
 /// Most `Vary` fields of a key. A key with more is passed: it would have a
 /// variant for nearly every visitor.
@@ -169,14 +176,24 @@ impl<P: Platform> Shield<P> {
         held: &mut Held,
         mut work: impl Future<Output = T> + Unpin,
     ) -> (T, Option<Settled>) {
-        let period = self.config.lease.duration / RENEWALS_PER_LEASE;
+        let lease = self.config.lease.duration;
         loop {
-            let pause = pin!(self.platform.sleep(period));
+            let due = held.deadline.minus(lease - lease / RENEW_AFTER);
+            let pause = due
+                .since(self.platform.now())
+                .max(lease / RENEWAL_PAUSE_MIN);
+            let pause = pin!(self.platform.sleep(pause));
             work = match select(work, pause).await {
                 Either::Left((done, _)) => return (done, None),
                 Either::Right(((), work)) => work,
             };
-            let renewal = pin!(self.renew(held));
+            let renewal = pin!(async {
+                let timeout = self.platform.sleep(lease / RENEWAL_TRIES);
+                match select(pin!(self.renew(held)), pin!(timeout)).await {
+                    Either::Left((settled, _)) => settled,
+                    Either::Right(_) => Settled::Failed,
+                }
+            });
             work = match select(work, renewal).await {
                 // A renewal cut short may be stored or not; settling finds out.
                 Either::Left((done, _)) => return (done, None),
