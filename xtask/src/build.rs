@@ -2,12 +2,12 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, ensure};
 
 use crate::machine::{self, WASM_TARGET};
-use crate::process::run;
+use crate::process::{run, status};
 
 /// What was built.
 #[derive(Debug)]
@@ -67,6 +67,30 @@ pub(crate) fn host() -> Result<PathBuf> {
         "leeward-host",
     ]))?;
     made(target().join("release/leeward"))
+}
+
+/// Builds the simulation, and runs a command of it.
+///
+/// # Errors
+///
+/// If it does not build.
+pub(crate) fn sim(command: &str, args: &[String]) -> Result<ExitCode> {
+    let ended = status(
+        cargo(&[
+            "run",
+            "--release",
+            "--package",
+            "leeward-sim",
+            "--",
+            command,
+        ])
+        .args(args),
+    )?;
+    Ok(if ended.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Builds both.

@@ -6,6 +6,8 @@
 //! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
 //! | `cargo xtask build` | the component and the host, in release |
 //! | `cargo xtask test` | formatting, lints, unit tests, end-to-end tests |
+//! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
+//! | `cargo xtask model` | explores the cell protocol exhaustively |
 //! | `cargo xtask ci` | what continuous integration runs: `cargo xtask test` |
 //!
 //! Each makes the machine ready for what it does, and needs only rustup and a C
@@ -48,6 +50,18 @@ enum Task {
     Build,
     /// Check formatting and lints, and run all tests.
     Test(test::Args),
+    /// Play seeded scenarios in a simulated world, and check every promise.
+    Sim {
+        /// Arguments for `leeward-sim run`, such as --seeds 100000 or --seed 7.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Explore the cell protocol exhaustively, on every store behaviour.
+    Model {
+        /// Arguments for `leeward-sim model`, such as --quick.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Run what continuous integration runs.
     Ci,
 }
@@ -58,6 +72,8 @@ fn main() -> ExitCode {
         Task::Demo { args } => up::demo(&args),
         Task::Build => build::all().map(|_| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
+        Task::Sim { args } => build::sim("run", &args),
+        Task::Model { args } => build::sim("model", &args),
         Task::Ci => Ok(test::test(&test::Args::default())),
     };
     done.unwrap_or_else(|error| {
@@ -72,7 +88,9 @@ mod tests {
 
     fn passed_on(words: &[&str]) -> Vec<String> {
         match Cli::try_parse_from(words).map(|cli| cli.task) {
-            Ok(Task::Up { args } | Task::Demo { args }) => args,
+            Ok(
+                Task::Up { args } | Task::Demo { args } | Task::Sim { args } | Task::Model { args },
+            ) => args,
             other => vec![format!("{other:?}")],
         }
     }
@@ -80,7 +98,7 @@ mod tests {
     #[test]
     fn arguments_are_passed_on_with_and_without_dashes_between() {
         let expected = ["--listen", "127.0.0.1:0", "--store", "memory"];
-        for task in ["up", "demo"] {
+        for task in ["up", "demo", "sim", "model"] {
             for between in [&["--"][..], &[]] {
                 let words = [&["xtask", task], between, &expected].concat();
                 assert_eq!(passed_on(&words), expected, "{words:?}");

@@ -6,6 +6,7 @@
 //! | lints | clippy, natively and for the component's target | release |
 //! | build | component and host | release |
 //! | unit tests | the component's library, this package, all that is pure | dev |
+//! | simulation | the model, and seeded scenarios of the shield | release |
 //! | host tests | the host | release |
 //! | end to end | several nodes, real stores, a scripted origin | release |
 //!
@@ -25,6 +26,9 @@ use anyhow::Result;
 use crate::build::{self, Built, cargo};
 use crate::machine::{self, WASM_TARGET};
 use crate::process::run;
+
+/// How many scenarios are played; `cargo xtask sim` plays as many as one likes.
+const SEEDS: &str = "2000";
 
 /// What `cargo xtask test` can be told.
 #[derive(Debug, Default, clap::Args)]
@@ -113,11 +117,37 @@ fn run_stages(args: &Args) -> Stages {
     };
     stages.run("unit tests", || {
         let mut command = cargo(&["test", "--no-fail-fast", "--workspace"]);
-        command.args(["--exclude", "leeward-host", "--exclude", "leeward-tests"]);
+        for package in ["leeward-host", "leeward-sim", "leeward-tests"] {
+            command.args(["--exclude", package]);
+        }
         run(command.args(&args.filter))
     });
     if args.fast {
         return stages;
+    }
+    stages.run("simulation", || {
+        let mut command = cargo(&[
+            "test",
+            "--no-fail-fast",
+            "--release",
+            "--package",
+            "leeward-sim",
+        ]);
+        run(command.args(&args.filter))
+    });
+    if args.filter.is_none() {
+        stages.run("simulation, many seeds", || {
+            run(&mut cargo(&[
+                "run",
+                "--release",
+                "--package",
+                "leeward-sim",
+                "--",
+                "run",
+                "--seeds",
+                SEEDS,
+            ]))
+        });
     }
     stages.run("host tests", || {
         let mut command = cargo(&[

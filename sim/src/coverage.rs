@@ -1,0 +1,148 @@
+//! What a run has shown, counted: a simulation in which something never
+//! happened has not tested it.
+
+use std::collections::BTreeMap;
+
+/// Declares the kinds of events, with their names for the summary.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A kind of event.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Kind { $($(#[$doc])* $variant,)* }
+
+        impl Kind {
+            /// All of them.
+            pub(crate) const ALL: &[Kind] = &[$(Kind::$variant,)*];
+
+            /// Its name.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Kind::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// An instance learned that it holds a lease.
+    Won = "elections won",
+    /// A swap for a lease lost against another's write.
+    Lost = "elections lost",
+    /// The store kept a creator from creating an absent cell.
+    Contested = "creations contested",
+    /// A lapsed lease of a dead holder was replaced.
+    TakeoverDead = "takeovers after a crash",
+    /// A lapsed lease of a living holder was replaced.
+    TakeoverLive = "takeovers from a holder that was held up",
+    /// A lapsed lease that nobody knew to hold was replaced.
+    TakeoverOrphan = "takeovers of a lease nobody learned to hold",
+    /// A deadline was moved.
+    Renewed = "leases renewed",
+    /// An entry was stored.
+    Published = "entries published",
+    /// A lease had been lost when it was settled.
+    Fenced = "settlements fenced",
+    /// A purge had come before the entry was to be published.
+    Purged = "settlements fenced by a purge",
+    /// Settling failed because the store did.
+    SettleFailed = "settlements lost with the store",
+    /// A lease was too old when the fetch was to begin.
+    Late = "fetches given up before they began",
+    /// A holder whose renewals failed had the origin busy when its successor asked.
+    Overrun = "refreshes overlapping after failed renewals",
+    /// The origin said 304 and the entry lives on.
+    Revalidated = "entries renewed by a 304",
+    /// Retry marks were stored.
+    RetryMark = "retry marks",
+    /// Pass marks were stored.
+    PassMark = "pass marks",
+    /// A key was found to have variants.
+    Split = "keys split into variants",
+    /// An unsafe request changed a cell.
+    Invalidated = "cells invalidated",
+    /// A request waited and got what another fetched.
+    WaitFilled = "waits ended: filled",
+    /// A request waited as long as it may.
+    WaitDeadline = "waits ended: deadline",
+    /// A request waited for a lease that lapsed, and took it.
+    WaitHolderDied = "waits ended: holder died, took over",
+    /// A request got the stale entry after the soft timeout.
+    WaitSoft = "waits ended: soft timeout",
+    /// Answers from a fresh entry.
+    Fresh = "answers: fresh",
+    /// Answers from a stale entry, refreshed behind.
+    Stale = "answers: stale while revalidating",
+    /// Answers from a stale entry because the origin failed.
+    StaleOnError = "answers: stale because of an error",
+    /// Answers as they came from the origin.
+    Direct = "answers: from the origin",
+    /// 304 to a visitor.
+    NotModified = "answers: 304 to the visitor",
+    /// Errors of the shield's own.
+    Error = "answers: errors of the shield's own",
+    /// Answers of an origin's error.
+    OriginError = "answers: errors of the origin's",
+    /// Good answers that were made without the store.
+    WithoutStore = "answers: good ones without the store",
+    /// A visitor left before the end.
+    Left = "visitors that left",
+    /// A visitor's request died with its node.
+    Died = "requests that died with their node",
+    /// A node crashed.
+    Crash = "node crashes",
+    /// A crash left the origin busy.
+    CrashInFlight = "node crashes with a refresh in flight",
+    /// An instance ended.
+    Trap = "instance deaths",
+    /// A node stalled.
+    Stall = "node stalls",
+    /// An idle instance was dropped.
+    Idle = "idle instances dropped",
+    /// A store operation was refused.
+    StoreRefused = "store operations refused",
+    /// A store operation was lost before it was applied.
+    StoreLost = "store requests lost",
+    /// A store operation was applied and its reply lost.
+    ReplyLost = "store replies lost after the write",
+    /// A store operation took long.
+    StoreSlow = "store operations that took long",
+    /// The store's word on a swap was wrong.
+    StoreLied = "swaps called a conflict though applied",
+    /// Two callers heard 1 from one counter.
+    CounterLied = "counters that told two callers 1",
+    /// An upsert of a cell.
+    Upserted = "creations by upsert",
+    /// The origin sent 5xx, refused, hung, or broke off.
+    OriginFailed = "origin exchanges that failed",
+}
+
+/// How often each kind of event happened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Coverage(BTreeMap<Kind, u64>);
+
+impl Coverage {
+    /// Counts one.
+    pub(crate) fn count(&mut self, kind: Kind) {
+        *self.0.entry(kind).or_default() += 1;
+    }
+
+    /// How often it happened.
+    pub(crate) fn of(&self, kind: Kind) -> u64 {
+        self.0.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's.
+    pub(crate) fn add(&mut self, other: &Coverage) {
+        for (kind, count) in &other.0 {
+            *self.0.entry(*kind).or_default() += count;
+        }
+    }
+
+    /// What never happened.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        Kind::ALL
+            .iter()
+            .filter(|kind| self.of(**kind) == 0)
+            .map(|kind| kind.name())
+            .collect()
+    }
+}

@@ -1,0 +1,49 @@
+//! `leeward-sim`: simulation and model checking from the command line.
+
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
+use leeward_sim::{model, run, scale};
+use std::process::ExitCode;
+
+/// Checks that the shield keeps its promises, in worlds that we control.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Explores the cell protocol exhaustively.
+    Model(model::Args),
+    /// Plays seeded scenarios and checks every promise after each step.
+    Run(run::Args),
+    /// Measures many nodes and visitors in virtual time.
+    Scale(scale::Args),
+}
+
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Result<()> {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches)?;
+    match cli.command {
+        Command::Model(args) => model::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Run(args) => {
+            let seeds_given = matches
+                .subcommand_matches("run")
+                .is_some_and(|run| run.value_source("seeds") == Some(ValueSource::CommandLine));
+            run::run(&args, seeds_given || args.time.is_some())
+        }
+    }
+}

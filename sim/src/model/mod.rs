@@ -1,0 +1,120 @@
+//! The cell protocol, explored exhaustively.
+//!
+//! Two or three nodes, a purger and one cell, in a store that behaves like one
+//! of those that Leeward meets. A model checker visits every state that any
+//! interleaving of their steps can lead to, and checks in each that
+//!
+//! - S1: no two nodes are at the origin under leases that have not ended, and
+//!   nobody takes a lease away that has not;
+//! - S2: no entry is replaced by that of an older lease, or lost but for a hard
+//!   purge;
+//! - S6: what was asked for before a purge is not in the store after it was
+//!   acknowledged, or not without its mark;
+//! - L1: an entry is published soon if nothing fails from there on.
+//!
+//! Transitions are the shipping code's: [`record`] makes real cells of what the
+//! states hold, and [`step`] applies [`leeward::cell::transition`] to them. The
+//! steps between them follow `shield::cells` and `store::Guarded`, one store
+//! operation or one look at the clock at a time.
+//!
+//! There is no horizon: time, purges, crashes and losses have no end. The space
+//! is finite because states are kept in a normal form, which
+//! [`State::normalise`](state::State::normalise) explains.
+//!
+//! What is not modelled: variants, pass marks, chunked bodies, the sweeper, the
+//! instance's own store while the shared one fails, and more than one swap at a
+//! time whose writer is gone. One tick is all of time's resolution.
+
+pub mod action;
+pub mod explore;
+mod fault;
+pub mod liveness;
+mod normal;
+pub mod record;
+pub mod settings;
+pub mod state;
+pub mod step;
+mod visit;
+pub mod words;
+pub mod world;
+
+use anyhow::{Result, bail};
+use explore::{Extent, configurations, explore, table, without};
+use settings::{Behaviour, Safeguard};
+
+/// Explores the cell protocol exhaustively.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Only with so many nodes: 2 or 3.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=3))]
+    nodes: Option<u8>,
+    /// Only over stores that behave so.
+    #[arg(long)]
+    behaviour: Option<Behaviour>,
+    /// Only what takes a minute.
+    #[arg(long)]
+    quick: bool,
+    /// Take a measure away, and show what goes wrong.
+    #[arg(long, conflicts_with_all = ["nodes", "behaviour", "quick"])]
+    without: Option<Safeguard>,
+    /// Explore as many states at a time.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+/// Runs the `model` subcommand.
+///
+/// # Errors
+///
+/// If a property does not hold, or, without a safeguard, if all do.
+pub fn run(args: &Args) -> Result<()> {
+    if let Some(safeguard) = args.without {
+        let report = {
+            let (settings, violated) = without(safeguard);
+            explore(settings, Some(violated), 1)
+        };
+        let Some((name, trace)) = report.violation else {
+            bail!("{safeguard:?} seems not to be needed: no property is violated without it");
+        };
+        println!("Without {safeguard:?}, {name} does not hold:\n\n{trace}");
+        return Ok(());
+    }
+    let extent = if args.quick {
+        Extent::Quick
+    } else {
+        Extent::Full
+    };
+    let mut reports = Vec::new();
+    for settings in configurations(extent) {
+        let asked = args
+            .nodes
+            .is_none_or(|nodes| usize::from(nodes) == settings.nodes)
+            && args
+                .behaviour
+                .is_none_or(|behaviour| behaviour == settings.behaviour);
+        if asked {
+            let report = explore(settings, None, args.threads);
+            eprintln!(
+                "{} nodes, {}, purges {}: {} states, {:.1} s",
+                settings.nodes,
+                settings.behaviour.name(),
+                settings.purges.name(),
+                report.states,
+                report.time.as_secs_f64()
+            );
+            reports.push(report);
+        }
+    }
+    println!("{}", table(&reports));
+    let violated: Vec<_> = reports
+        .iter()
+        .filter_map(|report| report.violation.as_ref())
+        .collect();
+    for (name, trace) in &violated {
+        println!("\n{name} does not hold:\n\n{trace}");
+    }
+    if !violated.is_empty() {
+        bail!("{} configurations violate a property", violated.len());
+    }
+    Ok(())
+}

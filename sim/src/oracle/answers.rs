@@ -1,0 +1,460 @@
+//! What a visitor may get, and when.
+
+use super::{Made, Oracle};
+use crate::coverage::Kind;
+use crate::executor::{Micros, Owner, micros};
+use crate::origin::{SERIAL, body_of, number};
+use crate::scenario::{FaultKind, Method, Visit, seconds};
+use crate::stores::Server;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use leeward::shield::cell_id;
+use std::time::Duration;
+
+/// An exchange is called slow from here on: it explains that others waited.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// An answer as the visitor has it, before the body.
+#[derive(Debug)]
+pub(crate) struct Got<'a> {
+    pub(crate) visitor: u64,
+    pub(crate) visit: &'a Visit,
+    pub(crate) owner: Owner,
+    pub(crate) arrived: Micros,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+impl Got<'_> {
+    /// What the shield says about the answer.
+    fn word(&self) -> &str {
+        self.headers
+            .get_all("cache-status")
+            .iter()
+            .next_back()
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    fn says(&self, word: &str) -> bool {
+        self.word().contains(word)
+    }
+
+    /// Where a stale entry may come from.
+    fn on_error(&self) -> bool {
+        self.says("stale-if-error") || self.says("soft-timeout")
+    }
+}
+
+impl Oracle {
+    /// A visitor has got the head of an answer. Returns the body that belongs
+    /// to it, if the origin made it.
+    pub(crate) fn answered(&self, got: &Got<'_>, server: &Server) -> Option<Bytes> {
+        let now = self.executor.now();
+        self.trace(got.owner, || {
+            format!(
+                "answers visitor {} after {:.3}s: {} response {:?} {}",
+                got.visitor,
+                seconds(now - got.arrived),
+                got.status.as_u16(),
+                got.headers.get(SERIAL),
+                got.word()
+            )
+        });
+        self.in_time(got, now);
+        if got.status == StatusCode::NOT_MODIFIED {
+            self.not_modified(got);
+            return None;
+        }
+        let Some(made) = self.response(number(got.headers, SERIAL)) else {
+            self.excused(got, now, server);
+            return None;
+        };
+        self.belongs(got, &made);
+        if got.visit.method == Method::Post {
+            self.posted(got, &made, now);
+        } else {
+            self.fresh_enough(got, &made, now);
+            self.seen_since(got, &made);
+        }
+        self.well_again(got, Some(&made), now);
+        self.note(got, &made);
+        Some(body_of(&made.content, made.size))
+    }
+
+    /// A 304 names what it confirms by its validator alone.
+    fn not_modified(&self, got: &Got<'_>) {
+        self.count(Kind::NotModified);
+        let tag = got.headers.get(http::header::ETAG);
+        let known = self.state.borrow().made.iter().any(|made| {
+            made.key == got.visit.key
+                && tag.is_some_and(|tag| tag.as_bytes() == made.tag.as_bytes())
+        });
+        if !known {
+            self.violated(
+                got.owner,
+                "S3",
+                format!(
+                    "visitor {} got 304 with {tag:?}, not this key's",
+                    got.visitor
+                ),
+            );
+        }
+    }
+
+    /// L2.
+    fn in_time(&self, got: &Got<'_>, now: Micros) {
+        let most = self.deadline(got.owner);
+        if now - got.arrived > micros(most) {
+            self.violated(
+                got.owner,
+                "L2",
+                format!(
+                    "visitor {} waited {:.3}s for an answer; at most {most:?}",
+                    got.visitor,
+                    seconds(now - got.arrived)
+                ),
+            );
+        }
+    }
+
+    /// How long a request on a node may take.
+    pub(crate) fn deadline(&self, owner: Owner) -> Duration {
+        let mut most = self.scenario.patience();
+        for fault in &self.scenario.faults {
+            match fault.kind {
+                FaultKind::Stall { node } if owner.node() == Some(node) => {
+                    most += Duration::from_micros(fault.to - fault.from);
+                }
+                FaultKind::Jump { millis, .. } => {
+                    most += Duration::from_millis(millis.unsigned_abs());
+                }
+                _ => {}
+            }
+        }
+        most
+    }
+
+    /// S3 and S5: made for this key and variant, and not another's alone.
+    fn belongs(&self, got: &Got<'_>, made: &Made) {
+        let visit = got.visit;
+        let fits = made.key == visit.key
+            && made.vary.iter().all(|(name, value)| {
+                let asked = match *name {
+                    "accept-language" => visit.language,
+                    _ => visit.device,
+                };
+                value.as_deref() == asked
+            });
+        if !fits {
+            self.violated(
+                got.owner,
+                "S3",
+                format!("visitor {} asked {visit:?}, got {made:?}", got.visitor),
+            );
+        }
+        if !made.shared && made.visitor != got.visitor {
+            self.violated(
+                got.owner,
+                "S5",
+                format!("visitor {} got what is another's: {made:?}", got.visitor),
+            );
+        }
+    }
+
+    /// S4.
+    fn fresh_enough(&self, got: &Got<'_>, made: &Made, now: Micros) {
+        let skew = self.scenario.settings.skew;
+        let direct = made.visitor == got.visitor && made.started >= got.arrived;
+        if direct || self.scenario.has_jumps() {
+            return;
+        }
+        let slack = micros(skew) + 2_000;
+        if made.no_cache {
+            if made.started + slack < got.arrived {
+                self.violated(
+                    got.owner,
+                    "S4",
+                    format!("visitor {} got {made:?} without validation", got.visitor),
+                );
+            }
+            return;
+        }
+        let age = now - made.at;
+        let (name, most) = if got.on_error() {
+            ("if the origin fails", made.lifetime + made.stale_on_error)
+        } else if got.says("detail=stale") || got.says("detail=\"stale") {
+            (
+                "while revalidating",
+                made.lifetime + made.stale_while_revalidate,
+            )
+        } else {
+            ("as fresh", made.lifetime)
+        };
+        // What was asked for after this request came is as good as its own
+        // answer.
+        let collapsed = got.says("collapsed") && made.started + slack >= got.arrived;
+        if age > micros(most) + slack && !collapsed {
+            self.violated(
+                got.owner,
+                "S4",
+                format!(
+                    "visitor {} got response {:?} at age {:.3}s; {name} at most {most:?}",
+                    got.visitor,
+                    got.headers.get(SERIAL),
+                    seconds(age)
+                ),
+            );
+        }
+    }
+
+    /// An unsafe request was answered: what the origin said before is not to be
+    /// used any more, if the store could be told.
+    fn posted(&self, got: &Got<'_>, made: &Made, now: Micros) {
+        let told = self.hampered_since(got.owner, got.arrived) == 0;
+        let state = &mut *self.state.borrow_mut();
+        if got.status.is_success() && told {
+            state.changed.entry(made.key).or_default().push(made.at);
+            state.acknowledged.entry(made.key).or_default().push(now);
+        }
+    }
+
+    /// RFC 9111, 4.4: who comes after an unsafe request was answered sees what
+    /// it changed.
+    fn seen_since(&self, got: &Got<'_>, made: &Made) {
+        if got.on_error() || got.says("store-unavailable") || self.scenario.has_jumps() {
+            return;
+        }
+        let missed = {
+            let state = self.state.borrow();
+            let changed = state.changed.get(&made.key).into_iter().flatten();
+            let acknowledged = state.acknowledged.get(&made.key).into_iter().flatten();
+            changed
+                .zip(acknowledged)
+                .any(|(changed, acknowledged)| *acknowledged < got.arrived && made.at < *changed)
+        };
+        if missed {
+            self.violated(
+                got.owner,
+                "S6",
+                format!(
+                    "visitor {} got response {:?}, made before an unsafe request that was \
+                     answered before this one came",
+                    got.visitor,
+                    got.headers.get(SERIAL)
+                ),
+            );
+        }
+    }
+
+    /// L3: an error of the shield's own has a cause other than the store.
+    fn excused(&self, got: &Got<'_>, now: Micros, server: &Server) {
+        self.count(Kind::Error);
+        if got.says("wait-budget") {
+            self.count(Kind::WaitDeadline);
+        }
+        self.well_again(got, None, now);
+        let settings = &self.scenario.settings;
+        let back = settings.retry_max * 2 + settings.skew * 2 + settings.lease;
+        let from = got.arrived.saturating_sub(micros(back));
+        let back = settings.lease * 3 + settings.skew * 2 + settings.budget;
+        let accident_from = got.arrived.saturating_sub(micros(back));
+        let explained = {
+            let state = self.state.borrow();
+            let origin = state.flights.iter().any(|flight| {
+                flight.key == got.visit.key && flight.explains(from, now, micros(SLOW))
+            });
+            let accident = state.accidents.iter().any(|at| *at >= accident_from);
+            // A store that is slow without failing can eat the budget of who
+            // waits for another's fetch: said among what is not promised.
+            let waited = got.says("wait-budget")
+                && (self.is_bereft(&state, got, now)
+                    || self.hampered_since(got.owner, got.arrived) > 0);
+            origin || accident || waited || self.scenario.has_jumps()
+        };
+        if !explained {
+            self.violated(
+                got.owner,
+                "L3",
+                format!(
+                    "visitor {} got {} ({}) although the origin answers",
+                    got.visitor,
+                    got.status.as_u16(),
+                    got.word()
+                ),
+            );
+        }
+        self.nothing_usable(got, server);
+    }
+
+    /// Whether a request waited longer than it may because holders of the
+    /// lease were lost to it one after the other: nobody can tell a holder
+    /// whose word the store has lost from one that has crashed.
+    fn is_bereft(&self, state: &super::State, got: &Got<'_>, now: Micros) -> bool {
+        let settings = &self.scenario.settings;
+        let lease = settings.lease + settings.skew * 2;
+        let from = got.arrived.saturating_sub(micros(lease));
+        let key = key_text(got.visit);
+        let lost = state.leases.values().filter(|held| {
+            held.key.starts_with(&key)
+                && (from..now).contains(&held.at)
+                && held
+                    .settled
+                    .is_none_or(|settled| settled > held.at + micros(settings.lease))
+        });
+        let lost = u32::try_from(lost.count()).unwrap_or(u32::MAX);
+        lost > 0 && settings.budget <= lease.saturating_mul(lost) + Duration::from_secs(3)
+    }
+
+    /// L3: no entry that may be used when the origin fails lay in the store.
+    fn nothing_usable(&self, got: &Got<'_>, server: &Server) {
+        // What was handed on without a lease is not the cell's affair.
+        let passed = got.visit.method == Method::Post || got.says("fwd=bypass");
+        if passed || self.scenario.has_jumps() {
+            return;
+        }
+        let lately = got.arrived.saturating_sub(7_000_000);
+        if self.hampered_since(got.owner, lately) > 0 {
+            return;
+        }
+        let Some(cell) = self.cell_for(got.visit, server) else {
+            return;
+        };
+        let Some(entry) = cell.entry else { return };
+        let node = got.owner.node().unwrap_or(usize::MAX);
+        let now = self.clocks.at(node);
+        let slack = self.scenario.settings.skew + Duration::from_millis(20);
+        let since = micros(Duration::from_millis(100));
+        let settled = self
+            .response(number(&entry.headers, SERIAL))
+            .is_some_and(|made| made.at + since < got.arrived);
+        if settled
+            && !entry.invalidated
+            && cell.marks.invalidated.is_none()
+            && entry.freshness.may_serve_on_error(now.plus(slack))
+        {
+            self.violated(
+                got.owner,
+                "L3",
+                format!(
+                    "visitor {} got {} ({}) although response {} may be used",
+                    got.visitor,
+                    got.status.as_u16(),
+                    got.word(),
+                    number(&entry.headers, SERIAL)
+                ),
+            );
+        }
+    }
+
+    fn cell_for(&self, visit: &Visit, server: &Server) -> Option<leeward::cell::Cell> {
+        let key = key_text(visit);
+        let primary = super::cells::read(&server.get(&cell_id(&key))?)?;
+        if primary.marks.vary.is_empty() {
+            return Some(primary);
+        }
+        let mut headers = HeaderMap::new();
+        crate::world::fields(visit, &mut headers);
+        let names: Vec<http::HeaderName> = primary
+            .marks
+            .vary
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        let selector = leeward::semantics::selector(&names, &headers);
+        let variant = server.get(&cell_id(&format!("{key}\nvary {selector}")))?;
+        let mut cell = super::cells::read(&variant)?;
+        cell.marks.invalidated = primary.marks.invalidated;
+        Some(cell)
+    }
+
+    /// L1: some time after the last fault all is as if there had been none.
+    fn well_again(&self, got: &Got<'_>, made: Option<&Made>, now: Micros) {
+        let settled = self.scenario.healed + micros(self.scenario.recovery());
+        if !got.visit.tail || got.arrived < settled || self.scenario.has_jumps() {
+            return;
+        }
+        let Some(made) = made.filter(|made| made.status.is_success()) else {
+            return self.violated(
+                got.owner,
+                "L1",
+                format!(
+                    "visitor {} got {} ({}) long after the last fault",
+                    got.visitor,
+                    got.status.as_u16(),
+                    got.word()
+                ),
+            );
+        };
+        let settings = &self.scenario.settings;
+        let most = made.lifetime + settings.lease + settings.skew * 2 + Duration::from_secs(5);
+        if now - made.at > micros(most) {
+            self.violated(
+                got.owner,
+                "L1",
+                format!(
+                    "visitor {} got response {:?} at age {:.3}s long after the last fault; a \
+                     refresh was due within {most:?}",
+                    got.visitor,
+                    got.headers.get(SERIAL),
+                    seconds(now - made.at)
+                ),
+            );
+        }
+    }
+
+    fn note(&self, got: &Got<'_>, made: &Made) {
+        let direct = made.visitor == got.visitor && made.started >= got.arrived;
+        if got.says("fwd-status=304") {
+            self.count(Kind::Revalidated);
+        }
+        if got.status.is_server_error() {
+            return self.count(Kind::OriginError);
+        }
+        if got.says("store-unavailable") {
+            self.count(Kind::WithoutStore);
+        }
+        self.count(if got.says("soft-timeout") {
+            Kind::WaitSoft
+        } else if got.says("stale-if-error") {
+            Kind::StaleOnError
+        } else if direct {
+            Kind::Direct
+        } else if got.says("collapsed") {
+            Kind::WaitFilled
+        } else if got.says("stale") && !got.says("fwd=stale") {
+            Kind::Stale
+        } else {
+            Kind::Fresh
+        });
+    }
+
+    /// S3: what looks like the whole body is the whole body.
+    pub(crate) fn read_whole(&self, got: &Got<'_>, body: &Bytes, expected: &Bytes) {
+        let announced = got
+            .headers
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        // A client sees that a body is shorter than announced.
+        if announced.is_some_and(|announced| announced > body.len()) {
+            return;
+        }
+        if body != expected {
+            self.violated(
+                got.owner,
+                "S3",
+                format!(
+                    "visitor {} got a body of {} bytes that the origin did not make",
+                    got.visitor,
+                    body.len()
+                ),
+            );
+        }
+    }
+}
+
+/// The key of a visit in clear, as the shield makes it.
+fn key_text(visit: &Visit) -> String {
+    let path = format!("/k{}", visit.key);
+    format!("-{}:{path}", path.len())
+}

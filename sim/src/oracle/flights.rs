@@ -1,0 +1,185 @@
+//! Who has the origin busy, and for which cell.
+
+use super::Oracle;
+use crate::coverage::Kind;
+use crate::executor::{Micros, Owner};
+use leeward::cell::Nonce;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// A lease has to live through so many failed or slow store operations in a
+/// row.
+const LOSSES_SURVIVED: usize = 1;
+
+/// One exchange with the origin.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(super) owner: Owner,
+    pub(super) key: usize,
+    /// The cell and the lease under which the origin is asked; none without a
+    /// lease in the shared store.
+    pub(super) lease: Option<(String, Nonce)>,
+    pub(super) began: Micros,
+    /// When the origin has sent all, as far as that is known.
+    done_at: Cell<Option<Micros>>,
+    /// Whether it still concerns the cell: the holder waits for it.
+    open: Cell<bool>,
+    failed: Cell<bool>,
+    ended: Cell<Option<Micros>>,
+    executor: Option<crate::executor::Executor>,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        Flight {
+            owner: Owner::World,
+            key: usize::MAX,
+            lease: None,
+            began: 0,
+            done_at: Cell::default(),
+            open: Cell::default(),
+            failed: Cell::default(),
+            ended: Cell::default(),
+            executor: None,
+        }
+    }
+}
+
+impl Flight {
+    /// Whether the origin is busy with it.
+    pub(super) fn is_busy(&self, now: Micros) -> bool {
+        self.open.get() && self.done_at.get().is_none_or(|done| done > now)
+    }
+
+    /// The origin will have sent all at that time.
+    pub(crate) fn done_at(&self, at: Micros) {
+        self.done_at.set(Some(at));
+    }
+
+    /// The asker has let go of it.
+    pub(crate) fn closed(&self) {
+        self.open.set(false);
+        if self.ended.get().is_none() {
+            self.ended
+                .set(self.executor.as_ref().map(|executor| executor.now()));
+        }
+    }
+
+    /// The exchange will come to nothing.
+    pub(crate) fn fails(&self) {
+        self.failed.set(true);
+    }
+
+    /// The exchange came to nothing.
+    pub(crate) fn failed(&self) {
+        self.fails();
+        self.closed();
+    }
+
+    /// Whether it explains that a request at `from` got no answer by `now`.
+    pub(super) fn explains(&self, from: Micros, now: Micros, slow: Micros) -> bool {
+        let ended = self.ended.get().unwrap_or(now);
+        let bad = self.failed.get() || ended.saturating_sub(self.began) > slow;
+        bad && ended >= from
+    }
+}
+
+/// Closes a flight whose asker gives up before the head.
+pub(crate) struct Boarding(pub(crate) Option<Rc<Flight>>);
+
+impl Boarding {
+    /// The exchange failed; the body, if any, is still to come.
+    pub(crate) fn fails(&self) {
+        if let Some(flight) = &self.0 {
+            flight.fails();
+        }
+    }
+}
+
+impl Drop for Boarding {
+    fn drop(&mut self) {
+        if let Some(flight) = &self.0 {
+            flight.failed();
+        }
+    }
+}
+
+impl Oracle {
+    /// The current task asks the origin.
+    pub(crate) fn departs(&self, owner: Owner, key: usize) -> Rc<Flight> {
+        let now = self.executor.now();
+        let task = self.executor.current();
+        let claim = task.and_then(|task| self.state.borrow().claims.get(&task).cloned());
+        let lease = claim
+            .filter(|claim| claim.confirmed)
+            .map(|claim| (claim.cell, claim.holder));
+        self.trace(owner, || match &lease {
+            Some((cell, holder)) => format!("asks the origin for key {key}, {cell} as {holder}"),
+            None => format!("asks the origin for key {key} without a lease"),
+        });
+        let flight = Rc::new(Flight {
+            owner,
+            key,
+            lease,
+            began: now,
+            open: Cell::new(true),
+            executor: Some(self.executor.clone()),
+            ..Flight::default()
+        });
+        self.exclusive(&flight);
+        self.state.borrow_mut().flights.push(Rc::clone(&flight));
+        flight
+    }
+
+    /// S1: nobody else has the origin busy for the same cell, unless it was cut
+    /// off from the store and could not keep its lease.
+    fn exclusive(&self, flight: &Flight) {
+        let Some((cell, holder)) = &flight.lease else {
+            return;
+        };
+        let now = self.executor.now();
+        let mut overlaps = Vec::new();
+        let mut overruns = 0;
+        {
+            let state = self.state.borrow();
+            for other in &state.flights {
+                let Some((other_cell, other_holder)) = &other.lease else {
+                    continue;
+                };
+                if other_cell != cell || !other.is_busy(now) {
+                    continue;
+                }
+                let since = state
+                    .leases
+                    .get(other_holder)
+                    .map_or(other.began, |lease| lease.renewed);
+                let hampered = self.hampered_since(other.owner, since) > LOSSES_SURVIVED;
+                if hampered && other_holder != holder {
+                    overruns += 1;
+                } else if !self.scenario.has_jumps() {
+                    overlaps.push(Rc::clone(other));
+                }
+            }
+        }
+        (0..overruns).for_each(|_| self.count(Kind::Overrun));
+        for other in overlaps {
+            self.violated(
+                flight.owner,
+                "S1",
+                format!(
+                    "{cell}: {:?} has the origin busy since {} µs under {:?}, and {holder} asks too",
+                    other.owner, other.began, other.lease
+                ),
+            );
+        }
+    }
+
+    /// A lease is being settled: what its holder has fetched, it has.
+    pub(super) fn settles(&self, holder: Nonce) {
+        for flight in &self.state.borrow().flights {
+            if flight.lease.as_ref().is_some_and(|lease| lease.1 == holder) {
+                flight.closed();
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Knows what the store holds, what the origin said and when, and what every
+//! visitor got, and says what of it must not be.
+//!
+//! - [`cells`](self): what may happen to a cell in the store (S1, S2, S5);
+//! - `flights`: who may have the origin busy for a cell (S1);
+//! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3).
+
+mod answers;
+mod cells;
+mod flights;
+
+pub(crate) use answers::Got;
+pub(crate) use cells::read;
+pub(crate) use flights::{Boarding, Flight};
+
+use crate::clock::Clocks;
+use crate::coverage::{Coverage, Kind};
+use crate::executor::{Executor, Micros, Owner, TaskId};
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use leeward::cell::Nonce;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What must not be, and was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// Which promise, such as `S1`.
+    pub(crate) promise: &'static str,
+    /// What happened.
+    pub(crate) what: String,
+}
+
+/// A response that the origin made.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) key: usize,
+    /// On whose behalf the origin was asked.
+    pub(crate) visitor: u64,
+    /// Whether others may see it.
+    pub(crate) shared: bool,
+    /// When the request reached the origin.
+    pub(crate) started: Micros,
+    /// When it was made.
+    pub(crate) at: Micros,
+    /// 304 counts as what it confirms.
+    pub(crate) status: http::StatusCode,
+    /// The request fields that it was made for.
+    pub(crate) vary: Vec<(&'static str, Option<String>)>,
+    /// Its `ETag`, sent or not.
+    pub(crate) tag: String,
+    pub(crate) content: String,
+    pub(crate) size: usize,
+    pub(crate) lifetime: Duration,
+    pub(crate) stale_while_revalidate: Duration,
+    pub(crate) stale_on_error: Duration,
+    pub(crate) no_cache: bool,
+}
+
+/// An attempt of a task to become the revalidator.
+#[derive(Clone, Debug)]
+struct Claim {
+    cell: String,
+    holder: Nonce,
+    /// Whether the task knows that it holds the lease.
+    confirmed: bool,
+}
+
+/// A lease as the store has seen it.
+#[derive(Debug)]
+struct Lease {
+    /// In the order in which leases of all cells were stored.
+    order: u64,
+    owner: Owner,
+    at: Micros,
+    /// Whether the holder learned of it.
+    known: bool,
+    /// Whether it replaced one that had lapsed.
+    takeover: bool,
+    /// When its deadline was last written.
+    renewed: Micros,
+    /// The key in clear of its cell.
+    key: String,
+    /// When its holder gave it back, or never.
+    settled: Option<Micros>,
+}
+
+#[derive(Default)]
+struct State {
+    coverage: Coverage,
+    violation: Option<Violation>,
+    made: Vec<Made>,
+    leases: HashMap<Nonce, Lease>,
+    claims: HashMap<TaskId, Claim>,
+    flights: Vec<Rc<Flight>>,
+    /// When store operations of the instance went wrong, or it was held up.
+    hampered: HashMap<Owner, Vec<Micros>>,
+    /// When a task first read a cell.
+    seen: HashMap<TaskId, Micros>,
+    ended: HashSet<Owner>,
+    /// When nodes crashed, stalled or lost an instance.
+    accidents: Vec<Micros>,
+    /// By key: when an unsafe request of it was answered, and whether it could
+    /// be told to the store.
+    changed: HashMap<usize, Vec<Micros>>,
+    acknowledged: HashMap<usize, Vec<Micros>>,
+}
+
+/// The oracle of a run.
+pub(crate) struct Oracle {
+    executor: Executor,
+    scenario: Rc<Scenario>,
+    clocks: Rc<Clocks>,
+    trace: Trace,
+    /// Promises that are not looked at.
+    ignored: Vec<String>,
+    state: RefCell<State>,
+}
+
+impl std::fmt::Debug for Oracle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Oracle").finish_non_exhaustive()
+    }
+}
+
+impl Oracle {
+    /// Knows nothing yet.
+    pub(crate) fn new(
+        executor: Executor,
+        scenario: Rc<Scenario>,
+        clocks: Rc<Clocks>,
+        trace: Trace,
+        ignored: Vec<String>,
+    ) -> Rc<Self> {
+        Rc::new(Oracle {
+            executor,
+            scenario,
+            clocks,
+            trace,
+            ignored,
+            state: RefCell::default(),
+        })
+    }
+
+    /// Counts an event.
+    pub(crate) fn count(&self, kind: Kind) {
+        self.state.borrow_mut().coverage.count(kind);
+    }
+
+    /// What was counted.
+    pub(crate) fn coverage(&self) -> Coverage {
+        self.state.borrow().coverage.clone()
+    }
+
+    /// Adds to the trace.
+    pub(crate) fn trace(&self, owner: Owner, line: impl FnOnce() -> String) {
+        self.trace.add(&self.executor, owner, line);
+    }
+
+    /// The trace.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.trace.take()
+    }
+
+    /// What must not be; the first of it.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.state.borrow().violation.clone()
+    }
+
+    fn violated(&self, owner: Owner, promise: &'static str, what: String) {
+        if self.ignored.iter().any(|ignored| ignored == promise) {
+            return;
+        }
+        self.trace(owner, || format!("VIOLATION of {promise}: {what}"));
+        self.state
+            .borrow_mut()
+            .violation
+            .get_or_insert(Violation { promise, what });
+    }
+
+    /// The owner's dealings with the store went wrong, or were held up.
+    pub(crate) fn hampered(&self, owner: Owner) {
+        let now = self.executor.now();
+        let state = &mut *self.state.borrow_mut();
+        state.hampered.entry(owner).or_default().push(now);
+    }
+
+    /// How often the owner was hampered since then.
+    fn hampered_since(&self, owner: Owner, since: Micros) -> usize {
+        let state = self.state.borrow();
+        let times = state.hampered.get(&owner).map_or(&[][..], Vec::as_slice);
+        times.iter().filter(|at| **at >= since).count()
+    }
+
+    /// A node crashed or stalled, or an instance ended.
+    pub(crate) fn accident(&self, kind: Kind, ended: &[Owner]) {
+        let now = self.executor.now();
+        let state = &mut *self.state.borrow_mut();
+        state.coverage.count(kind);
+        state.accidents.push(now);
+        let busy = state
+            .flights
+            .iter()
+            .any(|flight| ended.contains(&flight.owner) && flight.is_busy(now));
+        if busy && kind == Kind::Crash {
+            state.coverage.count(Kind::CrashInFlight);
+        }
+        state.ended.extend(ended);
+    }
+
+    /// A number that no other response has.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.state.borrow().made.len() as u64
+    }
+
+    /// The origin made a response; returns its number.
+    pub(crate) fn made(&self, made: Made) -> u64 {
+        let state = &mut *self.state.borrow_mut();
+        state.made.push(made);
+        state.made.len() as u64 - 1
+    }
+
+    /// The run is over; L2 for those who never got an answer.
+    pub(crate) fn finished(&self, waiting: &BTreeMap<u64, (Micros, Owner)>, circles: bool) {
+        if circles {
+            return self.violated(Owner::World, "L2", "the run does not come to an end".into());
+        }
+        let now = self.executor.now();
+        for (visitor, (arrived, owner)) in waiting {
+            if now - arrived > crate::executor::micros(self.deadline(*owner)) {
+                let what = format!("visitor {visitor} never got an answer");
+                self.violated(*owner, "L2", what);
+            }
+        }
+    }
+
+    fn response(&self, serial: u64) -> Option<Made> {
+        let serial = usize::try_from(serial).ok()?;
+        self.state.borrow().made.get(serial).cloned()
+    }
+}

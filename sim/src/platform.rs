@@ -1,0 +1,114 @@
+//! The world as a simulated instance sees it.
+
+use crate::clock::Clocks;
+use crate::coverage::Kind;
+use crate::executor::{Executor, Owner};
+use crate::oracle::Oracle;
+use crate::origin::{Origin, SimBody};
+use crate::stores::Watched;
+use futures::channel::oneshot;
+use leeward::shield::{OriginError, OriginRequest, Platform};
+use leeward::time::Time;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Counts what keeps an instance alive.
+#[derive(Debug)]
+pub(crate) struct Busy(Rc<Cell<usize>>);
+
+impl Busy {
+    pub(crate) fn new(counter: &Rc<Cell<usize>>) -> Self {
+        counter.set(counter.get() + 1);
+        Busy(Rc::clone(counter))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// An instance's platform.
+pub(crate) struct SimPlatform {
+    pub(crate) executor: Executor,
+    pub(crate) oracle: Rc<Oracle>,
+    pub(crate) clocks: Rc<Clocks>,
+    pub(crate) origin: Rc<Origin>,
+    pub(crate) store: Watched,
+    pub(crate) owner: Owner,
+    /// Requests and tasks that keep the instance alive.
+    pub(crate) busy: Rc<Cell<usize>>,
+}
+
+impl std::fmt::Debug for SimPlatform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimPlatform")
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Platform for SimPlatform {
+    type Store = Watched;
+    type Body = SimBody;
+    type Wake = oneshot::Sender<()>;
+
+    fn store(&self) -> &Watched {
+        &self.store
+    }
+
+    fn now(&self) -> Time {
+        self.clocks.at(self.owner.node().unwrap_or(usize::MAX))
+    }
+
+    fn random(&self) -> u128 {
+        self.executor.random(|rng| rng.u128(..))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.executor.sleep(duration).await;
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let busy = Busy::new(&self.busy);
+        let parent = self.executor.current();
+        let child = self.executor.spawn(self.owner, async move {
+            task.await;
+            drop(busy);
+        });
+        self.oracle.spawned(parent, child);
+    }
+
+    fn signal(&self) -> (Self::Wake, impl Future<Output = ()> + 'static) {
+        let (wake, dropped) = oneshot::channel();
+        (wake, async move {
+            let _ = dropped.await;
+        })
+    }
+
+    async fn send(
+        &self,
+        request: OriginRequest<SimBody>,
+    ) -> Result<http::Response<SimBody>, OriginError> {
+        self.origin.exchange(self.owner, request).await
+    }
+
+    fn log(&self, line: &str) {
+        self.oracle.trace(self.owner, || line.to_owned());
+        let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
+            return;
+        };
+        let text = |name: &str| line.get(name).and_then(serde_json::Value::as_str);
+        match text("settled") {
+            Some("fenced") => self.oracle.count(Kind::Fenced),
+            Some("purged") => self.oracle.count(Kind::Purged),
+            Some("store-failed") if text("outcome") == Some("late") => {
+                self.oracle.count(Kind::Late);
+            }
+            Some("store-failed") => self.oracle.count(Kind::SettleFailed),
+            _ => {}
+        }
+    }
+}

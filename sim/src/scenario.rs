@@ -1,0 +1,572 @@
+//! What happens in a run, as plain data made from a seed.
+//!
+//! Nothing here is decided later but the interleaving of tasks and the length
+//! of delays, so that a failing scenario can be shrunk by leaving parts out.
+
+use crate::executor::{Micros, micros};
+use std::fmt;
+use std::time::Duration;
+
+/// Which store the nodes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    /// SQL or a Redis script: an exact [`leeward::store::Store`].
+    Exact,
+    /// Spin's SQLite: from absent an upsert.
+    Upsert,
+    /// Spin's Redis: every swap is called a conflict, applied or not.
+    DeniesSuccess,
+    /// Spin's CosmosDB: two callers may hear 1 from a fresh counter.
+    LooseCounter,
+    /// Spin's DynamoDB: counters fail under contention.
+    ContendedCounter,
+    /// A broken store, to show that the oracle sees it: swaps always succeed.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Blind,
+}
+
+impl StoreKind {
+    pub(crate) const REAL: [StoreKind; 5] = [
+        StoreKind::Exact,
+        StoreKind::Upsert,
+        StoreKind::DeniesSuccess,
+        StoreKind::LooseCounter,
+        StoreKind::ContendedCounter,
+    ];
+}
+
+/// How the origin speaks about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// `max-age`.
+    MaxAge,
+    /// `s-maxage`.
+    SharedMaxAge,
+    /// `max-age, must-revalidate`.
+    MustRevalidate,
+    /// `no-cache`, with a validator.
+    NoCache,
+    /// Nothing: the operator's default.
+    Silent,
+    /// `no-store`.
+    NoStore,
+    /// `private`.
+    Private,
+    /// `Set-Cookie` without leave to share.
+    SetCookie,
+    /// `private` to visitors with a cookie, `max-age` to others.
+    PrivateWithCookie,
+    /// `private` at times, `max-age` at others.
+    PrivateAtTimes,
+}
+
+/// A resource of the origin's.
+#[derive(Clone, Debug)]
+pub(crate) struct Resource {
+    pub(crate) speech: Speech,
+    /// Seconds.
+    pub(crate) max_age: u64,
+    pub(crate) stale_while_revalidate: Option<u64>,
+    pub(crate) stale_if_error: Option<u64>,
+    /// Whether it has an `ETag`, and answers 304 to the current one.
+    pub(crate) validator: bool,
+    /// How long its content stays; zero: each answer is different.
+    pub(crate) changes: Duration,
+    /// Bytes.
+    pub(crate) size: usize,
+    /// How many parts the body comes in.
+    pub(crate) parts: usize,
+    /// Request fields that select the content.
+    pub(crate) vary: &'static [&'static str],
+    /// From then on `X-Device` selects too.
+    pub(crate) widens: Option<Micros>,
+    /// Least and most time to the head.
+    pub(crate) latency: (Duration, Duration),
+}
+
+/// What a visitor asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Visit {
+    pub(crate) at: Micros,
+    /// An index into [`Scenario::resources`].
+    pub(crate) key: usize,
+    /// Which node, modulo those that are up.
+    pub(crate) node: usize,
+    pub(crate) method: Method,
+    pub(crate) language: Option<&'static str>,
+    pub(crate) device: Option<&'static str>,
+    pub(crate) cookie: bool,
+    pub(crate) authorization: bool,
+    /// Sends the `ETag` of the last answer seen.
+    pub(crate) conditional: bool,
+    /// Leaves after so long, if not done.
+    pub(crate) leaves: Option<Duration>,
+    /// One of the visits that look whether all is well after the faults.
+    pub(crate) tail: bool,
+}
+
+/// The methods that visitors use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Head,
+    Post,
+}
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) from: Micros,
+    pub(crate) to: Micros,
+    pub(crate) kind: FaultKind,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum FaultKind {
+    /// The node loses all tasks after so many more polls, and is back later.
+    Crash { node: usize, polls: u32 },
+    /// The node's tasks do not run.
+    Stall { node: usize },
+    /// One instance of the node ends, with all its tasks.
+    Trap { node: usize },
+    /// The node's clock is off by so many milliseconds.
+    Jump { node: usize, millis: i64 },
+    /// So many in a thousand of the nodes' store operations go wrong.
+    Store {
+        nodes: u32,
+        how: StoreFault,
+        per_mille: u32,
+    },
+    /// The origin does badly for the keys.
+    Origin { keys: u32, how: OriginFault },
+}
+
+/// How a store operation goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreFault {
+    /// An error at once, not applied.
+    Refuses,
+    /// Never arrives, and nothing comes back.
+    LosesRequest,
+    /// Applied, and nothing comes back.
+    LosesReply,
+    /// Applied, and an error comes back.
+    FailsAfter,
+    /// The reply takes long.
+    Slow,
+}
+
+/// How the origin does badly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OriginFault {
+    /// Refuses connections.
+    Refuses,
+    /// Never answers.
+    Hangs,
+    /// 5xx.
+    Errors,
+    /// 5xx one time in two.
+    Flaps,
+    /// Takes long, up to beyond the timeout.
+    Slow,
+    /// The body breaks off.
+    Breaks,
+    /// The body is shorter than announced.
+    Short,
+    /// The body hangs half way.
+    HangsInBody,
+}
+
+/// The settings of the shield that differ from run to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) strict: bool,
+    pub(crate) lease: Duration,
+    pub(crate) skew: Duration,
+    pub(crate) budget: Duration,
+    pub(crate) first_byte: Duration,
+    pub(crate) soft: Duration,
+    pub(crate) retry_first: Duration,
+    pub(crate) retry_max: Duration,
+    pub(crate) pass: Duration,
+    /// Seconds.
+    pub(crate) default_ttl: u64,
+    pub(crate) stale_while_revalidate: u64,
+    pub(crate) stale_if_error: u64,
+    /// Bytes.
+    pub(crate) inline: usize,
+}
+
+impl Settings {
+    /// As an operator would write them.
+    pub(crate) fn toml(&self) -> String {
+        let ms = |duration: Duration| format!("\"{}ms\"", duration.as_millis());
+        format!(
+            "preset = \"{preset}\"\n\
+             freshness.default_ttl = \"{default}s\"\n\
+             freshness.stale_while_revalidate = \"{swr}s\"\n\
+             freshness.stale_if_error = \"{sie}s\"\n\
+             origin.connect_timeout = \"1s\"\n\
+             origin.first_byte_timeout = {first_byte}\n\
+             origin.soft_timeout = {soft}\n\
+             origin.retry.first = {retry_first}\n\
+             origin.retry.max = {retry_max}\n\
+             origin.pass = {pass}\n\
+             lease.duration = {lease}\n\
+             lease.clock_skew = {skew}\n\
+             wait.budget = {budget}\n\
+             limits.inline = {inline}\n",
+            preset = if self.strict { "strict" } else { "uptime" },
+            default = self.default_ttl,
+            swr = self.stale_while_revalidate,
+            sie = self.stale_if_error,
+            first_byte = ms(self.first_byte),
+            soft = ms(self.soft),
+            retry_first = ms(self.retry_first),
+            retry_max = ms(self.retry_max),
+            pass = ms(self.pass),
+            lease = ms(self.lease),
+            skew = ms(self.skew),
+            budget = ms(self.budget),
+            inline = self.inline,
+        )
+    }
+}
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) store: StoreKind,
+    pub(crate) settings: Settings,
+    /// How far each node's clock is off, in milliseconds.
+    pub(crate) offsets: Vec<i64>,
+    pub(crate) resources: Vec<Resource>,
+    pub(crate) visits: Vec<Visit>,
+    pub(crate) faults: Vec<Fault>,
+    /// The origin says of what is one visitor's alone that it may be shared;
+    /// to show that the oracle sees it.
+    pub(crate) careless: bool,
+    /// All faults are over.
+    pub(crate) healed: Micros,
+    pub(crate) end: Micros,
+}
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Theme {
+    /// Everything at once.
+    Chaos,
+    /// Only the store fails: no visitor may notice.
+    StoreOnly,
+    /// Only the origin fails.
+    OriginOnly,
+    /// Only nodes fail.
+    NodesOnly,
+    /// Nothing fails.
+    Calm,
+    /// Clocks jump beyond what is configured.
+    Clocks,
+}
+
+const LANGUAGES: [&str; 3] = ["en", "de", "fr"];
+const DEVICES: [&str; 2] = ["phone", "desk"];
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let rng = &mut rng;
+        let theme = match rng.u32(..20) {
+            0..=8 => Theme::Chaos,
+            9..=12 => Theme::StoreOnly,
+            13..=14 => Theme::OriginOnly,
+            15..=17 => Theme::NodesOnly,
+            18 => Theme::Calm,
+            _ => Theme::Clocks,
+        };
+        let settings = settings(rng);
+        let nodes = rng.usize(2..=4);
+        let half_skew = i64::try_from(settings.skew.as_millis()).unwrap_or(0) / 2;
+        let busy = Duration::from_secs(rng.u64(15..=30));
+        let healed = micros(busy);
+        let resources: Vec<Resource> = (0..rng.usize(1..=4))
+            .map(|_| resource(rng, healed))
+            .collect();
+        let mut scenario = Scenario {
+            seed,
+            store: *rng.choice(&StoreKind::REAL).unwrap_or(&StoreKind::Exact),
+            offsets: (0..nodes)
+                .map(|_| rng.i64(-half_skew..=half_skew))
+                .collect(),
+            visits: Vec::new(),
+            faults: faults(rng, theme, nodes, healed),
+            careless: false,
+            healed,
+            end: 0,
+            settings,
+            resources,
+        };
+        scenario.visits = visits(rng, &scenario);
+        let settled = healed + micros(scenario.recovery());
+        scenario.end = settled + micros(Duration::from_secs(5));
+        for key in 0..scenario.resources.len() {
+            let mut at = healed + rng.u64(..700_000);
+            while at < scenario.end {
+                let mut visit = visit(rng, &scenario, at, key);
+                visit.method = Method::Get;
+                visit.leaves = None;
+                visit.conditional = false;
+                visit.cookie = false;
+                visit.authorization = false;
+                // Always the same variant, which then is in use.
+                visit.language = Some("en");
+                visit.device = None;
+                visit.tail = true;
+                scenario.visits.push(visit);
+                at += 700_000;
+            }
+        }
+        // The last answers have to be in before the end.
+        scenario.end += micros(scenario.patience()) + 1;
+        scenario
+    }
+
+    /// How long after the last fault all has to be as if there had been none.
+    pub(crate) fn recovery(&self) -> Duration {
+        let settings = &self.settings;
+        settings.first_byte * 2
+            + settings.retry_max
+            + settings.pass
+            + settings.lease * 3
+            + settings.skew * 2
+            + Duration::from_secs(7)
+    }
+
+    /// Longest time to an answer, apart from stalls and jumps.
+    pub(crate) fn patience(&self) -> Duration {
+        let store = match self.has_store_faults() {
+            true => Duration::from_secs(20),
+            false => Duration::from_secs(3),
+        };
+        self.settings.budget + self.settings.first_byte * 2 + store
+    }
+
+    pub(crate) fn has_store_faults(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| matches!(fault.kind, FaultKind::Store { .. }))
+    }
+
+    /// Whether clocks differ by more than the shield was told.
+    pub(crate) fn has_jumps(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|fault| matches!(fault.kind, FaultKind::Jump { .. }))
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} nodes (clocks off by {:?} ms), store {:?}, {} visits, {} keys",
+            self.seed,
+            self.offsets.len(),
+            self.offsets,
+            self.store,
+            self.visits.len(),
+            self.resources.len()
+        )?;
+        writeln!(f, "{:?}", self.settings)?;
+        for (key, resource) in self.resources.iter().enumerate() {
+            writeln!(f, "key {key}: {resource:?}")?;
+        }
+        for fault in &self.faults {
+            writeln!(
+                f,
+                "fault {:.3}s to {:.3}s: {:?}",
+                seconds(fault.from),
+                seconds(fault.to),
+                fault.kind
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Microseconds as seconds, for people.
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+pub(crate) fn seconds(at: Micros) -> f64 {
+    at as f64 / 1e6
+}
+
+fn settings(rng: &mut fastrand::Rng) -> Settings {
+    let millis = Duration::from_millis;
+    let lease = *rng.choice(&[1_000, 2_000, 5_000]).unwrap_or(&2_000);
+    let skew = *rng.choice(&[0, 100, lease / 4]).unwrap_or(&0);
+    Settings {
+        strict: rng.u32(..4) == 0,
+        lease: millis(lease),
+        skew: millis(skew.min(500)),
+        // Long enough for two leases, as the default is, and for two fetches:
+        // what must be validated for each visitor may need to wait for both.
+        budget: millis(rng.u64(6_000.max(lease * 2)..=14_000)),
+        first_byte: millis(rng.u64(2_000..=6_000)),
+        soft: millis(*rng.choice(&[0, 200, 500]).unwrap_or(&500)),
+        retry_first: millis(*rng.choice(&[100, 500, 1_000]).unwrap_or(&500)),
+        retry_max: millis(rng.u64(1_000..=4_000)),
+        pass: millis(*rng.choice(&[0, 1_000, 3_000]).unwrap_or(&1_000)),
+        default_ttl: rng.u64(0..=3),
+        stale_while_revalidate: *rng.choice(&[0, 1, 5, 3_600]).unwrap_or(&5),
+        stale_if_error: *rng.choice(&[0, 2, 10, 86_400]).unwrap_or(&10),
+        inline: 2_048,
+    }
+}
+
+fn resource(rng: &mut fastrand::Rng, healed: Micros) -> Resource {
+    let speech = match rng.u32(..24) {
+        0..=9 => Speech::MaxAge,
+        10..=11 => Speech::SharedMaxAge,
+        12 => Speech::MustRevalidate,
+        13..=14 => Speech::NoCache,
+        15..=16 => Speech::Silent,
+        17 => Speech::NoStore,
+        18 => Speech::Private,
+        19 => Speech::SetCookie,
+        20..=21 => Speech::PrivateWithCookie,
+        _ => Speech::PrivateAtTimes,
+    };
+    let window = |rng: &mut fastrand::Rng| [None, None, Some(0), Some(1), Some(4)][rng.usize(..5)];
+    let vary: &[&str] = match rng.u32(..8) {
+        0..=4 => &[],
+        5..=6 => &["accept-language"],
+        _ => &["accept-language", "x-device"],
+    };
+    let slowest = *rng.choice(&[20, 300, 1_500]).unwrap_or(&300);
+    Resource {
+        speech,
+        max_age: rng.u64(0..=4),
+        stale_while_revalidate: window(rng),
+        stale_if_error: window(rng),
+        validator: speech == Speech::NoCache || rng.bool(),
+        changes: Duration::from_millis(*rng.choice(&[0, 2_000, 20_000]).unwrap_or(&0)),
+        size: match rng.u32(..12) {
+            0 => 0,
+            1 => 5_000,
+            _ => rng.usize(1..1_500),
+        },
+        parts: rng.usize(1..=3),
+        vary,
+        widens: (!vary.is_empty() && rng.u32(..3) == 0).then(|| rng.u64(..healed)),
+        latency: (Duration::from_millis(5), Duration::from_millis(slowest)),
+    }
+}
+
+fn visits(rng: &mut fastrand::Rng, scenario: &Scenario) -> Vec<Visit> {
+    let mut visits = Vec::new();
+    let count = rng.usize(40..=160);
+    while visits.len() < count {
+        let at = rng.u64(..scenario.healed);
+        let key = rng.usize(..scenario.resources.len());
+        // Visitors come alone, or all at once.
+        let crowd = if rng.u32(..6) == 0 {
+            rng.usize(2..=12)
+        } else {
+            1
+        };
+        for _ in 0..crowd {
+            let at = at + rng.u64(..30_000);
+            visits.push(visit(rng, scenario, at, key));
+        }
+    }
+    visits
+}
+
+fn visit(rng: &mut fastrand::Rng, scenario: &Scenario, at: Micros, key: usize) -> Visit {
+    let resource = scenario.resources.get(key);
+    let silent = resource.is_some_and(|resource| resource.speech == Speech::Silent);
+    Visit {
+        at,
+        key,
+        node: rng.usize(..64),
+        method: match rng.u32(..40) {
+            0 => Method::Post,
+            1..=2 => Method::Head,
+            _ => Method::Get,
+        },
+        language: (rng.u32(..4) > 0).then(|| LANGUAGES[rng.usize(..3)]),
+        device: (rng.u32(..4) > 0).then(|| DEVICES[rng.usize(..2)]),
+        // What silence means to a visitor with a cookie is the semantics'
+        // affair, and tested there.
+        cookie: !silent && rng.u32(..5) == 0,
+        authorization: !silent && rng.u32(..20) == 0,
+        conditional: rng.u32(..10) == 0,
+        leaves: (rng.u32(..6) == 0).then(|| Duration::from_micros(rng.u64(..2_000_000))),
+        tail: false,
+    }
+}
+
+fn faults(rng: &mut fastrand::Rng, theme: Theme, nodes: usize, healed: Micros) -> Vec<Fault> {
+    let kinds: &[u32] = match theme {
+        Theme::Calm => return Vec::new(),
+        Theme::Chaos => &[0, 0, 0, 1, 1, 1, 2, 3, 4],
+        Theme::StoreOnly => &[0],
+        Theme::OriginOnly => &[1],
+        Theme::NodesOnly => &[2, 2, 3, 4],
+        Theme::Clocks => &[5, 5, 1],
+    };
+    (0..rng.usize(1..=6))
+        .map(|_| {
+            let from = rng.u64(..healed);
+            let most = match rng.u32(..3) {
+                0 => 500_000,
+                1 => 3_000_000,
+                _ => 10_000_000,
+            };
+            let node = rng.usize(..nodes);
+            let kind = match *rng.choice(kinds).unwrap_or(&0) {
+                0 => FaultKind::Store {
+                    nodes: rng.u32(1..1 << nodes),
+                    how: [
+                        StoreFault::Refuses,
+                        StoreFault::LosesRequest,
+                        StoreFault::LosesReply,
+                        StoreFault::FailsAfter,
+                        StoreFault::Slow,
+                    ][rng.usize(..5)],
+                    per_mille: [50, 300, 1_000][rng.usize(..3)],
+                },
+                1 => FaultKind::Origin {
+                    keys: rng.u32(1..16),
+                    how: [
+                        OriginFault::Refuses,
+                        OriginFault::Hangs,
+                        OriginFault::Errors,
+                        OriginFault::Flaps,
+                        OriginFault::Slow,
+                        OriginFault::Breaks,
+                        OriginFault::Short,
+                        OriginFault::HangsInBody,
+                    ][rng.usize(..8)],
+                },
+                2 => FaultKind::Crash {
+                    node,
+                    polls: rng.u32(..60),
+                },
+                3 => FaultKind::Stall { node },
+                4 => FaultKind::Trap { node },
+                _ => FaultKind::Jump {
+                    node,
+                    millis: rng.i64(-20_000..=20_000),
+                },
+            };
+            Fault {
+                from,
+                to: from.saturating_add(rng.u64(1_000..most)).min(healed),
+                kind,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,399 @@
+//! The store that the nodes share, and its platforms' ways of misbehaving.
+//!
+//! [`Server`] holds the values. A node reaches it over a [`Link`], where
+//! requests and replies take time, overtake each other and get lost. What
+//! arrives at the server happens there whatever becomes of whoever asked.
+
+use crate::coverage::Kind;
+use crate::executor::{Executor, Owner};
+use crate::oracle::Oracle;
+use crate::scenario::{FaultKind, Scenario, StoreFault, StoreKind};
+use bytes::Bytes;
+use futures::channel::oneshot;
+use leeward::store::{Guarded, KeyValue, Said, Store, StoreError, Swap};
+use leeward::time::Time;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// All values and counters.
+#[derive(Debug)]
+pub(crate) struct Server {
+    values: RefCell<BTreeMap<String, Bytes>>,
+    counters: RefCell<BTreeMap<String, i64>>,
+    oracle: Rc<Oracle>,
+}
+
+impl Server {
+    pub(crate) fn new(oracle: Rc<Oracle>) -> Rc<Self> {
+        Rc::new(Server {
+            values: RefCell::default(),
+            counters: RefCell::default(),
+            oracle,
+        })
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
+        self.values.borrow().get(key).cloned()
+    }
+
+    fn put(&self, key: &str, new: &Bytes, by: Owner) {
+        let before = self.values.borrow_mut().insert(key.to_owned(), new.clone());
+        self.oracle.applied(key, before.as_ref(), new, by);
+    }
+
+    fn swap(&self, key: &str, expected: Option<&Bytes>, new: &Bytes, by: Owner) -> Swap {
+        let current = self.get(key);
+        if current.as_ref() != expected {
+            return Swap::Conflict(current);
+        }
+        self.put(key, new, by);
+        Swap::Done
+    }
+
+    fn increment(&self, key: &str) -> i64 {
+        let counters = &mut *self.counters.borrow_mut();
+        let counter = counters.entry(key.to_owned()).or_default();
+        *counter += 1;
+        *counter
+    }
+}
+
+/// How a node reaches the server.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) executor: Executor,
+    pub(crate) server: Rc<Server>,
+    pub(crate) oracle: Rc<Oracle>,
+    pub(crate) scenario: Rc<Scenario>,
+    pub(crate) owner: Owner,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+/// What becomes of an operation.
+enum Fate {
+    Fine,
+    Broken(StoreFault),
+}
+
+impl Link {
+    fn fate(&self) -> Fate {
+        let now = self.executor.now();
+        let Some(node) = self.owner.node() else {
+            return Fate::Fine;
+        };
+        for fault in &self.scenario.faults {
+            if let FaultKind::Store {
+                nodes,
+                how,
+                per_mille,
+            } = fault.kind
+                && (fault.from..fault.to).contains(&now)
+                && nodes & (1 << node) != 0
+                && self.executor.random(|rng| rng.u32(..1_000)) < per_mille
+            {
+                return Fate::Broken(how);
+            }
+        }
+        Fate::Fine
+    }
+
+    fn delay(&self, least: u64, most: u64) -> Duration {
+        self.executor
+            .between(Duration::from_micros(least), Duration::from_micros(most))
+    }
+
+    /// Has `work` done at the server, if the request gets there. What it says
+    /// of an error is what a driver would.
+    async fn ask<T: 'static>(
+        &self,
+        what: &str,
+        work: impl Future<Output = T> + 'static,
+    ) -> Result<T, StoreError> {
+        let fate = self.fate();
+        let (there, back) = (self.delay(300, 9_000), self.delay(300, 9_000));
+        if let Fate::Broken(how) = fate {
+            self.oracle.hampered(self.owner);
+            self.oracle
+                .trace(self.owner, || format!("store: {what} {how:?}"));
+        }
+        match fate {
+            Fate::Broken(StoreFault::Refuses) => {
+                self.oracle.count(Kind::StoreRefused);
+                self.executor.sleep(back).await;
+                return Err(StoreError::new("the store refuses"));
+            }
+            Fate::Broken(StoreFault::LosesRequest) => {
+                self.oracle.count(Kind::StoreLost);
+                futures::future::pending::<()>().await;
+            }
+            Fate::Fine | Fate::Broken(_) => {}
+        }
+        let (sender, receiver) = oneshot::channel();
+        let executor = self.executor.clone();
+        self.executor.spawn(Owner::World, async move {
+            executor.sleep(there).await;
+            // Whoever asked may be dead, or have given up.
+            let _ = sender.send(work.await);
+        });
+        let result = receiver
+            .await
+            .map_err(|_| StoreError::new("the store broke off"))?;
+        match fate {
+            Fate::Broken(StoreFault::LosesReply) => {
+                self.oracle.count(Kind::ReplyLost);
+                futures::future::pending::<()>().await;
+            }
+            Fate::Broken(StoreFault::FailsAfter) => {
+                self.oracle.count(Kind::ReplyLost);
+                self.executor.sleep(back).await;
+                return Err(StoreError::new("the connection was lost"));
+            }
+            Fate::Broken(StoreFault::Slow) => {
+                self.oracle.count(Kind::StoreSlow);
+                let slow = self.delay(100_000, 3_000_000);
+                self.executor.sleep(slow).await;
+            }
+            Fate::Fine | Fate::Broken(_) => self.executor.sleep(back).await,
+        }
+        Ok(result)
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let (server, name) = (Rc::clone(&self.server), key.to_owned());
+        self.ask("get", async move { server.get(&name) }).await
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Swap, StoreError> {
+        let server = Rc::clone(&self.server);
+        let (key, expected, new) = (key.to_owned(), expected.cloned(), new.clone());
+        let by = self.owner;
+        self.ask("swap", async move {
+            server.swap(&key, expected.as_ref(), &new, by)
+        })
+        .await
+    }
+
+    /// A moment between two steps inside the server.
+    fn pause(&self) -> impl Future<Output = ()> + 'static {
+        let pause = self.delay(100, 3_000);
+        let executor = self.executor.clone();
+        async move { executor.sleep(pause).await }
+    }
+}
+
+/// An exact store.
+#[derive(Debug)]
+pub(crate) struct Exact(Link);
+
+impl Store for Exact {
+    async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Swap, StoreError> {
+        self.0.swap(key, expected, new).await
+    }
+}
+
+/// A broken store, which writes whatever it is told to.
+#[derive(Debug)]
+pub(crate) struct Blind(Link);
+
+impl Store for Blind {
+    async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(key).await
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        _expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Swap, StoreError> {
+        let server = Rc::clone(&self.0.server);
+        let (key, new, by) = (key.to_owned(), new.clone(), self.0.owner);
+        self.0
+            .ask("swap", async move { server.put(&key, &new, by) })
+            .await?;
+        Ok(Swap::Done)
+    }
+}
+
+/// A key-value platform with the ways of `kind`.
+#[derive(Debug)]
+pub(crate) struct Double {
+    link: Link,
+    kind: StoreKind,
+}
+
+impl KeyValue for Double {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.link.get(key).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Said, StoreError> {
+        let link = self.link.clone();
+        let kind = self.kind;
+        let (key, expected, new) = (key.to_owned(), expected.cloned(), new.clone());
+        let pause = self.link.pause();
+        let work = async move {
+            let server = &link.server;
+            if server.get(&key) != expected {
+                return Said::Conflict;
+            }
+            pause.await;
+            if kind == StoreKind::Upsert && expected.is_none() {
+                link.oracle.count(Kind::Upserted);
+                server.put(&key, &new, link.owner);
+                return Said::Done;
+            }
+            match server.swap(&key, expected.as_ref(), &new, link.owner) {
+                Swap::Done if kind == StoreKind::DeniesSuccess => {
+                    link.oracle.count(Kind::StoreLied);
+                    Said::Conflict
+                }
+                Swap::Done => Said::Done,
+                Swap::Conflict(_) | Swap::Busy { .. } => Said::Conflict,
+            }
+        };
+        self.link.ask("swap", work).await
+    }
+
+    async fn increment(&self, key: &str) -> Result<i64, StoreError> {
+        let link = self.link.clone();
+        let kind = self.kind;
+        let key = key.to_owned();
+        let pause = self.link.pause();
+        let work = async move {
+            let server = &link.server;
+            let seen = server.counters.borrow().get(&key).copied();
+            match (kind, seen) {
+                (StoreKind::LooseCounter, None) => {
+                    pause.await;
+                    let told = server.increment(&key);
+                    if told > 1 {
+                        link.oracle.count(Kind::CounterLied);
+                    }
+                    Ok(1)
+                }
+                (StoreKind::ContendedCounter, seen) => {
+                    pause.await;
+                    if server.counters.borrow().get(&key).copied() == seen {
+                        Ok(server.increment(&key))
+                    } else {
+                        Err(StoreError::new("the counter is contended"))
+                    }
+                }
+                (_, _) => Ok(server.increment(&key)),
+            }
+        };
+        self.link.ask("increment", work).await?
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let (server, key) = (Rc::clone(&self.link.server), key.to_owned());
+        self.link
+            .ask("remove", async move {
+                server.counters.borrow_mut().remove(&key);
+            })
+            .await
+    }
+}
+
+type Clock = Box<dyn Fn() -> Time>;
+
+/// A store as an instance has it, watched by the oracle.
+pub(crate) struct Watched {
+    link: Link,
+    inner: Inner,
+}
+
+enum Inner {
+    Exact(Exact),
+    Blind(Blind),
+    Guarded(Guarded<Double, Clock>),
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
+}
+
+impl Watched {
+    /// The scenario's store, for the owner of `link`.
+    pub(crate) fn new(link: Link, clock: impl Fn() -> Time + 'static) -> Self {
+        let kind = link.scenario.store;
+        let inner = match kind {
+            StoreKind::Exact => Inner::Exact(Exact(link.clone())),
+            StoreKind::Blind => Inner::Blind(Blind(link.clone())),
+            StoreKind::Upsert
+            | StoreKind::DeniesSuccess
+            | StoreKind::LooseCounter
+            | StoreKind::ContendedCounter => Inner::Guarded(Guarded::new(
+                Double {
+                    link: link.clone(),
+                    kind,
+                },
+                Box::new(clock),
+                // As `LeaseConfig::guard_bucket` has it.
+                link.scenario.settings.lease / 2,
+            )),
+        };
+        Watched { link, inner }
+    }
+}
+
+impl Store for Watched {
+    async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let task = self.link.executor.current();
+        let result = match &self.inner {
+            Inner::Exact(store) => store.load(key).await,
+            Inner::Blind(store) => store.load(key).await,
+            Inner::Guarded(store) => store.load(key).await,
+        };
+        self.link.oracle.loaded(task, key, &result);
+        result
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Swap, StoreError> {
+        let task = self.link.executor.current();
+        self.link
+            .oracle
+            .swapping(task, self.link.owner, key, expected, new);
+        let result = match &self.inner {
+            Inner::Exact(store) => store.swap(key, expected, new).await,
+            Inner::Blind(store) => store.swap(key, expected, new).await,
+            Inner::Guarded(store) => store.swap(key, expected, new).await,
+        };
+        self.link.oracle.swapped(task, key, &result);
+        result
+    }
+}
