@@ -211,6 +211,11 @@ impl Executor {
         }
     }
 
+    /// Whether a node's tasks lie.
+    pub(crate) fn is_stalled(&self, node: usize) -> bool {
+        self.0.state.borrow().stalled.contains(&node)
+    }
+
     /// Has a node crash after so many polls of its tasks.
     pub(crate) fn light_fuse(&self, node: usize, polls: u32) {
         self.0.state.borrow_mut().fuses.insert(node, polls);

@@ -153,7 +153,11 @@ impl Oracle {
                     .leases
                     .get(other_holder)
                     .map_or(other.began, |lease| lease.renewed);
-                let hampered = self.hampered_since(other.owner, since) > LOSSES_SURVIVED;
+                let stalled = other.owner.node().is_some_and(|node| {
+                    // A renewal that was on its way still gets there.
+                    self.executor.is_stalled(node)
+                });
+                let hampered = stalled || self.hampered_since(other.owner, since) > LOSSES_SURVIVED;
                 if hampered && other_holder != holder {
                     overruns += 1;
                 } else if !self.scenario.has_jumps() {
