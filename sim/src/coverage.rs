@@ -111,6 +111,14 @@ kinds! {
     CounterLied = "counters that told two callers 1",
     /// An upsert of a cell.
     Upserted = "creations by upsert",
+    /// A chunk of a body was stored.
+    ChunkStored = "chunks stored",
+    /// A chunk of a body was removed.
+    ChunkRemoved = "chunks removed",
+    /// An entry was stored whose body lies in chunks.
+    Chunked = "entries published with a body in chunks",
+    /// A body was noted that nobody will publish.
+    DraftLost = "bodies given up half written",
     /// The origin sent 5xx, refused, hung, or broke off.
     OriginFailed = "origin exchanges that failed",
 }

@@ -196,6 +196,11 @@ pub(crate) struct Settings {
     pub(crate) stale_if_error: u64,
     /// Bytes.
     pub(crate) inline: usize,
+    /// Bytes.
+    pub(crate) body: usize,
+    /// Bytes.
+    pub(crate) chunk: usize,
+    pub(crate) grace: Duration,
 }
 
 impl Settings {
@@ -216,7 +221,10 @@ impl Settings {
              lease.duration = {lease}\n\
              lease.clock_skew = {skew}\n\
              wait.budget = {budget}\n\
-             limits.inline = {inline}\n",
+             limits.inline = {inline}\n\
+             limits.body = {body}\n\
+             limits.chunk = {chunk}\n\
+             limits.grace = {grace}\n",
             preset = if self.strict { "strict" } else { "uptime" },
             default = self.default_ttl,
             swr = self.stale_while_revalidate,
@@ -230,6 +238,9 @@ impl Settings {
             skew = ms(self.skew),
             budget = ms(self.budget),
             inline = self.inline,
+            body = self.body,
+            chunk = self.chunk,
+            grace = ms(self.grace),
         )
     }
 }
@@ -422,8 +433,15 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
         stale_while_revalidate: *rng.choice(&[0, 1, 5, 3_600]).unwrap_or(&5),
         stale_if_error: *rng.choice(&[0, 2, 10, 86_400]).unwrap_or(&10),
         inline: 2_048,
+        body: 12_000,
+        chunk: 1_024,
+        grace: millis(lease),
     }
 }
+
+/// A body in chunks, in bytes, and one that is not stored.
+const LONG: usize = 5_000;
+const TOO_LONG: usize = 20_000;
 
 fn resource(rng: &mut fastrand::Rng, healed: Micros) -> Resource {
     let speech = match rng.u32(..24) {
@@ -445,7 +463,7 @@ fn resource(rng: &mut fastrand::Rng, healed: Micros) -> Resource {
         _ => &["accept-language", "x-device"],
     };
     let slowest = *rng.choice(&[20, 300, 1_500]).unwrap_or(&300);
-    Resource {
+    let mut resource = Resource {
         speech,
         max_age: rng.u64(0..=4),
         stale_while_revalidate: window(rng),
@@ -454,14 +472,19 @@ fn resource(rng: &mut fastrand::Rng, healed: Micros) -> Resource {
         changes: Duration::from_millis(*rng.choice(&[0, 2_000, 20_000]).unwrap_or(&0)),
         size: match rng.u32(..12) {
             0 => 0,
-            1 => 5_000,
+            1 => LONG,
             _ => rng.usize(1..1_500),
         },
         parts: rng.usize(1..=3),
         vary,
         widens: (!vary.is_empty() && rng.u32(..3) == 0).then(|| rng.u64(..healed)),
         latency: (Duration::from_millis(5), Duration::from_millis(slowest)),
+    };
+    // Some long ones are too long to be stored.
+    if resource.size == LONG && resource.parts == 3 {
+        resource.size = TOO_LONG;
     }
+    resource
 }
 
 fn visits(rng: &mut fastrand::Rng, scenario: &Scenario) -> Vec<Visit> {

@@ -38,9 +38,58 @@ impl Server {
         self.values.borrow().get(key).cloned()
     }
 
+    /// The names of all chunks.
+    pub(crate) fn chunks(&self) -> Vec<String> {
+        let values = self.values.borrow();
+        let names = values.keys().filter(|name| is_chunk(name));
+        names.cloned().collect()
+    }
+
+    /// All cells.
+    pub(crate) fn cells(&self) -> Vec<leeward::cell::Cell> {
+        let values = self.values.borrow();
+        let cells = values.iter().filter(|(name, _)| !is_chunk(name));
+        cells
+            .filter_map(|(_, value)| crate::oracle::read(value))
+            .collect()
+    }
+
+    /// Those cells that have this text in them.
+    pub(crate) fn cells_with(&self, text: &str) -> Vec<leeward::cell::Cell> {
+        let values = self.values.borrow();
+        let cells = values.iter().filter(|(name, value)| {
+            !is_chunk(name)
+                && value
+                    .windows(text.len().max(1))
+                    .any(|window| window == text.as_bytes())
+        });
+        cells
+            .filter_map(|(_, value)| crate::oracle::read(value))
+            .collect()
+    }
+
+    fn put_chunk(&self, key: &str, value: &Bytes, by: Owner) {
+        self.oracle.count(Kind::ChunkStored);
+        let before = self
+            .values
+            .borrow_mut()
+            .insert(key.to_owned(), value.clone());
+        if before.is_some() {
+            self.oracle.rewritten(key, by);
+        }
+    }
+
+    fn remove_chunk(&self, key: &str, by: Owner) {
+        if self.values.borrow_mut().remove(key).is_some() {
+            self.oracle.count(Kind::ChunkRemoved);
+            self.oracle.removed(key, by, self);
+        }
+    }
+
     fn put(&self, key: &str, new: &Bytes, by: Owner) {
         let before = self.values.borrow_mut().insert(key.to_owned(), new.clone());
         self.oracle.applied(key, before.as_ref(), new, by);
+        self.oracle.complete(key, new, by, self);
     }
 
     fn swap(&self, key: &str, expected: Option<&Bytes>, new: &Bytes, by: Owner) -> Swap {
@@ -58,6 +107,10 @@ impl Server {
         *counter += 1;
         *counter
     }
+}
+
+fn is_chunk(name: &str) -> bool {
+    name.starts_with("body/")
 }
 
 /// How a node reaches the server.
@@ -185,6 +238,23 @@ impl Link {
         .await
     }
 
+    async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        let server = Rc::clone(&self.server);
+        let (key, value, by) = (key.to_owned(), value.clone(), self.owner);
+        self.ask("put", async move { server.put_chunk(&key, &value, by) })
+            .await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let server = Rc::clone(&self.server);
+        let (key, by) = (key.to_owned(), self.owner);
+        self.ask("remove", async move {
+            server.counters.borrow_mut().remove(&key);
+            server.remove_chunk(&key, by);
+        })
+        .await
+    }
+
     /// A moment between two steps inside the server.
     fn pause(&self) -> impl Future<Output = ()> + 'static {
         let pause = self.delay(100, 3_000);
@@ -210,6 +280,14 @@ impl Store for Exact {
     ) -> Result<Swap, StoreError> {
         self.0.swap(key, expected, new).await
     }
+
+    async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.0.put(key, value).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.0.remove(key).await
+    }
 }
 
 /// A broken store, which writes whatever it is told to.
@@ -233,6 +311,14 @@ impl Store for Blind {
             .ask("swap", async move { server.put(&key, &new, by) })
             .await?;
         Ok(Swap::Done)
+    }
+
+    async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.0.put(key, value).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.0.remove(key).await
     }
 }
 
@@ -312,13 +398,12 @@ impl KeyValue for Double {
         self.link.ask("increment", work).await?
     }
 
+    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.link.put(key, value).await
+    }
+
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        let (server, key) = (Rc::clone(&self.link.server), key.to_owned());
-        self.link
-            .ask("remove", async move {
-                server.counters.borrow_mut().remove(&key);
-            })
-            .await
+        self.link.remove(key).await
     }
 }
 
@@ -395,5 +480,21 @@ impl Store for Watched {
         };
         self.link.oracle.swapped(task, key, &result);
         result
+    }
+
+    async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        match &self.inner {
+            Inner::Exact(store) => store.put(key, value).await,
+            Inner::Blind(store) => store.put(key, value).await,
+            Inner::Guarded(store) => store.put(key, value).await,
+        }
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        match &self.inner {
+            Inner::Exact(store) => store.remove(key).await,
+            Inner::Blind(store) => store.remove(key).await,
+            Inner::Guarded(store) => store.remove(key).await,
+        }
     }
 }

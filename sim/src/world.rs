@@ -147,6 +147,7 @@ impl World {
         }
         self.oracle
             .finished(&self.waiting.borrow(), self.executor.steps() >= STEPS_MAX);
+        self.oracle.nothing_forgotten(&self.server);
     }
 
     async fn suffer(&self, fault: usize) {

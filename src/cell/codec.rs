@@ -16,7 +16,7 @@
 //! stored example of each in the tests. An older version reads a newer format
 //! as a miss.
 
-use super::{Body, Cell, Entry, Lease, Marks, Nonce};
+use super::{Body, Cell, Entry, Lease, Manifest, Marks, Nonce, Orphan};
 use crate::semantics::Freshness;
 use crate::time::Time;
 use bytes::Bytes;
@@ -24,8 +24,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The layout that this version writes.
-const FORMAT: u8 = 1;
+/// The layout that this version writes. In format 1 every body was inline; a
+/// reader of it would take one in chunks for an empty one.
+const FORMAT: u8 = 2;
+
+/// The oldest layout that this version reads.
+const FORMAT_OLDEST: u8 = 1;
 
 /// Format byte, checksum and metadata length, in bytes.
 const PREFIX: usize = 9;
@@ -66,6 +70,8 @@ struct Metadata {
     marks: Marks,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entry: Option<EntryMetadata>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    orphans: Vec<Orphan>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +84,11 @@ struct EntryMetadata {
     lease: Nonce,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     invalidated: bool,
+    /// Bytes of content that follow the metadata.
     inline: u64,
+    /// Where the content is, if not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunks: Option<Manifest>,
 }
 
 /// The bytes of a cell.
@@ -90,7 +100,7 @@ struct EntryMetadata {
 pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
     let body = match cell.entry.as_ref().map(|entry| &entry.body) {
         Some(Body::Inline(bytes)) => bytes.clone(),
-        None => Bytes::new(),
+        Some(Body::Chunked(_)) | None => Bytes::new(),
     };
     let metadata = serde_json::to_vec(&Metadata {
         version: cell.version,
@@ -110,8 +120,10 @@ pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
             freshness: entry.freshness,
             lease: entry.lease,
             invalidated: entry.invalidated,
-            inline: entry.body.len(),
+            inline: body.len() as u64,
+            chunks: entry.body.manifest(),
         }),
+        orphans: cell.orphans.clone(),
     })?;
     let length = u32::try_from(metadata.len())?;
 
@@ -132,7 +144,7 @@ pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
 /// The cell of `key` in stored bytes. The body shares their memory.
 pub fn decode(bytes: &Bytes, key: &str) -> Result<Cell, Unreadable> {
     let (&format, rest) = bytes.split_first().ok_or(Unreadable::Truncated)?;
-    if format != FORMAT {
+    if !(FORMAT_OLDEST..=FORMAT).contains(&format) {
         return Err(Unreadable::Format);
     }
     let (check, checked) = rest.split_first_chunk::<4>().ok_or(Unreadable::Truncated)?;
@@ -159,7 +171,13 @@ pub fn decode(bytes: &Bytes, key: &str) -> Result<Cell, Unreadable> {
             freshness: entry.freshness,
             lease: entry.lease,
             invalidated: entry.invalidated,
-            body: Body::Inline(body),
+            body: match entry.chunks {
+                None => Body::Inline(body),
+                Some(manifest) if body.is_empty() && manifest.chunk_size > 0 => {
+                    Body::Chunked(manifest)
+                }
+                Some(_) => return Err(Unreadable::Corrupt),
+            },
         }),
         Some(_) => return Err(Unreadable::Corrupt),
         None => None,
@@ -171,6 +189,7 @@ pub fn decode(bytes: &Bytes, key: &str) -> Result<Cell, Unreadable> {
         entry,
         lease: metadata.lease,
         marks: metadata.marks,
+        orphans: metadata.orphans,
     })
 }
 
@@ -205,7 +224,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::cell::{Pass, Retry};
+    use crate::cell::{Draft, Pass, Retry};
     use proptest::prelude::*;
 
     fn freshness() -> Freshness {
@@ -248,6 +267,10 @@ mod tests {
                 start: Time::from_unix_millis(1),
                 deadline: Time::from_unix_millis(5_001),
                 revoked: true,
+                draft: Some(Draft {
+                    body: Nonce::new(5),
+                    chunks: 6,
+                }),
             }),
             marks: Marks {
                 pass: Some(Pass {
@@ -262,6 +285,11 @@ mod tests {
                 invalidated: Some(Time::from_unix_millis(8)),
                 purged: Some(Time::from_unix_millis(7)),
             },
+            orphans: vec![Orphan {
+                body: Nonce::new(6),
+                chunks: 7,
+                since: Time::from_unix_millis(9),
+            }],
         }
     }
 
@@ -287,6 +315,7 @@ mod tests {
             entry: None,
             lease: None,
             marks: Marks::default(),
+            orphans: Vec::new(),
         };
         assert_eq!(decode(&encode(&cell).unwrap(), ""), Ok(cell));
     }
@@ -305,8 +334,10 @@ mod tests {
             (b"\x01\0\0\0\0\xff\xff\xff\xff", Unreadable::Truncated),
             (b"\x01\0\0\0\0\0\0\0\0", Unreadable::Corrupt),
             (b"{\"json\":true}", Unreadable::Format),
-            (b"\x02\0\0\0\0\0\0\0\0\0\0", Unreadable::Format),
-            (b"\x02\0\0\0\0\0\0\0", Unreadable::Format),
+            // A newer version's.
+            (b"\x03\0\0\0\0\0\0\0\0\0\0", Unreadable::Format),
+            (b"\x03\0\0\0\0\0\0\0", Unreadable::Format),
+            (b"\0\0\0\0\0\0\0\0\0\0\0", Unreadable::Format),
         ] {
             let bytes = Bytes::copy_from_slice(bytes);
             assert_eq!(decode(&bytes, "GET /a"), Err(problem), "{bytes:?}");
@@ -333,18 +364,58 @@ mod tests {
         }
     }
 
+    fn stored(format: u8, json: &[u8], body: &[u8]) -> Bytes {
+        let mut checked = u32::try_from(json.len()).unwrap().to_le_bytes().to_vec();
+        checked.extend_from_slice(json);
+        checked.extend_from_slice(body);
+        let mut bytes = vec![format];
+        bytes.extend_from_slice(&crc32fast::hash(&checked).to_le_bytes());
+        bytes.extend_from_slice(&checked);
+        bytes.into()
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_read_back() {
+        let mut cell = cell(b"v", b"");
+        cell.entry.as_mut().unwrap().body = Body::Chunked(Manifest {
+            body: Nonce::new(8),
+            length: 1 << 40,
+            chunk_size: 1,
+        });
+        assert_eq!(decode(&encode(&cell).unwrap(), "GET /a"), Ok(cell));
+    }
+
+    #[test]
+    fn a_manifest_that_makes_no_sense_is_a_miss() {
+        let json = |inline: u8, size: u8| {
+            format!(
+                r#"{{"version":2,"nonce":"a","key":"k","entry":{{"status":200,"headers":[],"request_time":1,"fetch_millis":2,"freshness":{{"lifetime_ms":1,"initial_age_ms":0,"response_time":3,"stale_while_revalidate_ms":0,"stale_if_error_ms":0,"must_revalidate":false,"no_cache":false,"immutable":false}},"lease":"1","inline":{inline},"chunks":{{"body":"b","length":9,"chunk_size":{size}}}}}}}"#
+            )
+        };
+        for (inline, size, readable) in [(0, 4, true), (0, 0, false), (2, 4, false)] {
+            let body = &b"hi"[..usize::from(inline)];
+            let bytes = stored(2, json(inline, size).as_bytes(), body);
+            assert_eq!(decode(&bytes, "k").is_ok(), readable, "{inline} {size}");
+        }
+    }
+
+    /// Format 2 as it was first released. Never change these bytes.
+    #[test]
+    fn format_2_stays_readable() {
+        let json = br#"{"version":2,"nonce":"0000000000000000000000000000000a","key":"k","lease":{"holder":"1","start":1,"deadline":2,"draft":{"body":"d","chunks":3}},"entry":{"status":200,"headers":[["x","\u00e9"]],"request_time":1,"fetch_millis":2,"freshness":{"lifetime_ms":1,"initial_age_ms":0,"response_time":3,"stale_while_revalidate_ms":0,"stale_if_error_ms":0,"must_revalidate":false,"no_cache":false,"immutable":false},"lease":"1","inline":0,"chunks":{"body":"b","length":300000,"chunk_size":262144}},"orphans":[{"body":"c","chunks":2,"since":7}],"unknown":1}"#;
+        let cell = decode(&stored(2, json, b""), "k").unwrap();
+        let manifest = cell.entry.unwrap().body.manifest().unwrap();
+        assert_eq!((manifest.body, manifest.chunks()), (Nonce::new(11), 2));
+        assert_eq!(cell.lease.unwrap().draft.unwrap().body, Nonce::new(13));
+        assert_eq!(cell.orphans[0].since, Time::from_unix_millis(7));
+    }
+
     /// Format 1 as it was first released. Never change these bytes: what
     /// stores hold today has to stay readable.
     #[test]
     fn format_1_stays_readable() {
         let json = br#"{"version":2,"nonce":"0000000000000000000000000000000a","key":"k","entry":{"status":404,"headers":[["x","\u00e9"]],"request_time":1,"fetch_millis":2,"freshness":{"lifetime_ms":1,"initial_age_ms":0,"response_time":3,"stale_while_revalidate_ms":0,"stale_if_error_ms":0,"must_revalidate":false,"no_cache":false,"immutable":false},"lease":"1","inline":2},"unknown":1}"#;
-        let mut checked = u32::try_from(json.len()).unwrap().to_le_bytes().to_vec();
-        checked.extend_from_slice(json);
-        checked.extend_from_slice(b"hi");
-        let mut bytes = vec![1];
-        bytes.extend_from_slice(&crc32fast::hash(&checked).to_le_bytes());
-        bytes.extend_from_slice(&checked);
-        let cell = decode(&bytes.into(), "k").unwrap();
+        let cell = decode(&stored(1, json, b"hi"), "k").unwrap();
         let entry = cell.entry.unwrap();
         assert_eq!(cell.nonce, Nonce::new(10));
         assert_eq!(entry.status, StatusCode::NOT_FOUND);
@@ -360,12 +431,7 @@ mod tests {
 
         #[test]
         fn damaged_metadata_does_not_panic(json in "[ -~]{0,80}") {
-            let mut checked = u32::try_from(json.len()).unwrap().to_le_bytes().to_vec();
-            checked.extend_from_slice(json.as_bytes());
-            let mut bytes = vec![FORMAT];
-            bytes.extend_from_slice(&crc32fast::hash(&checked).to_le_bytes());
-            bytes.extend_from_slice(&checked);
-            let _ = decode(&bytes.into(), "");
+            let _ = decode(&stored(FORMAT, json.as_bytes(), b""), "");
         }
     }
 }

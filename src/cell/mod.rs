@@ -9,15 +9,16 @@
 //! applies a transition does so with one swap against the cell as it was read;
 //! a lost swap is no error, but a reason to look again.
 
+pub mod body;
 pub mod codec;
 mod nonce;
 pub mod transition;
 
+pub use body::{Body, Draft, Manifest, Orphan};
 pub use nonce::Nonce;
 
 use crate::semantics::Freshness;
 use crate::time::Time;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct Cell {
     pub lease: Option<Lease>,
     /// What is remembered beside the entry.
     pub marks: Marks,
+    /// Bodies that no entry points at any more, oldest first: to be removed
+    /// once their time is over.
+    pub orphans: Vec<Orphan>,
 }
 
 /// A stored response.
@@ -60,30 +64,6 @@ pub struct Entry {
     pub body: Body,
 }
 
-/// Where the content of an entry lies.
-///
-/// Bodies above the inline limit are not stored yet; the variant for their
-/// chunks goes here, and readers of older versions take it for a miss.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Body {
-    /// In the cell's own value.
-    Inline(Bytes),
-}
-
-impl Body {
-    /// The content's length in bytes.
-    pub fn len(&self) -> u64 {
-        match self {
-            Body::Inline(bytes) => bytes.len() as u64,
-        }
-    }
-
-    /// Whether there is no content.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
 /// The right, held in a cell until a deadline, to go to the origin for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -97,6 +77,10 @@ pub struct Lease {
     /// predate the purge, and may not be published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoked: bool,
+    /// The body that the holder is writing, if it is too long to be inline:
+    /// whoever ends the lease without publishing it knows what to clean up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Draft>,
 }
 
 impl Lease {

@@ -4,7 +4,7 @@
 //! none, and return the cell to be swapped in, or say why there is none. Times
 //! come from the caller's clock.
 
-use super::{Cell, Entry, Lease, Marks, Nonce, Pass, Retry};
+use super::{Cell, Draft, Entry, Lease, Marks, Nonce, Pass, Retry};
 use crate::time::{Time, millis};
 use std::time::Duration;
 
@@ -19,6 +19,15 @@ pub struct Claim {
     pub duration: Duration,
     /// How far the clocks of two nodes may be apart.
     pub clock_skew: Duration,
+}
+
+/// What a write bears: whose it is, and when it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// New with every write.
+    pub nonce: Nonce,
+    /// The writer's clock.
+    pub now: Time,
 }
 
 /// Why a lease is not to be had, and what the claimant does next.
@@ -78,11 +87,14 @@ pub fn lease(cell: Option<&Cell>, key: &str, claim: &Claim, nonce: Nonce) -> Res
         });
     }
     let mut next = next(cell, key, nonce);
+    // Whoever held it before has died, or been held up for too long.
+    next.end_lease(claim.now);
     next.lease = Some(Lease {
         holder: claim.holder,
         start: claim.now,
         deadline: claim.now.plus(claim.duration),
         revoked: false,
+        draft: None,
     });
     Ok(next)
 }
@@ -103,6 +115,19 @@ pub fn renew(
     Ok(next)
 }
 
+/// Notes which body the holder is about to write, in chunks; none where it has
+/// left the one that it wrote to another cell.
+pub fn draft(
+    cell: Option<&Cell>,
+    holder: Nonce,
+    draft: Option<Draft>,
+    nonce: Nonce,
+) -> Result<Cell, Fenced> {
+    let (mut next, lease) = held(cell, holder, nonce)?;
+    next.lease = Some(Lease { draft, ..lease });
+    Ok(next)
+}
+
 /// Puts a new entry in, and clears lease, retry mark and pass mark.
 ///
 /// Serves for a response and for a 304 alike: the caller made the entry, from
@@ -111,14 +136,14 @@ pub fn publish(
     cell: Option<&Cell>,
     holder: Nonce,
     entry: Entry,
-    nonce: Nonce,
+    stamp: Stamp,
 ) -> Result<Cell, Fenced> {
-    let (mut next, lease) = held(cell, holder, nonce)?;
+    let (mut next, lease) = held(cell, holder, stamp.nonce)?;
     if lease.revoked {
         return Err(Fenced::Purged);
     }
-    next.entry = Some(entry);
-    next.lease = None;
+    next.replace_entry(Some(entry), stamp.now);
+    next.end_lease(stamp.now);
     next.marks.retry = None;
     next.marks.pass = None;
     Ok(next)
@@ -132,13 +157,13 @@ pub fn pass(
     holder: Nonce,
     pass: Pass,
     keep_entry: bool,
-    nonce: Nonce,
+    stamp: Stamp,
 ) -> Result<Cell, Fenced> {
-    let (mut next, _) = held(cell, holder, nonce)?;
+    let (mut next, _) = held(cell, holder, stamp.nonce)?;
     if !keep_entry {
-        next.entry = None;
+        next.replace_entry(None, stamp.now);
     }
-    next.lease = None;
+    next.end_lease(stamp.now);
     next.marks.retry = None;
     next.marks.pass = Some(pass);
     Ok(next)
@@ -150,28 +175,27 @@ pub fn fail(
     cell: Option<&Cell>,
     holder: Nonce,
     backoff: &Backoff,
-    now: Time,
     random: u64,
-    nonce: Nonce,
+    stamp: Stamp,
 ) -> Result<Cell, Fenced> {
-    let (mut next, _) = held(cell, holder, nonce)?;
+    let (mut next, _) = held(cell, holder, stamp.nonce)?;
     let failures = next
         .marks
         .retry
         .map_or(0, |retry| retry.failures)
         .saturating_add(1);
-    next.lease = None;
+    next.end_lease(stamp.now);
     next.marks.retry = Some(Retry {
-        not_before: now.plus(backoff.delay(failures, random)),
+        not_before: stamp.now.plus(backoff.delay(failures, random)),
         failures,
     });
     Ok(next)
 }
 
 /// Gives the lease back and changes nothing else.
-pub fn release(cell: Option<&Cell>, holder: Nonce, nonce: Nonce) -> Result<Cell, Fenced> {
-    let (mut next, _) = held(cell, holder, nonce)?;
-    next.lease = None;
+pub fn release(cell: Option<&Cell>, holder: Nonce, stamp: Stamp) -> Result<Cell, Fenced> {
+    let (mut next, _) = held(cell, holder, stamp.nonce)?;
+    next.end_lease(stamp.now);
     Ok(next)
 }
 
@@ -181,11 +205,11 @@ pub fn split(
     cell: Option<&Cell>,
     holder: Nonce,
     vary: &[String],
-    nonce: Nonce,
+    stamp: Stamp,
 ) -> Result<Cell, Fenced> {
-    let (mut next, _) = held(cell, holder, nonce)?;
-    widen(&mut next, vary);
-    next.lease = None;
+    let (mut next, _) = held(cell, holder, stamp.nonce)?;
+    widen(&mut next, vary, stamp.now);
+    next.end_lease(stamp.now);
     next.marks.retry = None;
     next.marks.pass = None;
     Ok(next)
@@ -195,17 +219,17 @@ pub fn split(
 /// takes nothing from whoever holds the lease.
 ///
 /// Returns none where the cell names them all already.
-pub fn vary(cell: Option<&Cell>, key: &str, vary: &[String], nonce: Nonce) -> Option<Cell> {
+pub fn vary(cell: Option<&Cell>, key: &str, vary: &[String], stamp: Stamp) -> Option<Cell> {
     let known = cell.map_or(&[][..], |cell| &cell.marks.vary);
     if vary.iter().all(|name| known.contains(name)) {
         return None;
     }
-    let mut next = next(cell, key, nonce);
-    widen(&mut next, vary);
+    let mut next = next(cell, key, stamp.nonce);
+    widen(&mut next, vary, stamp.now);
     Some(next)
 }
 
-fn widen(cell: &mut Cell, vary: &[String]) {
+fn widen(cell: &mut Cell, vary: &[String], now: Time) {
     for name in vary {
         if !cell.marks.vary.contains(name) {
             cell.marks.vary.push(name.clone());
@@ -214,12 +238,25 @@ fn widen(cell: &mut Cell, vary: &[String]) {
     cell.marks.vary.sort_unstable();
     // What was stored before the origin named these fields may have been made
     // for other values of them.
-    cell.entry = None;
+    cell.replace_entry(None, now);
+}
+
+/// Drops an entry of which a chunk is missing; none where the entry is another.
+/// Allowed to anybody: it takes nothing from whoever holds the lease.
+pub fn discard(cell: &Cell, body: Nonce, stamp: Stamp) -> Option<Cell> {
+    let manifest = cell.entry.as_ref()?.body.manifest()?;
+    if manifest.body != body {
+        return None;
+    }
+    let mut next = next(Some(cell), &cell.key, stamp.nonce);
+    next.replace_entry(None, stamp.now);
+    Some(next)
 }
 
 /// Purges a cell. A live lease stays, so that the origin does not get a second
 /// request, but what was fetched under it may not be published.
-pub fn purge(cell: &Cell, purge: Purge, now: Time, nonce: Nonce) -> Cell {
+pub fn purge(cell: &Cell, purge: Purge, stamp: Stamp) -> Cell {
+    let Stamp { nonce, now } = stamp;
     let mut next = next(Some(cell), &cell.key, nonce);
     match purge {
         Purge::Soft => {
@@ -236,7 +273,7 @@ pub fn purge(cell: &Cell, purge: Purge, now: Time, nonce: Nonce) -> Cell {
             next.marks.invalidated = Some(now);
         }
         Purge::Hard => {
-            next.entry = None;
+            next.replace_entry(None, now);
             next.marks.purged = Some(now);
         }
     }
@@ -283,6 +320,7 @@ fn next(cell: Option<&Cell>, key: &str, nonce: Nonce) -> Cell {
             entry: None,
             lease: None,
             marks: Marks::default(),
+            orphans: Vec::new(),
         },
     }
 }

@@ -38,6 +38,9 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// Most chunks of a body, at half of `limits.chunk` each.
+pub const CHUNKS_MAX: u32 = 4_096;
+
 /// How to treat the origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginConfig {
@@ -88,8 +91,16 @@ pub struct Limits {
     pub header_count: usize,
     /// Most bytes of header field names and values of a request.
     pub header_bytes: usize,
-    /// Longest body that is stored, in bytes; longer ones stream through.
+    /// Longest body that is stored in the cell itself, in bytes, if it is
+    /// stored at all.
     pub inline: usize,
+    /// Longest body that is stored, in bytes; longer ones stream through.
+    pub body: u64,
+    /// Largest value that a body which is not inline is stored in, in bytes.
+    pub chunk: usize,
+    /// How long a body that is no longer an entry's is kept for those who are
+    /// still reading it.
+    pub grace: Duration,
 }
 
 impl Config {
@@ -155,6 +166,17 @@ impl Config {
                 format!(
                     "{duration:?} is too short for a clock skew of {clock_skew:?}: a holder \
                      would have no time to work; write at least four times lease.clock_skew"
+                ),
+            ));
+        }
+        let Limits { body, chunk, .. } = self.limits;
+        let longest = u64::from(CHUNKS_MAX).saturating_mul(chunk as u64 / 2);
+        if body > longest {
+            found.push((
+                "limits.body",
+                format!(
+                    "a body of {body} bytes would come to too many chunks of {chunk}; write at \
+                     most {longest}, or a larger limits.chunk"
                 ),
             ));
         }

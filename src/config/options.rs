@@ -249,8 +249,41 @@ pub const OPTIONS: &[Definition] = &[
             max: 786_432,
         },
         default: "262144",
-        doc: "Longest response body that is stored, in bytes; longer ones stream through.",
+        doc: "Longest response body that is stored in the cell itself, in bytes, and so costs no \
+              further read; longer ones are stored in chunks.",
         set: set!(usize => limits.inline),
+    },
+    Definition {
+        name: "limits.body",
+        kind: Kind::Integer {
+            min: 0,
+            max: 268_435_456,
+        },
+        default: "10485760",
+        doc: "Longest response body that is stored, in bytes; longer ones stream through.",
+        set: |config, value| {
+            if let Value::Integer(value) = value {
+                config.limits.body = value;
+            }
+        },
+    },
+    Definition {
+        name: "limits.chunk",
+        kind: Kind::Integer {
+            min: 256,
+            max: 262_144,
+        },
+        default: "262144",
+        doc: "Largest value in the store that a longer body is cut into, in bytes.",
+        set: set!(usize => limits.chunk),
+    },
+    Definition {
+        name: "limits.grace",
+        kind: millis(0, 86_400),
+        default: "\"60s\"",
+        doc: "How long the chunks of a body that was replaced are kept for visitors who are still \
+              reading it. They are removed when the key is next refreshed after that.",
+        set: set!(Duration => limits.grace),
     },
 ];
 

@@ -1,19 +1,24 @@
 //! What a visitor gets.
 
+use super::Shield;
+use super::bodies::{Lost, Place};
+use super::cells::{Backing, Loaded};
 use super::platform::{Body, OriginError, Platform};
-use super::tee::Reader;
-use super::{Shield, cells::Backing};
+use super::store_body::ByteStream;
 use crate::cell::{self, Entry};
 use crate::semantics::{
-    self, CacheStatus, Precondition, RangeAnswer, append_via, strip_connection_fields,
+    self, CacheStatus, PartAnswer, Precondition, RangeAnswer, append_via, strip_connection_fields,
 };
 use crate::time::Time;
 use bytes::Bytes;
+use futures::StreamExt;
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE,
     CONTENT_TYPE, RETRY_AFTER,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
+use std::ops::Range;
+use std::rc::Rc;
 
 /// The name by which answers and requests are marked.
 pub(super) const PSEUDONYM: &str = "leeward";
@@ -22,16 +27,26 @@ pub(super) const PSEUDONYM: &str = "leeward";
 pub type Answer<B> = http::Response<AnswerBody<B>>;
 
 /// The body of an answer.
-#[derive(Debug)]
 pub enum AnswerBody<B> {
     /// None.
     Empty,
     /// All of it.
     Full(Bytes),
-    /// From the origin, while it is being stored.
-    Tee(Reader<B>),
+    /// From the store, or from the origin while it is being stored.
+    Stream(ByteStream),
     /// From the origin, as it comes.
     Origin(B),
+}
+
+impl<B> std::fmt::Debug for AnswerBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            AnswerBody::Empty => "Empty",
+            AnswerBody::Full(_) => "Full",
+            AnswerBody::Stream(_) => "Stream",
+            AnswerBody::Origin(_) => "Origin",
+        })
+    }
 }
 
 impl<B: Body> AnswerBody<B> {
@@ -45,7 +60,7 @@ impl<B: Body> AnswerBody<B> {
                 *self = AnswerBody::Empty;
                 (!bytes.is_empty()).then_some(Ok(bytes))
             }
-            AnswerBody::Tee(reader) => reader.chunk().await,
+            AnswerBody::Stream(stream) => stream.next().await,
             AnswerBody::Origin(body) => body.chunk().await,
         }
     }
@@ -75,14 +90,18 @@ impl<P: Platform> Shield<P> {
     }
 
     /// An entry as the answer to a request: whole, part of it, or 304.
-    pub(super) fn entry_answer(
-        &self,
+    ///
+    /// # Errors
+    ///
+    /// If the entry does not have what the answer needs.
+    pub(super) async fn entry_answer(
+        self: &Rc<Self>,
         request: &request::Parts,
         entry: &Entry,
+        loaded: &Loaded,
         now: Time,
         cache_status: &CacheStatus,
-    ) -> Answer<P::Body> {
-        let cell::Body::Inline(body) = &entry.body;
+    ) -> Result<Answer<P::Body>, Lost> {
         let mut headers = entry.headers.clone();
         semantics::date_header(&mut headers, entry.freshness.response_time);
         semantics::age_header(&mut headers, entry.freshness.current_age(now));
@@ -93,34 +112,28 @@ impl<P: Platform> Shield<P> {
             entry.freshness.response_time,
         ) {
             let headers = semantics::not_modified_headers(&headers);
-            return assemble(
+            return Ok(assemble(
                 StatusCode::NOT_MODIFIED,
                 headers,
                 AnswerBody::Empty,
                 cache_status,
-            );
+            ));
         }
-        let length = body.len() as u64;
-        let (status, body) = match semantics::range(
-            &request.method,
-            &request.headers,
-            entry.status,
-            &entry.headers,
-            length,
-        ) {
-            // Several ranges may be answered with the whole (RFC 9110, 14.2).
-            RangeAnswer::Whole | RangeAnswer::Multiple(_) => (entry.status, body.clone()),
-            RangeAnswer::Single { start, end } => {
-                headers.insert(CONTENT_RANGE, semantics::content_range(start, end, length));
-                let part = usize::try_from(start)
-                    .ok()
-                    .zip(usize::try_from(end).ok())
-                    .and_then(|(start, end)| body.get(start..=end))
-                    .map(|part| body.slice_ref(part))
-                    .unwrap_or_default();
-                (StatusCode::PARTIAL_CONTENT, part)
+        let length = entry.body.len();
+        let (status, range) = match wanted(entry, request) {
+            Wanted::Missing => return Err(Lost::Missing),
+            Wanted::Whole => (entry.status, 0..length),
+            Wanted::Part {
+                start,
+                end,
+                of,
+                from,
+            } => {
+                headers.insert(CONTENT_RANGE, semantics::content_range(start, end, of));
+                let range = start.saturating_sub(from)..end.saturating_sub(from).saturating_add(1);
+                (StatusCode::PARTIAL_CONTENT, range)
             }
-            RangeAnswer::Unsatisfiable => {
+            Wanted::Unsatisfiable { of } => {
                 // What described the entry's content does not describe none.
                 for name in [
                     CONTENT_TYPE,
@@ -130,19 +143,42 @@ impl<P: Platform> Shield<P> {
                 ] {
                     headers.remove(name);
                 }
-                headers.insert(CONTENT_RANGE, semantics::unsatisfied_range(length));
-                (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new())
+                headers.insert(CONTENT_RANGE, semantics::unsatisfied_range(of));
+                (StatusCode::RANGE_NOT_SATISFIABLE, 0..0)
             }
         };
         if may_have_content(status) {
-            semantics::content_length(&mut headers, body.len() as u64);
+            let length = range.end.saturating_sub(range.start);
+            semantics::content_length(&mut headers, length);
         }
         let body = if request.method == Method::HEAD || !may_have_content(status) {
             AnswerBody::Empty
         } else {
-            AnswerBody::Full(body)
+            self.entry_body(entry, loaded, range).await?
         };
-        assemble(status, headers, body, cache_status)
+        Ok(assemble(status, headers, body, cache_status))
+    }
+
+    /// Some of an entry's content, once the first of it is in hand.
+    async fn entry_body(
+        self: &Rc<Self>,
+        entry: &Entry,
+        loaded: &Loaded,
+        range: Range<u64>,
+    ) -> Result<AnswerBody<P::Body>, Lost> {
+        match &entry.body {
+            cell::Body::Chunked(manifest) => {
+                self.stored_body(Place::of(loaded), *manifest, range).await
+            }
+            cell::Body::Inline(body) => {
+                let part = usize::try_from(range.start)
+                    .ok()
+                    .zip(usize::try_from(range.end).ok())
+                    .and_then(|(start, end)| body.get(start..end))
+                    .map(|part| body.slice_ref(part));
+                part.map(AnswerBody::Full).ok_or(Lost::Missing)
+            }
+        }
     }
 
     /// The origin's response as the answer to a request, while it comes.
@@ -186,6 +222,67 @@ impl<P: Platform> Shield<P> {
             }
         }
         cache_status
+    }
+}
+
+/// What a request wants of an entry.
+enum Wanted {
+    Whole,
+    /// These bytes, counted from the start of the whole, of which there are
+    /// `of`; the entry's content begins at `from`.
+    Part {
+        start: u64,
+        end: u64,
+        of: u64,
+        from: u64,
+    },
+    /// Nothing that there is.
+    Unsatisfiable {
+        of: u64,
+    },
+    /// What the entry, a part itself, does not have.
+    Missing,
+}
+
+fn wanted(entry: &Entry, request: &request::Parts) -> Wanted {
+    let length = entry.body.len();
+    let (method, fields) = (&request.method, &request.headers);
+    if entry.status == StatusCode::PARTIAL_CONTENT {
+        let Some(part) = semantics::part(entry.status, &entry.headers, length) else {
+            return Wanted::Missing;
+        };
+        return match semantics::range_of_part(method, fields, &entry.headers, part) {
+            PartAnswer::Single { start, end } => Wanted::Part {
+                start,
+                end,
+                of: part.complete_length,
+                from: part.range.start,
+            },
+            PartAnswer::Unsatisfiable => Wanted::Unsatisfiable {
+                of: part.complete_length,
+            },
+            PartAnswer::Missing => Wanted::Missing,
+        };
+    }
+    match semantics::range(method, fields, entry.status, &entry.headers, length) {
+        // Several ranges may be answered with the whole (RFC 9110, 14.2).
+        RangeAnswer::Whole | RangeAnswer::Multiple(_) => Wanted::Whole,
+        RangeAnswer::Single { start, end } => Wanted::Part {
+            start,
+            end,
+            of: length,
+            from: 0,
+        },
+        RangeAnswer::Unsatisfiable => Wanted::Unsatisfiable { of: length },
+    }
+}
+
+/// Whether an entry has what a request wants: one that is a part of the whole
+/// may not.
+pub(super) fn can_answer(entry: &Entry, request: &request::Parts) -> bool {
+    match wanted(entry, request) {
+        Wanted::Whole | Wanted::Part { .. } | Wanted::Unsatisfiable { .. } => true,
+        Wanted::Missing => false,
     }
 }
 

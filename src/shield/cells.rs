@@ -4,11 +4,12 @@
 //! on a small store in its own memory with the same algorithm: its requests
 //! still share one fetch and its answer.
 
+use super::bodies::Place;
 use super::platform::Platform;
 use super::{Shield, event};
 use crate::cell::codec::{self, Unreadable};
-use crate::cell::transition::{self, Claim, Fenced, NoLease, Purge};
-use crate::cell::{Cell, Entry, Lease, Nonce, Pass};
+use crate::cell::transition::{self, Claim, Fenced, NoLease, Purge, Stamp};
+use crate::cell::{Cell, Draft, Entry, Lease, Nonce, Orphan, Pass};
 use crate::store::{Store, StoreError, Swap};
 use crate::time::Time;
 use bytes::Bytes;
@@ -32,6 +33,10 @@ const PURGE_ATTEMPTS: usize = 60;
 /// purges and new variants can touch a cell whose lease is live, so a second
 /// time is rare.
 const SETTLE_ATTEMPTS: usize = 8;
+
+/// Most chunks that are removed in the course of one refresh; those of one body
+/// always are.
+const COLLECT_CHUNKS_MAX: u32 = 64;
 
 /// The name under which a store keeps the cell of a key: `cell/` and 32
 /// hexadecimal digits, within every platform's limit. The cell has the whole
@@ -141,6 +146,13 @@ impl<P: Platform> Shield<P> {
         Nonce::new(self.platform.random())
     }
 
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            nonce: self.nonce(),
+            now: self.platform.now(),
+        }
+    }
+
     /// Reads the cell of `key`. Never fails: without the shared store it reads
     /// the instance's own.
     pub(super) async fn load(&self, key: &str) -> Loaded {
@@ -152,12 +164,64 @@ impl<P: Platform> Shield<P> {
         self.load_local(key).await
     }
 
+    /// Reads a value beside the cells.
+    pub(super) async fn load_value(
+        &self,
+        backing: Backing,
+        name: &str,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match backing {
+            Backing::Local => self.memory.load(name).await,
+            Backing::Shared => {
+                let loading = self.within(self.platform.store().load(name));
+                self.noting("load", loading).await
+            }
+        }
+    }
+
+    /// Writes a value beside the cells, under a name of its own.
+    pub(super) async fn put_value(
+        &self,
+        backing: Backing,
+        name: &str,
+        value: &Bytes,
+    ) -> Result<(), StoreError> {
+        match backing {
+            Backing::Local => self.memory.put(name, value).await,
+            Backing::Shared => {
+                let putting = self.within(self.platform.store().put(name, value));
+                self.noting("put", putting).await
+            }
+        }
+    }
+
+    /// Removes a value beside the cells.
+    pub(super) async fn remove_value(
+        &self,
+        backing: Backing,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        match backing {
+            Backing::Local => self.memory.remove(name).await,
+            Backing::Shared => {
+                let removing = self.within(self.platform.store().remove(name));
+                self.noting("remove", removing).await
+            }
+        }
+    }
+
+    async fn noting<T>(
+        &self,
+        operation: &str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        work.await
+            .inspect_err(|error| self.note_store_failure(operation, error))
+    }
+
     async fn load_shared(&self, key: &str) -> Result<Loaded, StoreError> {
         let id = cell_id(key);
-        let raw = self
-            .within(self.platform.store().load(&id))
-            .await
-            .inspect_err(|error| self.note_store_failure("load", error))?;
+        let raw = self.load_value(Backing::Shared, &id).await?;
         Ok(self.decode(id, key, raw, Backing::Shared))
     }
 
@@ -175,13 +239,7 @@ impl<P: Platform> Shield<P> {
 
     /// Reads a cell again, from where it was read.
     pub(super) async fn reload(&self, loaded: &Loaded) -> Result<Loaded, StoreError> {
-        let raw = match loaded.backing {
-            Backing::Shared => self
-                .within(self.platform.store().load(&loaded.id))
-                .await
-                .inspect_err(|error| self.note_store_failure("load", error))?,
-            Backing::Local => self.memory.load(&loaded.id).await?,
-        };
+        let raw = self.load_value(loaded.backing, &loaded.id).await?;
         Ok(self.decode(loaded.id.clone(), &loaded.key, raw, loaded.backing))
     }
 
@@ -281,10 +339,14 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    /// Whether the holder may start something under its lease.
+    /// Until when the holder may start something under the lease.
+    pub(super) fn acts_until(&self, held: &Held) -> Time {
+        held.deadline.minus(self.config.lease.clock_skew)
+    }
+
+    /// Whether the holder may start something under the lease.
     pub(super) fn may_act(&self, held: &Held) -> bool {
-        let skew = self.config.lease.clock_skew;
-        self.platform.now() < held.deadline.minus(skew)
+        self.platform.now() < self.acts_until(held)
     }
 
     /// Moves the deadline of a lease.
@@ -308,14 +370,59 @@ impl<P: Platform> Shield<P> {
         settled
     }
 
+    /// Notes which body is about to be written in chunks under a lease; none
+    /// where it has become another cell's.
+    pub(super) async fn note_draft(
+        &self,
+        loaded: Loaded,
+        holder: Nonce,
+        draft: Option<Draft>,
+    ) -> Settled {
+        self.settle(
+            loaded,
+            |cell| transition::draft(cell, holder, draft, self.nonce()),
+            |cell| {
+                cell.lease
+                    .is_some_and(|lease| lease.holder == holder && lease.draft == draft)
+            },
+        )
+        .await
+        .0
+    }
+
+    /// Drops an entry that points at a body of which a chunk is missing.
+    pub(super) async fn discard(&self, place: &Place, body: Nonce) {
+        let loaded = match place.backing {
+            Backing::Local => self.load_local(&place.key).await,
+            Backing::Shared => match self.load_shared(&place.key).await {
+                Ok(loaded) => loaded,
+                // Whoever reads the entry next finds out again.
+                Err(_) => return,
+            },
+        };
+        self.apply(loaded, |cell| {
+            transition::discard(cell?, body, self.stamp())
+        })
+        .await;
+    }
+
     /// Publishes an entry under a lease, or gives the lease back if a purge came
-    /// after it was taken.
-    pub(super) async fn publish(&self, held: Box<Held>, entry: Entry) -> Settled {
+    /// after it was taken. Strikes `removed` off the list of orphans.
+    pub(super) async fn publish(
+        &self,
+        held: Box<Held>,
+        entry: Entry,
+        removed: &[Orphan],
+    ) -> Settled {
         let holder = held.holder;
         let (settled, loaded) = self
             .settle(
                 held.loaded,
-                |cell| transition::publish(cell, holder, entry.clone(), self.nonce()),
+                |cell| {
+                    let mut cell = transition::publish(cell, holder, entry.clone(), self.stamp())?;
+                    cell.forget_orphans(removed);
+                    Ok(cell)
+                },
                 |cell| {
                     cell.entry
                         .as_ref()
@@ -326,7 +433,7 @@ impl<P: Platform> Shield<P> {
         if settled == Settled::Fenced(Fenced::Purged) {
             self.settle(
                 loaded,
-                |cell| transition::release(cell, holder, self.nonce()),
+                |cell| transition::release(cell, holder, self.stamp()),
                 |_| false,
             )
             .await;
@@ -339,7 +446,7 @@ impl<P: Platform> Shield<P> {
         let holder = held.holder;
         self.settle(
             held.loaded,
-            |cell| transition::pass(cell, holder, pass, keep_entry, self.nonce()),
+            |cell| transition::pass(cell, holder, pass, keep_entry, self.stamp()),
             |_| false,
         )
         .await
@@ -354,8 +461,7 @@ impl<P: Platform> Shield<P> {
             held.loaded,
             |cell| {
                 let backoff = &self.config.origin.retry;
-                let now = self.platform.now();
-                transition::fail(cell, holder, backoff, now, random, self.nonce())
+                transition::fail(cell, holder, backoff, random, self.stamp())
             },
             |_| false,
         )
@@ -368,7 +474,7 @@ impl<P: Platform> Shield<P> {
         let holder = held.holder;
         self.settle(
             held.loaded,
-            |cell| transition::release(cell, holder, self.nonce()),
+            |cell| transition::release(cell, holder, self.stamp()),
             |_| false,
         )
         .await
@@ -380,7 +486,7 @@ impl<P: Platform> Shield<P> {
         let holder = held.holder;
         self.settle(
             held.loaded,
-            |cell| transition::split(cell, holder, vary, self.nonce()),
+            |cell| transition::split(cell, holder, vary, self.stamp()),
             |cell| vary.iter().all(|name| cell.marks.vary.contains(name)),
         )
         .await
@@ -391,7 +497,7 @@ impl<P: Platform> Shield<P> {
     pub(super) async fn widen(&self, key: &str, vary: &[String]) {
         let loaded = self.load(key).await;
         self.apply(loaded, |cell| {
-            transition::vary(cell, key, vary, self.nonce())
+            transition::vary(cell, key, vary, self.stamp())
         })
         .await;
     }
@@ -429,9 +535,28 @@ impl<P: Platform> Shield<P> {
 
     async fn purge_loaded(&self, loaded: Loaded, purge: Purge) -> Settled {
         self.apply(loaded, |cell| {
-            cell.map(|cell| transition::purge(cell, purge, self.platform.now(), self.nonce()))
+            cell.map(|cell| transition::purge(cell, purge, self.stamp()))
         })
         .await
+    }
+
+    /// Removes bodies of a cell that nobody reads any more, a few at a time, and
+    /// says which are gone.
+    pub(super) async fn collect(&self, loaded: &Loaded) -> Vec<Orphan> {
+        let Some(cell) = &loaded.cell else {
+            return Vec::new();
+        };
+        let mut due = cell.due_orphans(self.platform.now(), self.config.limits.grace);
+        let mut chunks = 0_u32;
+        due.retain(|orphan| {
+            let first = chunks == 0;
+            chunks = chunks.saturating_add(orphan.chunks);
+            first || chunks <= COLLECT_CHUNKS_MAX
+        });
+        match self.remove_bodies(&Place::of(loaded), &due).await {
+            true => due,
+            false => Vec::new(),
+        }
     }
 
     /// Applies a transition that needs no lease; none means that there is

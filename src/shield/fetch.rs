@@ -1,25 +1,20 @@
 //! Going to the origin under a lease, and settling the lease with what comes.
 
-use super::answer::AnswerBody;
 use super::cells::{Election, Held, Settled};
+use super::exchange::{Fill, Head, HeadSender, NotStorable, Outcome};
 use super::flight::Landing;
 use super::lookup::variant_key;
-use super::platform::{Body, OriginError, OriginRequest, Platform};
-use super::tee::{Copied, tee};
+use super::platform::Platform;
 use super::{Shield, event};
-use crate::cell::{self, Entry, Nonce, Pass};
+use crate::cell::{Draft, Entry, Orphan, Pass};
 use crate::semantics::Reason as NotStored;
-use crate::semantics::{
-    Freshness, Storability, Vary, add_validators, freshen, matches, remove_conditions,
-    remove_private_fields, storability, strip_connection_fields, vary,
-};
+use crate::semantics::{Vary, vary};
 use crate::store::StoreError;
 use crate::time::{Time, millis};
-use bytes::Bytes;
 use futures::channel::oneshot;
-use futures::future::{Either, select};
-use http::header::CONTENT_LENGTH;
-use http::{Method, Response, StatusCode, request, response};
+use futures::future::{Either, join, select};
+use http::{StatusCode, request};
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -51,16 +46,6 @@ pub(super) enum Reason {
     Early,
 }
 
-/// What the visitor gets who waits for a fetch.
-pub(super) enum Head<B> {
-    /// The origin's response, while it comes, and whether it is being stored.
-    Response(response::Parts, AnswerBody<B>, bool),
-    /// The entry, which the origin says is still good.
-    Renewed(Box<Entry>),
-    /// Nothing of use: the stale entry, if there is one.
-    Failed,
-}
-
 /// A fetch under a lease.
 pub(super) struct Job<P: Platform> {
     pub(super) held: Box<Held>,
@@ -78,37 +63,6 @@ pub(super) struct Job<P: Platform> {
     pub(super) landing: Landing<P::Wake>,
 }
 
-/// What the exchange with the origin came to, and so how the lease is settled.
-enum Outcome {
-    /// A whole response that may be stored, or an entry renewed by a 304.
-    Store(Box<Entry>),
-    /// A response that may not be stored, or is too long.
-    Pass(NotStorable),
-    /// No response, half of one, or a server error; why, for the log.
-    Failed(String),
-}
-
-/// Why a response is not stored.
-#[derive(Clone, Copy, Debug)]
-enum NotStorable {
-    /// HTTP's rules say so.
-    Because(NotStored),
-    /// Its body is longer than `limits.inline`.
-    TooLong,
-    /// Its key would have a variant for nearly every visitor.
-    TooManyVaryFields,
-}
-
-impl std::fmt::Display for NotStorable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NotStorable::Because(reason) => reason.fmt(f),
-            NotStorable::TooLong => f.write_str("too-long"),
-            NotStorable::TooManyVaryFields => f.write_str("too-many-vary-fields"),
-        }
-    }
-}
-
 impl<P: Platform> Shield<P> {
     /// Runs a job behind whoever waits for its head, to its end even if they
     /// leave.
@@ -119,7 +73,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// Asks the origin, renews the lease meanwhile, and settles it.
-    pub(super) async fn run_job(&self, job: Job<P>) {
+    pub(super) async fn run_job(self: &Rc<Self>, job: Job<P>) {
         let Job {
             mut held,
             visitor,
@@ -146,23 +100,30 @@ impl<P: Platform> Shield<P> {
             );
             return;
         }
-        let stale = held.loaded.entry().cloned();
         let mut head = HeadSender(head);
         let mut status = None;
-        let (holder, target) = (held.holder, held.loaded.key.clone());
-        let (outcome, fenced) = {
+        let loaded = held.loaded.clone();
+        let target = loaded.key.clone();
+        let acts_until = Cell::new(self.acts_until(&held));
+        let ((outcome, removed), fenced) = {
             let fill = Fill {
-                holder,
+                loaded: &loaded,
+                holder: held.holder,
+                acts_until: &acts_until,
                 visitor: &visitor,
-                stale: stale.as_ref(),
                 on_error,
             };
-            let mut exchange = pin!(self.exchange(&fill, &mut head, &mut status));
-            self.renewing(&mut held, &mut exchange).await
+            let exchange = self.exchange(&fill, &mut head, &mut status);
+            // While the origin takes its time there is some for housework.
+            let work = pin!(join(exchange, self.collect(&loaded)));
+            self.renewing(&mut held, &acts_until, work).await
         };
         let (word, settled) = match fenced {
             Some(settled) => ("fenced".to_owned(), settled),
-            None => self.settle_outcome(held, &key, &visitor, outcome).await,
+            None => {
+                self.settle_outcome(held, &key, &visitor, outcome, &removed)
+                    .await
+            }
         };
         self.log_fetch(reason, &target, &word, status, start, settled);
         // Only now may others of this instance look again.
@@ -171,9 +132,10 @@ impl<P: Platform> Shield<P> {
 
     /// Runs `work` and keeps the lease alive while it takes. Says in the second
     /// part of the answer if the lease was lost.
-    async fn renewing<T>(
+    pub(super) async fn renewing<T>(
         &self,
         held: &mut Held,
+        acts_until: &Cell<Time>,
         mut work: impl Future<Output = T> + Unpin,
     ) -> (T, Option<Settled>) {
         let lease = self.config.lease.duration;
@@ -189,10 +151,15 @@ impl<P: Platform> Shield<P> {
             };
             let renewal = pin!(async {
                 let timeout = self.platform.sleep(lease / RENEWAL_TRIES);
-                match select(pin!(self.renew(held)), pin!(timeout)).await {
+                let settled = match select(pin!(self.renew(held)), pin!(timeout)).await {
                     Either::Left((settled, _)) => settled,
                     Either::Right(_) => Settled::Failed,
-                }
+                };
+                acts_until.set(match settled {
+                    Settled::Done | Settled::Failed => self.acts_until(held),
+                    Settled::Fenced(_) => Time::default(),
+                });
+                settled
             });
             work = match select(work, renewal).await {
                 // A renewal cut short may be stored or not; settling finds out.
@@ -206,171 +173,21 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    /// One exchange with the origin, repeated without conditions if it answers
-    /// 304 to what we do not have.
-    async fn exchange(
-        &self,
-        fill: &Fill<'_>,
-        head: &mut HeadSender<P::Body>,
-        status: &mut Option<StatusCode>,
-    ) -> Outcome {
-        let mut condition = fill.stale;
-        loop {
-            let request = match self.fill_parts(fill.visitor, condition) {
-                Ok(parts) => OriginRequest {
-                    parts,
-                    body: None,
-                    connect_timeout: self.config.origin.connect_timeout,
-                    first_byte_timeout: self.config.origin.first_byte_timeout,
-                },
-                Err(error) => return head.fail(&OriginError::Failed(error.to_string())),
-            };
-            let request_headers = request.parts.headers.clone();
-            let request_time = self.platform.now();
-            let response = match self.in_time(self.platform.send(request)).await {
-                Ok(response) => response,
-                Err(error) => return head.fail(&error),
-            };
-            let response_time = self.platform.now();
-            *status = Some(response.status());
-            let fetched = Fetched {
-                holder: fill.holder,
-                request_headers: &request_headers,
-                request_time,
-                response_time,
-            };
-            if response.status() == StatusCode::NOT_MODIFIED
-                && let Some(entry) = condition
-            {
-                if matches(&entry.headers, response.headers()) {
-                    return self.renewed(&fetched, entry, &response, head);
-                }
-                // Bounded: the second request has no conditions.
-                condition = None;
-                continue;
-            }
-            return self.received(&fetched, fill.on_error, response, head).await;
-        }
-    }
-
-    /// The request that fills or refreshes a cell: the visitor's, as a GET,
-    /// without the visitor's conditions and with the entry's.
-    fn fill_parts(
-        &self,
-        visitor: &request::Parts,
-        entry: Option<&Entry>,
-    ) -> Result<request::Parts, http::Error> {
-        let mut parts = self.origin_parts(visitor)?;
-        parts.method = Method::GET;
-        remove_conditions(&mut parts.headers);
-        if let Some(entry) = entry {
-            add_validators(&mut parts.headers, &entry.headers);
-        }
-        Ok(parts)
-    }
-
-    /// The origin says that the entry is still good (RFC 9111, 4.3.4).
-    fn renewed(
-        &self,
-        fetched: &Fetched<'_>,
-        entry: &Entry,
-        response: &Response<P::Body>,
-        head: &mut HeadSender<P::Body>,
-    ) -> Outcome {
-        let mut update = response.headers().clone();
-        strip_connection_fields(&mut update);
-        let headers = freshen(&entry.headers, &update);
-        match self.storability(fetched, entry.status, &headers) {
-            Storability::Store(freshness) => {
-                let entry = Box::new(Entry {
-                    headers: self.storable_headers(headers),
-                    body: entry.body.clone(),
-                    ..self.entry(fetched, entry.status, freshness)
-                });
-                head.send(Head::Renewed(entry.clone()));
-                Outcome::Store(entry)
-            }
-            Storability::DoNotStore(reason) => {
-                let cell::Body::Inline(body) = &entry.body;
-                let mut parts = Response::new(()).into_parts().0;
-                parts.status = entry.status;
-                parts.headers = headers;
-                head.send(Head::Response(parts, AnswerBody::Full(body.clone()), false));
-                Outcome::Pass(NotStorable::Because(reason))
-            }
-        }
-    }
-
-    /// A response with content of its own.
-    async fn received(
-        &self,
-        fetched: &Fetched<'_>,
-        on_error: bool,
-        response: Response<P::Body>,
-        head: &mut HeadSender<P::Body>,
-    ) -> Outcome {
-        let (mut parts, body) = response.into_parts();
-        if parts.status.is_server_error() && on_error {
-            return head.fail(&OriginError::Failed(format!(
-                "it answered {}",
-                parts.status.as_u16()
-            )));
-        }
-        // Judged by all that the origin said, `Connection` included.
-        let storability = self.storability(fetched, parts.status, &parts.headers);
-        strip_connection_fields(&mut parts.headers);
-        let freshness = match storability {
-            Storability::Store(freshness) => freshness,
-            Storability::DoNotStore(reason) => {
-                let status = parts.status;
-                head.send(Head::Response(parts, AnswerBody::Origin(body), false));
-                return if status.is_server_error() {
-                    Outcome::Failed(format!("it answered {}", status.as_u16()))
-                } else {
-                    Outcome::Pass(NotStorable::Because(reason))
-                };
-            }
-        };
-        let announced = parts
-            .headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let limit = self.config.limits.inline;
-        if announced.is_some_and(|length| length > limit as u64) {
-            head.send(Head::Response(parts, AnswerBody::Origin(body), false));
-            return Outcome::Pass(NotStorable::TooLong);
-        }
-        let entry = Entry {
-            headers: self.storable_headers(parts.headers.clone()),
-            ..self.entry(fetched, parts.status, freshness)
-        };
-        let (writer, reader) = tee();
-        head.send(Head::Response(parts, AnswerBody::Tee(reader), true));
-        let next = async |body: &mut P::Body| {
-            let chunk = async { body.chunk().await.transpose() };
-            self.in_time(chunk).await.transpose()
-        };
-        match writer.copy(body, announced, limit, next).await {
-            Copied::Whole(body) => Outcome::Store(Box::new(Entry {
-                body: cell::Body::Inline(body),
-                ..entry
-            })),
-            Copied::TooLong => Outcome::Pass(NotStorable::TooLong),
-            Copied::Broken(error) => Outcome::Failed(error.to_string()),
-        }
-    }
-
     /// Settles the lease with what the exchange came to; says so in a word.
-    async fn settle_outcome(
+    pub(super) async fn settle_outcome(
         &self,
         held: Box<Held>,
         key: &str,
         visitor: &request::Parts,
         outcome: Outcome,
+        removed: &[Orphan],
     ) -> (String, Settled) {
         match outcome {
             Outcome::Store(entry) => match vary(&entry.headers) {
-                Vary::None => ("stored".to_owned(), self.publish(held, *entry).await),
+                Vary::None => {
+                    let settled = self.publish(held, *entry, removed).await;
+                    ("stored".to_owned(), settled)
+                }
                 Vary::Any => {
                     self.pass_on(held, NotStorable::Because(NotStored::VaryStar))
                         .await
@@ -378,11 +195,12 @@ impl<P: Platform> Shield<P> {
                 Vary::Fields(fields) => {
                     let fields: Vec<String> =
                         fields.iter().map(|name| name.as_str().to_owned()).collect();
-                    self.publish_variant(held, key, visitor, *entry, &fields)
+                    self.publish_variant(held, key, visitor, *entry, &fields, removed)
                         .await
                 }
             },
             Outcome::Pass(reason) => self.pass_on(held, reason).await,
+            Outcome::Unstored(why) => (format!("not-stored: {why}"), self.release(held).await),
             Outcome::Failed(why) => (format!("failed: {why}"), self.mark_failure(held).await),
         }
     }
@@ -416,6 +234,7 @@ impl<P: Platform> Shield<P> {
         visitor: &request::Parts,
         entry: Entry,
         fields: &[String],
+        removed: &[Orphan],
     ) -> (String, Settled) {
         let primary = held.loaded.key == key;
         let known = if primary {
@@ -431,7 +250,8 @@ impl<P: Platform> Shield<P> {
         }
         let variant = variant_key(key, &names, &visitor.headers);
         if held.loaded.key == variant {
-            return ("stored".to_owned(), self.publish(held, entry).await);
+            let settled = self.publish(held, entry, removed).await;
+            return ("stored".to_owned(), settled);
         }
         let settled = match self.elect(&self.load(&variant).await).await {
             Election::Held(variant) => {
@@ -439,7 +259,7 @@ impl<P: Platform> Shield<P> {
                     lease: variant.holder,
                     ..entry
                 };
-                self.publish(variant, entry).await
+                self.publish_elsewhere(&held, variant, entry).await
             }
             // Another is at this variant: theirs is as good as ours.
             Election::Taken(_) | Election::Backoff | Election::Changed => Settled::Done,
@@ -453,61 +273,32 @@ impl<P: Platform> Shield<P> {
         ("stored-variant".to_owned(), settled)
     }
 
-    fn storability(
-        &self,
-        fetched: &Fetched<'_>,
-        status: StatusCode,
-        headers: &http::HeaderMap,
-    ) -> Storability {
-        let mut storability = storability(
-            &Method::GET,
-            fetched.request_headers,
-            status,
-            headers,
-            fetched.request_time,
-            fetched.response_time,
-            &self.config.policy,
-        );
-        if let Storability::Store(freshness) = &mut storability {
-            let jitter = u128::from(self.config.policy.jitter_per_mille);
-            let cut = u64::try_from(self.platform.random() % (jitter + 1)).unwrap_or(0);
-            let lifetime = freshness.lifetime_ms;
-            freshness.lifetime_ms = lifetime
-                - (lifetime / 1_000).saturating_mul(cut)
-                - (lifetime % 1_000).saturating_mul(cut) / 1_000;
+    /// Publishes what was fetched under one cell's lease in another cell. A body
+    /// in chunks moves with it: first the other cell answers for its draft, then
+    /// this one no more, so that at every moment one of them does, and neither
+    /// takes a published body for litter.
+    async fn publish_elsewhere(&self, from: &Held, to: Box<Held>, entry: Entry) -> Settled {
+        if let Some(manifest) = entry.body.manifest() {
+            // Where the store failed in between, the chunks are not where the
+            // other cell is.
+            if from.loaded.backing != to.loaded.backing {
+                return self.release(to).await;
+            }
+            let draft = Draft {
+                body: manifest.body,
+                chunks: u32::try_from(manifest.chunks()).unwrap_or(u32::MAX),
+            };
+            for (held, draft) in [(&*to, Some(draft)), (from, None)] {
+                match self
+                    .note_draft(held.loaded.clone(), held.holder, draft)
+                    .await
+                {
+                    Settled::Done => {}
+                    lost @ (Settled::Fenced(_) | Settled::Failed) => return lost,
+                }
+            }
         }
-        storability
-    }
-
-    fn storable_headers(&self, mut headers: http::HeaderMap) -> http::HeaderMap {
-        remove_private_fields(&mut headers, &self.config.policy);
-        headers
-    }
-
-    /// An entry with neither fields nor body yet.
-    fn entry(&self, fetched: &Fetched<'_>, status: StatusCode, freshness: Freshness) -> Entry {
-        Entry {
-            status,
-            headers: http::HeaderMap::new(),
-            request_time: fetched.request_time,
-            fetch_millis: millis(fetched.response_time.since(fetched.request_time)),
-            freshness,
-            lease: fetched.holder,
-            invalidated: false,
-            body: cell::Body::Inline(Bytes::new()),
-        }
-    }
-
-    /// What the origin does, for at most `origin.first_byte_timeout`.
-    async fn in_time<T>(
-        &self,
-        work: impl Future<Output = Result<T, OriginError>>,
-    ) -> Result<T, OriginError> {
-        let timeout = self.platform.sleep(self.config.origin.first_byte_timeout);
-        match select(pin!(work), pin!(timeout)).await {
-            Either::Left((result, _)) => result,
-            Either::Right(((), _)) => Err(OriginError::Timeout),
-        }
+        self.publish(to, entry, &[]).await
     }
 
     fn log_fetch(
@@ -530,38 +321,5 @@ impl<P: Platform> Shield<P> {
                 ("millis", millis(self.platform.now().since(start)).into()),
             ],
         ));
-    }
-}
-
-/// What a fetch starts from.
-struct Fill<'a> {
-    holder: Nonce,
-    visitor: &'a request::Parts,
-    stale: Option<&'a Entry>,
-    on_error: bool,
-}
-
-/// One exchange: under which lease, and when.
-struct Fetched<'a> {
-    holder: Nonce,
-    request_headers: &'a http::HeaderMap,
-    request_time: Time,
-    response_time: Time,
-}
-
-/// Sends the head once, if anybody waits for it.
-struct HeadSender<B>(Option<oneshot::Sender<Head<B>>>);
-
-impl<B> HeadSender<B> {
-    fn send(&mut self, head: Head<B>) {
-        if let Some(sender) = self.0.take() {
-            // Who waited may have left, or been answered with a stale entry.
-            let _ = sender.send(head);
-        }
-    }
-
-    fn fail(&mut self, error: &OriginError) -> Outcome {
-        self.send(Head::Failed);
-        Outcome::Failed(error.to_string())
     }
 }

@@ -1,11 +1,14 @@
 //! What a cell means for a GET or HEAD, and waiting for it to change.
 
+use super::answer::can_answer;
+use super::bodies::Lost;
 use super::cells::{Election, Loaded};
-use super::fetch::{Head, Job, Reason};
+use super::exchange::Head;
+use super::fetch::{Job, Reason};
 use super::flight::{Landing, Seat};
 use super::platform::Platform;
 use super::{Answer, Shield};
-use crate::cell::Entry;
+use crate::cell::{Entry, Nonce};
 use crate::semantics::{
     CacheStatus, Forward, Preset, RequestDirectives, Verdict, key, selector, verdict,
 };
@@ -48,6 +51,9 @@ pub(super) struct Visit {
     /// The shared store has cost it its budget: it goes on with the instance's
     /// own.
     without_store: bool,
+    /// A body that an entry points at and that cannot be read: the entry is
+    /// none.
+    lost_body: Option<Nonce>,
 }
 
 /// What to do about a request, given a cell.
@@ -73,6 +79,21 @@ enum Waited {
     Expired,
 }
 
+impl Visit {
+    /// An entry turned out to be unreadable: it is none for this request, and
+    /// looking again counts, for it must end.
+    fn lose(&mut self, entry: &Entry, lost: &Lost) {
+        self.looks += 1;
+        match lost {
+            Lost::Missing => {
+                self.lost_body = entry.body.manifest().map(|manifest| manifest.body);
+            }
+            // The instance's own store is next, or another decision.
+            Lost::Store | Lost::Late => {}
+        }
+    }
+}
+
 impl<P: Platform> Shield<P> {
     /// Answers a GET or HEAD from its cell, or becomes the one who fills it.
     pub(super) async fn lookup(
@@ -88,6 +109,7 @@ impl<P: Platform> Shield<P> {
             collapsed: false,
             looks: 0,
             without_store: false,
+            lost_body: None,
             parts: request.into_parts().0,
         };
         while visit.looks < LOOKS_MAX {
@@ -95,12 +117,21 @@ impl<P: Platform> Shield<P> {
             let now = self.platform.now();
             let stale = match self.decide(&visit, &loaded, now) {
                 Step::Serve(entry, detail) => {
-                    return self.hit(&visit, entry, &loaded, now, detail);
+                    match self.hit(&visit, entry, &loaded, now, detail).await {
+                        Ok(answer) => return answer,
+                        Err(lost) => visit.lose(entry, &lost),
+                    }
+                    continue;
                 }
                 Step::ServeAndRefresh(entry, detail, reason) => {
-                    let answer = self.hit(&visit, entry, &loaded, now, detail);
-                    self.refresh_behind(visit, loaded, reason);
-                    return answer;
+                    match self.hit(&visit, entry, &loaded, now, detail).await {
+                        Ok(answer) => {
+                            self.refresh_behind(visit, loaded, reason);
+                            return answer;
+                        }
+                        Err(lost) => visit.lose(entry, &lost),
+                    }
+                    continue;
                 }
                 Step::Pass => return self.pass(visit, Forward::Bypass).await,
                 Step::Unavailable(until) => return self.unavailable(&visit, &loaded, now, until),
@@ -123,6 +154,7 @@ impl<P: Platform> Shield<P> {
                 }
                 return self
                     .make_do(&visit, &stale, &loaded, "soft-timeout")
+                    .await
                     .unwrap_or_else(|| self.unavailable(&visit, &loaded, now, now));
             }
             visit.looks += 1;
@@ -174,7 +206,7 @@ impl<P: Platform> Shield<P> {
             };
             // Without a copy that may be used the wait goes on, to the deadline.
             if let Waited::Expired = waited
-                && let Some(answer) = self.make_do(&visit, &stale, &loaded, "soft-timeout")
+                && let Some(answer) = self.make_do(&visit, &stale, &loaded, "soft-timeout").await
             {
                 return answer;
             }
@@ -206,6 +238,17 @@ impl<P: Platform> Shield<P> {
     /// Reads the cell for a request: that of its key, or of its variant where
     /// the key has any.
     async fn load_variant(&self, visit: &Visit) -> Loaded {
+        let mut loaded = self.load_any_variant(visit).await;
+        if let Some(cell) = &mut loaded.cell
+            && let Some(manifest) = cell.entry.as_ref().and_then(|entry| entry.body.manifest())
+            && visit.lost_body == Some(manifest.body)
+        {
+            cell.drop_entry(self.platform.now());
+        }
+        loaded
+    }
+
+    async fn load_any_variant(&self, visit: &Visit) -> Loaded {
         let load = async |key: &str| match visit.without_store {
             true => self.load_local(key).await,
             false => self.load(key).await,
@@ -229,7 +272,13 @@ impl<P: Platform> Shield<P> {
         let predates = |entry: &Entry, mark: Option<Time>| {
             mark.is_some_and(|mark| entry.request_time <= mark.plus(skew))
         };
-        cell.entry = cell.entry.take().filter(|entry| !predates(entry, purged));
+        if cell
+            .entry
+            .as_ref()
+            .is_some_and(|entry| predates(entry, purged))
+        {
+            cell.drop_entry(self.platform.now());
+        }
         if let Some(entry) = &mut cell.entry
             && predates(entry, invalidated)
         {
@@ -258,19 +307,15 @@ impl<P: Platform> Shield<P> {
             .retry
             .map(|retry| retry.not_before)
             .filter(|not_before| now < *not_before);
-        let Some(entry) = &cell.entry else {
+        // A part that does not have what is asked for is as good as none.
+        let entry = cell.entry.as_ref();
+        let Some(entry) = entry.filter(|entry| can_answer(entry, &visit.parts)) else {
             return match backoff {
                 Some(until) => Step::Unavailable(until),
                 None => Step::Fetch(None),
             };
         };
-        match verdict(
-            &entry.freshness,
-            &visit.directives,
-            self.config.policy.preset,
-            entry.invalidated,
-            now,
-        ) {
+        match self.verdict(visit, entry, now) {
             Verdict::Fresh if !leased && backoff.is_none() && self.refresh_early(entry, now) => {
                 Step::ServeAndRefresh(entry, None, Reason::Early)
             }
@@ -304,14 +349,14 @@ impl<P: Platform> Shield<P> {
             && self.platform.random().is_multiple_of(EARLY_REFRESH_ONE_IN)
     }
 
-    fn hit(
-        &self,
+    async fn hit(
+        self: &Rc<Self>,
         visit: &Visit,
         entry: &Entry,
         loaded: &Loaded,
         now: Time,
         detail: Option<&str>,
-    ) -> Answer<P::Body> {
+    ) -> Result<Answer<P::Body>, Lost> {
         let cache_status = CacheStatus {
             hit: !visit.collapsed,
             fwd: visit.collapsed.then_some(Forward::UriMiss),
@@ -321,7 +366,25 @@ impl<P: Platform> Shield<P> {
             ..CacheStatus::default()
         };
         let cache_status = Self::with_backing(cache_status, loaded.backing);
-        self.entry_answer(&visit.parts, entry, now, &cache_status)
+        let answer = self
+            .entry_answer(&visit.parts, entry, loaded, now, &cache_status)
+            .await?;
+        // Reading a body in chunks takes a moment.
+        let then = self.platform.now();
+        if then != now && self.verdict(visit, entry, then) != self.verdict(visit, entry, now) {
+            return Err(Lost::Late);
+        }
+        Ok(answer)
+    }
+
+    fn verdict(&self, visit: &Visit, entry: &Entry, now: Time) -> Verdict {
+        verdict(
+            &entry.freshness,
+            &visit.directives,
+            self.config.policy.preset,
+            entry.invalidated,
+            now,
+        )
     }
 
     async fn pass(self: &Rc<Self>, visit: Visit, reason: Forward) -> Answer<P::Body> {
@@ -410,7 +473,7 @@ impl<P: Platform> Shield<P> {
     /// Waits for the head of the fetch that this request has started. None if
     /// the fetch was given up before the origin was asked.
     async fn await_head(
-        &self,
+        self: &Rc<Self>,
         visit: &Visit,
         loaded: &Loaded,
         stale: &Option<Entry>,
@@ -441,7 +504,7 @@ impl<P: Platform> Shield<P> {
                 match select(receiver, pin!(timeout)).await {
                     Either::Left((head, _)) => head,
                     Either::Right(((), receiver)) => {
-                        match self.make_do(visit, stale, loaded, "soft-timeout") {
+                        match self.make_do(visit, stale, loaded, "soft-timeout").await {
                             Some(answer) => return Some(answer),
                             None => receiver.await,
                         }
@@ -451,48 +514,46 @@ impl<P: Platform> Shield<P> {
         };
         let head = head.ok()?;
         let now = self.platform.now();
-        Some(match (head, stale) {
-            (Head::Response(response, body, stored), _) => {
+        match head {
+            Head::Response(response, body, stored) => {
                 let cache_status = cache_status(Some(response.status), stored, None);
-                self.origin_answer(&visit.parts, response, body, &cache_status)
+                Some(self.origin_answer(&visit.parts, response, body, &cache_status))
             }
-            (Head::Renewed(entry), _) => {
-                let cache_status = cache_status(Some(StatusCode::NOT_MODIFIED), true, None);
-                self.entry_answer(&visit.parts, &entry, now, &cache_status)
+            // A body that is lost makes who waits look again.
+            Head::Entry(entry, status) => {
+                let cache_status = cache_status(Some(status), true, None);
+                self.entry_answer(&visit.parts, &entry, loaded, now, &cache_status)
+                    .await
+                    .ok()
             }
-            (Head::Failed, stale) => self
-                .make_do(visit, stale, loaded, "stale-if-error")
-                .unwrap_or_else(|| {
-                    let cache_status = cache_status(None, false, Some("origin-failed"));
-                    self.unavailable_with(&cache_status, self.config.origin.retry.first)
-                }),
-        })
+            Head::Failed => Some(
+                self.make_do(visit, stale, loaded, "stale-if-error")
+                    .await
+                    .unwrap_or_else(|| {
+                        let cache_status = cache_status(None, false, Some("origin-failed"));
+                        self.unavailable_with(&cache_status, self.config.origin.retry.first)
+                    }),
+            ),
+        }
     }
 
     /// The stale entry at the end of a wait, if there is one, and if it may still
     /// be used: the wait may have outlasted its window.
-    fn make_do(
-        &self,
+    async fn make_do(
+        self: &Rc<Self>,
         visit: &Visit,
         stale: &Option<Entry>,
         loaded: &Loaded,
         detail: &str,
     ) -> Option<Answer<P::Body>> {
         let now = self.platform.now();
-        let entry = stale.as_ref().filter(|entry| {
-            let verdict = verdict(
-                &entry.freshness,
-                &visit.directives,
-                self.config.policy.preset,
-                entry.invalidated,
-                now,
-            );
-            match verdict {
+        let entry = stale
+            .as_ref()
+            .filter(|entry| match self.verdict(visit, entry, now) {
                 Verdict::Fresh | Verdict::StaleWhileRevalidate => true,
                 Verdict::Revalidate { on_error } => on_error,
-            }
-        })?;
-        Some(self.hit(visit, entry, loaded, now, Some(detail)))
+            })?;
+        self.hit(visit, entry, loaded, now, Some(detail)).await.ok()
     }
 
     /// Looks at a cell that another instance is filling until it changes, its

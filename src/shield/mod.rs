@@ -15,23 +15,26 @@
 //! ```
 //!
 //! Files: [`lookup`](self) decides what a cell means for a request, `fetch`
-//! goes to the origin under a lease, `forward` goes there without one, `cells`
-//! reads and swaps, `flight` keeps an instance to one attempt per key, `tee`
-//! streams while storing, `answer` builds what the visitor gets.
+//! goes to the origin under a lease, in an `exchange`, and `forward` goes there
+//! without one. `cells` reads and swaps, `flight` keeps an instance to one
+//! attempt per key. `store_body` stores while `tee` streams, `bodies` reads and
+//! removes what is in chunks. `answer` builds what the visitor gets.
 
 mod answer;
+mod bodies;
 mod cells;
+mod exchange;
 mod fetch;
 mod flight;
 mod forward;
 mod lookup;
 pub mod platform;
+mod store_body;
 mod tee;
 
 pub use answer::{Answer, AnswerBody};
 pub use cells::cell_id;
 pub use platform::{Body, OriginError, OriginRequest, Platform};
-pub use tee::Reader;
 
 use crate::config::{Config, Origin};
 use crate::semantics::{CacheStatus, Forward, is_upgrade};

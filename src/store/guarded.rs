@@ -98,6 +98,14 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
         self.kv.get(key).await
     }
 
+    async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.kv.set(key, value).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.kv.remove(key).await
+    }
+
     fn is_worn(&self) -> bool {
         self.kv.is_worn()
     }

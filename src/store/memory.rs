@@ -51,23 +51,43 @@ impl Store for Memory {
         if current != expected {
             return Ok(Swap::Conflict(current.cloned()));
         }
-        match inner.values.insert(key.to_owned(), new.clone()) {
-            Some(old) => inner.size = inner.size.saturating_sub(old.len()),
+        inner.insert(key, new, self.limit);
+        Ok(Swap::Done)
+    }
+
+    async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.inner.borrow_mut().insert(key, value, self.limit);
+        Ok(())
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        if let Some(value) = inner.values.remove(key) {
+            inner.size = inner.size.saturating_sub(key.len() + value.len());
+            inner.order.retain(|other| other != key);
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn insert(&mut self, key: &str, value: &Bytes, limit: usize) {
+        match self.values.insert(key.to_owned(), value.clone()) {
+            Some(old) => self.size = self.size.saturating_sub(old.len()),
             None => {
-                inner.size = inner.size.saturating_add(key.len());
-                inner.order.push_back(key.to_owned());
+                self.size = self.size.saturating_add(key.len());
+                self.order.push_back(key.to_owned());
             }
         }
-        inner.size = inner.size.saturating_add(new.len());
-        while inner.size > self.limit {
-            let Some(oldest) = inner.order.pop_front() else {
+        self.size = self.size.saturating_add(value.len());
+        while self.size > limit {
+            let Some(oldest) = self.order.pop_front() else {
                 break;
             };
-            if let Some(value) = inner.values.remove(&oldest) {
-                inner.size = inner.size.saturating_sub(oldest.len() + value.len());
+            if let Some(value) = self.values.remove(&oldest) {
+                self.size = self.size.saturating_sub(oldest.len() + value.len());
             }
         }
-        Ok(Swap::Done)
     }
 }
 
@@ -103,6 +123,21 @@ mod tests {
             for key in ["1", "2", "3"] {
                 store.swap(key, None, &bytes("xx")).await.unwrap();
             }
+            assert_eq!(store.load("1").await.unwrap(), None);
+            assert_eq!(store.load("2").await.unwrap(), Some(bytes("xx")));
+            assert_eq!(store.load("3").await.unwrap(), Some(bytes("xx")));
+        });
+    }
+
+    #[test]
+    fn what_is_removed_makes_room() {
+        let store = Memory::new(6);
+        block_on(async {
+            store.put("1", &bytes("xx")).await.unwrap();
+            store.put("2", &bytes("xx")).await.unwrap();
+            store.remove("1").await.unwrap();
+            store.remove("1").await.unwrap();
+            store.put("3", &bytes("xx")).await.unwrap();
             assert_eq!(store.load("1").await.unwrap(), None);
             assert_eq!(store.load("2").await.unwrap(), Some(bytes("xx")));
             assert_eq!(store.load("3").await.unwrap(), Some(bytes("xx")));

@@ -1,6 +1,6 @@
 //! What the shield asks of a store, and the contract that makes it safe.
 //!
-//! A [`Store`] reads values and swaps them. Platforms whose own swap is exact
+//! A [`Store`] reads values, swaps cells, and keeps the chunks of long bodies. Platforms whose own swap is exact
 //! (SQL, a Redis script) implement it directly. Key-value platforms offer a
 //! [`KeyValue`], whose word cannot be trusted in ways that differ from platform
 //! to platform; [`Guarded`] makes a [`Store`] of any of them.
@@ -40,6 +40,17 @@ pub trait Store: 'static {
         expected: Option<&Bytes>,
         new: &Bytes,
     ) -> impl Future<Output = Result<Swap, StoreError>>;
+
+    /// Writes a value that nobody else writes: its name is used once only, and
+    /// nobody reads it before a cell that names it has been swapped in.
+    ///
+    /// # Errors
+    ///
+    /// After an error the outcome is unknown: the value may appear later.
+    fn put(&self, key: &str, value: &Bytes) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Removes a value that [`Store::put`] wrote, if it is there.
+    fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Whether this instance has few swaps left. Then it leaves to others what
     /// others can do as well: refreshing behind an answer.
@@ -83,6 +94,9 @@ pub trait KeyValue: 'static {
     /// else reads or writes: on some platforms a counter that is not one ends
     /// the whole instance.
     fn increment(&self, key: &str) -> impl Future<Output = Result<i64, StoreError>>;
+
+    /// Writes a value, whatever is there.
+    fn set(&self, key: &str, value: &Bytes) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Removes `key`, if it is there.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;

@@ -101,7 +101,9 @@ impl Record {
                 start: Time::default(),
                 deadline: time(lease.deadline),
                 revoked: lease.revoked,
+                draft: None,
             }),
+            orphans: Vec::new(),
             marks: Marks {
                 retry: self.retry.map(|not_before| Retry {
                     not_before: time(not_before),
@@ -161,13 +163,12 @@ impl Contents {
     }
 
     fn of_entry(entry: &Entry) -> Self {
-        let Body::Inline(body) = &entry.body;
         Contents {
             lease: number(entry.lease),
-            taint: match body.first() {
-                Some(b's') => Taint::Suspect,
-                Some(b'd') => Taint::Doomed,
-                Some(_) | None => Taint::Clean,
+            taint: match &entry.body {
+                Body::Inline(body) if body.first() == Some(&b's') => Taint::Suspect,
+                Body::Inline(body) if body.first() == Some(&b'd') => Taint::Doomed,
+                Body::Inline(_) | Body::Chunked(_) => Taint::Clean,
             },
             invalidated: entry.invalidated,
             softened: entry.freshness.lifetime_ms < LIFETIME_MS,

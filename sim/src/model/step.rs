@@ -9,7 +9,7 @@ use super::settings::{
     BUCKET, Behaviour, Detail, LEASE, PATIENCE, Purges, RETRY, SKEW, Safeguard, Settings,
 };
 use super::state::{At, Fetch, Goal, Held, Kind, Outcome, PURGER, State, Then, Word, Write};
-use leeward::cell::transition::{self, Backoff, Claim, Fenced, Purge};
+use leeward::cell::transition::{self, Backoff, Claim, Fenced, Purge, Stamp};
 use leeward::cell::{Cell, Nonce};
 use std::time::Duration;
 
@@ -572,7 +572,12 @@ impl<'a> Stepper<'a> {
                     lease.revoked = false;
                 }
                 if self.has(Safeguard::Fencing) {
-                    transition::publish(Some(&cell), nonce(holder), entry, Nonce::new(0))
+                    transition::publish(
+                        Some(&cell),
+                        nonce(holder),
+                        entry,
+                        stamp(leeward::time::Time::default()),
+                    )
                 } else {
                     cell.entry = Some(entry);
                     cell.lease = None;
@@ -587,9 +592,13 @@ impl<'a> Stepper<'a> {
                     max: delay,
                 };
                 let now = time(self.reading(clock));
-                transition::fail(Some(&cell), nonce(holder), &backoff, now, 0, Nonce::new(0))
+                transition::fail(Some(&cell), nonce(holder), &backoff, 0, stamp(now))
             }
-            Outcome::Release => transition::release(Some(&cell), nonce(holder), Nonce::new(0)),
+            Outcome::Release => transition::release(
+                Some(&cell),
+                nonce(holder),
+                stamp(leeward::time::Time::default()),
+            ),
         };
         match new {
             Ok(new) => At::Swapping(Write {
@@ -606,7 +615,7 @@ impl<'a> Stepper<'a> {
 
     pub(super) fn purge(&self, kind: Purge, loaded: Record) -> Write {
         let now = time(self.state.now);
-        let new = transition::purge(&loaded.to_cell(), kind, now, Nonce::new(0));
+        let new = transition::purge(&loaded.to_cell(), kind, stamp(now));
         Write {
             goal: Goal::Purge(kind.into()),
             expected: Some(loaded),
@@ -680,6 +689,14 @@ fn refused(write: Write) -> At {
     At::Reading {
         write,
         word: Word::Done,
+    }
+}
+
+/// What the model does not tell apart by nonces, it tells apart by marks.
+fn stamp(now: leeward::time::Time) -> Stamp {
+    Stamp {
+        nonce: Nonce::new(0),
+        now,
     }
 }
 

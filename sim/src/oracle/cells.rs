@@ -43,6 +43,7 @@ impl Oracle {
         self.lease_changed(id, old.as_ref(), &new, by);
         self.entry_changed(id, old.as_ref(), &new, by);
         self.marks_changed(old.as_ref(), &new);
+        self.drafts_changed(old.as_ref(), &new);
     }
 
     fn lease_changed(&self, id: &str, old: Option<&Cell>, new: &Cell, by: Owner) {

@@ -3,9 +3,11 @@
 //!
 //! - [`cells`](self): what may happen to a cell in the store (S1, S2, S5);
 //! - `flights`: who may have the origin busy for a cell (S1);
+//! - `bodies`: that no chunk is missing and none is forgotten (S3);
 //! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3).
 
 mod answers;
+mod bodies;
 mod cells;
 mod flights;
 

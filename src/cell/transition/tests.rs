@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::cell::Body;
+use crate::cell::{Body, Manifest};
 use crate::semantics::Freshness;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -21,6 +21,13 @@ fn at(millis: u64) -> Time {
 
 fn nonce() -> Nonce {
     Nonce::new(99)
+}
+
+fn stamp(now: u64) -> Stamp {
+    Stamp {
+        nonce: nonce(),
+        now: at(now),
+    }
 }
 
 fn claim(holder: Nonce, now: u64) -> Claim {
@@ -121,16 +128,17 @@ fn only_the_holder_settles_a_lease() {
         authorized_only: false,
     };
     type Settle<'a> = &'a dyn Fn(Option<&Cell>) -> Result<Cell, Fenced>;
-    let transitions: [(&str, Settle<'_>); 6] = [
+    let transitions: [(&str, Settle<'_>); 7] = [
+        ("draft", &|cell| draft(cell, ME, None, nonce())),
         ("renew", &|cell| renew(cell, ME, at(9_000), nonce())),
         ("publish", &|cell| {
-            publish(cell, ME, entry("new", ME), nonce())
+            publish(cell, ME, entry("new", ME), stamp(0))
         }),
-        ("pass", &|cell| pass(cell, ME, pass_mark, false, nonce())),
-        ("fail", &|cell| fail(cell, ME, &BACKOFF, at(0), 0, nonce())),
-        ("release", &|cell| release(cell, ME, nonce())),
+        ("pass", &|cell| pass(cell, ME, pass_mark, false, stamp(0))),
+        ("fail", &|cell| fail(cell, ME, &BACKOFF, 0, stamp(0))),
+        ("release", &|cell| release(cell, ME, stamp(0))),
         ("split", &|cell| {
-            split(cell, ME, &["accept".into()], nonce())
+            split(cell, ME, &["accept".into()], stamp(0))
         }),
     ];
     for (name, transition) in transitions {
@@ -145,9 +153,9 @@ fn only_the_holder_settles_a_lease() {
 fn a_zombie_does_not_overwrite_what_its_successor_published() {
     let cell = leased(ME);
     let taken = lease(Some(&cell), "k", &claim(OTHER, 20_000), nonce()).unwrap();
-    let published = publish(Some(&taken), OTHER, entry("successor", OTHER), nonce()).unwrap();
+    let published = publish(Some(&taken), OTHER, entry("successor", OTHER), stamp(0)).unwrap();
     for cell in [&taken, &published] {
-        let late = publish(Some(cell), ME, entry("zombie", ME), nonce());
+        let late = publish(Some(cell), ME, entry("zombie", ME), stamp(0));
         assert_eq!(late, Err(Fenced::Lost));
     }
 }
@@ -163,7 +171,7 @@ fn publishing_clears_the_marks() {
         until: at(1),
         authorized_only: false,
     });
-    let cell = publish(Some(&cell), ME, entry("new", ME), nonce()).unwrap();
+    let cell = publish(Some(&cell), ME, entry("new", ME), stamp(0)).unwrap();
     assert_eq!((cell.lease, cell.marks), (None, Marks::default()));
     assert_eq!(cell.entry.unwrap().body, Body::Inline("new".into()));
 }
@@ -183,7 +191,7 @@ fn failures_keep_the_entry_and_double_the_delay() {
         (7, 60),
         (8, 60),
     ] {
-        let failed = fail(Some(&cell), ME, &BACKOFF, now, 0, nonce()).unwrap();
+        let failed = fail(Some(&cell), ME, &BACKOFF, 0, stamp(now.as_unix_millis())).unwrap();
         let retry = failed.marks.retry.unwrap();
         assert_eq!(retry.failures, failures);
         assert_eq!(retry.not_before, now.plus(Duration::from_secs(delay)));
@@ -230,24 +238,25 @@ fn purges() {
     let mut cell = leased(ME);
     cell.entry = Some(entry("old", OTHER));
     let now = at(4_000);
+    let stamp = stamp(4_000);
 
-    let soft = super::purge(&cell, Purge::Soft, now, nonce());
+    let soft = super::purge(&cell, Purge::Soft, stamp);
     let freshness = soft.entry.as_ref().unwrap().freshness;
     assert!(!freshness.is_fresh(now) && freshness.may_serve_while_revalidating(now));
 
-    let invalid = super::purge(&cell, Purge::Invalidate, now, nonce());
+    let invalid = super::purge(&cell, Purge::Invalidate, stamp);
     assert!(invalid.entry.as_ref().unwrap().invalidated);
     assert_eq!(invalid.marks.invalidated, Some(now));
 
-    let hard = super::purge(&cell, Purge::Hard, now, nonce());
+    let hard = super::purge(&cell, Purge::Hard, stamp);
     assert_eq!((&hard.entry, hard.marks.purged), (&None, Some(now)));
 
     // The lease stays, but what was fetched under it may predate the purge.
     for cell in [&soft, &invalid, &hard] {
         assert_eq!(cell.lease.unwrap().holder, ME);
-        let late = publish(Some(cell), ME, entry("late", ME), nonce());
+        let late = publish(Some(cell), ME, entry("late", ME), stamp);
         assert_eq!(late, Err(Fenced::Purged));
-        assert!(release(Some(cell), ME, nonce()).is_ok());
+        assert!(release(Some(cell), ME, stamp).is_ok());
     }
 }
 
@@ -255,7 +264,7 @@ fn purges() {
 fn a_soft_purge_makes_nothing_fresh_again() {
     let mut cell = leased(ME);
     cell.entry = Some(entry("old", OTHER));
-    let stale = super::purge(&cell, Purge::Soft, at(50_000), nonce());
+    let stale = super::purge(&cell, Purge::Soft, stamp(50_000));
     assert_eq!(stale.entry.unwrap().freshness.lifetime_ms, 10_000);
 }
 
@@ -264,13 +273,157 @@ fn variants() {
     let mut cell = leased(ME);
     cell.entry = Some(entry("for one of them", OTHER));
     let names = ["accept-language".to_owned(), "accept".to_owned()];
-    let cell = split(Some(&cell), ME, &names, nonce()).unwrap();
+    let cell = split(Some(&cell), ME, &names, stamp(0)).unwrap();
     assert_eq!(cell.marks.vary, ["accept", "accept-language"]);
     assert_eq!((&cell.entry, cell.lease), (&None, None));
 
-    assert_eq!(super::vary(Some(&cell), "k", &names, nonce()), None);
-    let wider = super::vary(Some(&cell), "k", &["cookie".into()], nonce()).unwrap();
+    assert_eq!(super::vary(Some(&cell), "k", &names, stamp(0)), None);
+    let wider = super::vary(Some(&cell), "k", &["cookie".into()], stamp(0)).unwrap();
     assert_eq!(wider.marks.vary, ["accept", "accept-language", "cookie"]);
-    let first = super::vary(None, "k", &names, nonce()).unwrap();
+    let first = super::vary(None, "k", &names, stamp(0)).unwrap();
     assert_eq!((first.version, first.key.as_str()), (1, "k"));
+}
+
+fn chunked(body: u128, lease: Nonce) -> Entry {
+    Entry {
+        body: Body::Chunked(Manifest {
+            body: Nonce::new(body),
+            length: 25,
+            chunk_size: 10,
+        }),
+        ..entry("", lease)
+    }
+}
+
+fn orphans(cell: &Cell) -> Vec<(Nonce, u32, Time)> {
+    cell.orphans
+        .iter()
+        .map(|orphan| (orphan.body, orphan.chunks, orphan.since))
+        .collect()
+}
+
+/// Whatever lets go of a body notes it, in the very write that does.
+#[test]
+fn no_body_is_let_go_of_unnoticed() {
+    let mut cell = leased(ME);
+    cell.entry = Some(chunked(7, OTHER));
+    let expected = [(Nonce::new(7), 3, at(4_000))];
+    let names = ["accept".to_owned()];
+    let pass_mark = Pass {
+        until: at(9),
+        authorized_only: false,
+    };
+    let stamp = stamp(4_000);
+    for (name, next, expected) in [
+        (
+            "publish",
+            publish(Some(&cell), ME, entry("new", ME), stamp).unwrap(),
+            &expected[..],
+        ),
+        (
+            "publish another",
+            publish(Some(&cell), ME, chunked(8, ME), stamp).unwrap(),
+            &expected,
+        ),
+        (
+            "renew the entry",
+            publish(Some(&cell), ME, chunked(7, ME), stamp).unwrap(),
+            &[],
+        ),
+        (
+            "pass",
+            pass(Some(&cell), ME, pass_mark, false, stamp).unwrap(),
+            &expected,
+        ),
+        (
+            "pass, and keep",
+            pass(Some(&cell), ME, pass_mark, true, stamp).unwrap(),
+            &[],
+        ),
+        (
+            "fail",
+            fail(Some(&cell), ME, &BACKOFF, 0, stamp).unwrap(),
+            &[],
+        ),
+        ("release", release(Some(&cell), ME, stamp).unwrap(), &[]),
+        (
+            "split",
+            split(Some(&cell), ME, &names, stamp).unwrap(),
+            &expected,
+        ),
+        (
+            "vary",
+            super::vary(Some(&cell), "k", &names, stamp).unwrap(),
+            &expected,
+        ),
+        (
+            "discard",
+            discard(&cell, Nonce::new(7), stamp).unwrap(),
+            &expected,
+        ),
+        ("soft", super::purge(&cell, Purge::Soft, stamp), &[]),
+        ("hard", super::purge(&cell, Purge::Hard, stamp), &expected),
+    ] {
+        assert_eq!(orphans(&next), expected, "{name}");
+    }
+    assert_eq!(discard(&cell, Nonce::new(8), stamp), None);
+}
+
+#[test]
+fn a_draft_that_is_not_published_is_an_orphan() {
+    let drafted = |cell: &Cell, body| {
+        let draft = Draft {
+            body: Nonce::new(body),
+            chunks: 4,
+        };
+        super::draft(Some(cell), ME, Some(draft), nonce()).unwrap()
+    };
+    let cell = drafted(&leased(ME), 7);
+    let expected = [(Nonce::new(7), 4, at(4_000))];
+    let stamp = stamp(4_000);
+    for (name, next, expected) in [
+        (
+            "publish",
+            publish(Some(&cell), ME, chunked(7, ME), stamp).unwrap(),
+            &[][..],
+        ),
+        (
+            "publish another",
+            publish(Some(&cell), ME, entry("new", ME), stamp).unwrap(),
+            &expected,
+        ),
+        (
+            "fail",
+            fail(Some(&cell), ME, &BACKOFF, 0, stamp).unwrap(),
+            &expected,
+        ),
+        (
+            "release",
+            release(Some(&cell), ME, stamp).unwrap(),
+            &expected,
+        ),
+        (
+            "renew",
+            renew(Some(&cell), ME, at(9_000), nonce()).unwrap(),
+            &[],
+        ),
+        ("hard", super::purge(&cell, Purge::Hard, stamp), &[]),
+        (
+            "take over",
+            lease(Some(&cell), "k", &claim(OTHER, 20_000), nonce()).unwrap(),
+            &[(Nonce::new(7), 4, at(20_000))],
+        ),
+    ] {
+        assert_eq!(orphans(&next), expected, "{name}");
+    }
+    // Left to another cell: not this one's affair any more.
+    let left = super::draft(Some(&cell), ME, None, nonce()).unwrap();
+    let released = release(Some(&left), ME, stamp).unwrap();
+    assert_eq!(orphans(&released), []);
+    // A renewal keeps the draft.
+    let renewed = renew(Some(&cell), ME, at(9_000), nonce()).unwrap();
+    assert_eq!(
+        orphans(&release(Some(&renewed), ME, stamp).unwrap()),
+        expected
+    );
 }

@@ -74,7 +74,7 @@ pub(super) fn outgoing(body: AnswerBody<HostBody>) -> (Option<StreamReader<u8>>,
     match body {
         AnswerBody::Empty => (None, wit_future::new(|| Ok(None)).1),
         AnswerBody::Origin(body) => body.into_parts(),
-        mut body @ (AnswerBody::Full(_) | AnswerBody::Tee(_)) => {
+        mut body @ (AnswerBody::Full(_) | AnswerBody::Stream(_)) => {
             let (mut stream, reader) = wit_stream::new();
             // If this instance dies while it writes, the answer must not look
             // complete.

@@ -102,6 +102,12 @@ impl KeyValue for HostStore {
         self.swapped.get() >= SWAPS_BEFORE_WORN
     }
 
+    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        let store = self.reads().await?;
+        let written = store.set(key, value).await.map_err(read_error);
+        self.noting(written)
+    }
+
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         let store = self.reads().await?;
         let removed = store.delete(key).await.map_err(read_error);

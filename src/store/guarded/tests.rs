@@ -93,7 +93,15 @@ impl KeyValue for Double {
         Ok(*counter)
     }
 
+    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.values
+            .borrow_mut()
+            .insert(key.to_owned(), value.clone());
+        Ok(())
+    }
+
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.values.borrow_mut().remove(key);
         self.counters.borrow_mut().remove(key);
         Ok(())
     }

@@ -1,0 +1,539 @@
+//! One exchange with the origin: what it is asked, and what its answer comes to.
+
+use super::Shield;
+use super::answer::AnswerBody;
+use super::bodies::Place;
+use super::cells::Loaded;
+use super::platform::{Body, OriginError, OriginRequest, Platform};
+use super::store_body::{Kept, Storing};
+use crate::cell::{self, Entry, Nonce};
+use crate::semantics::Reason as NotStored;
+use crate::semantics::{
+    Freshness, Part, Storability, add_validators, ask_for_rest, combine, freshen, matches, part,
+    remove_conditions, remove_private_fields, storability, storability_of_part,
+    strip_connection_fields, whole_headers,
+};
+use crate::time::{Time, millis};
+use bytes::{Bytes, BytesMut};
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Response, StatusCode, request, response};
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+
+/// What the visitor gets who waits for a fetch.
+pub(super) enum Head<B> {
+    /// The origin's response, while it comes, and whether it is being stored.
+    Response(response::Parts, AnswerBody<B>, bool),
+    /// An entry that the origin has confirmed or completed, and with which
+    /// status it said so.
+    Entry(Box<Entry>, StatusCode),
+    /// Nothing of use: the stale entry, if there is one.
+    Failed,
+}
+
+/// Sends the head once, if anybody waits for it.
+pub(super) struct HeadSender<B>(pub(super) Option<oneshot::Sender<Head<B>>>);
+
+impl<B> HeadSender<B> {
+    pub(super) fn send(&mut self, head: Head<B>) {
+        if let Some(sender) = self.0.take() {
+            // Who waited may have left, or been answered with a stale entry.
+            let _ = sender.send(head);
+        }
+    }
+
+    fn fail(&mut self, error: &OriginError) -> Outcome {
+        self.send(Head::Failed);
+        Outcome::Failed(error.to_string())
+    }
+}
+
+/// What the exchange with the origin came to, and so how the lease is settled.
+pub(super) enum Outcome {
+    /// A response that may be stored and is whole, or an entry renewed by a 304.
+    Store(Box<Entry>),
+    /// A response that may not be stored, or is too long.
+    Pass(NotStorable),
+    /// No response, half of one, or a server error; why, for the log.
+    Failed(String),
+    /// A good response that could not be stored; why, for the log.
+    Unstored(&'static str),
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotStorable {
+    /// HTTP's rules say so.
+    Because(NotStored),
+    /// Its body is longer than `limits.body`.
+    TooLong,
+    /// Its key would have a variant for nearly every visitor.
+    TooManyVaryFields,
+}
+
+impl std::fmt::Display for NotStorable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotStorable::Because(reason) => reason.fmt(f),
+            NotStorable::TooLong => f.write_str("too-long"),
+            NotStorable::TooManyVaryFields => f.write_str("too-many-vary-fields"),
+        }
+    }
+}
+
+/// What a fetch starts from.
+pub(super) struct Fill<'a> {
+    /// The cell as it was when the lease was taken.
+    pub(super) loaded: &'a Loaded,
+    pub(super) holder: Nonce,
+    /// Until when something may be started under the lease; renewals move it.
+    pub(super) acts_until: &'a Cell<Time>,
+    pub(super) visitor: &'a request::Parts,
+    /// Whether the entry may be used if the origin fails.
+    pub(super) on_error: bool,
+}
+
+impl Fill<'_> {
+    pub(super) fn place(&self) -> Place {
+        Place::of(self.loaded)
+    }
+}
+
+/// One exchange: under which lease, and when.
+pub(super) struct Fetched<'a> {
+    pub(super) holder: Nonce,
+    pub(super) request_headers: &'a HeaderMap,
+    pub(super) request_time: Time,
+    pub(super) response_time: Time,
+}
+
+/// What the origin is asked for.
+enum Ask<'a> {
+    /// The whole.
+    Whole,
+    /// Whether the entry is still good, or the whole.
+    Validation(&'a Entry),
+    /// What is missing of the entry, if it is still good, or the whole.
+    Rest(&'a Entry, Part),
+}
+
+impl<P: Platform> Shield<P> {
+    /// Asks the origin, and once more for the whole if it answers to a
+    /// condition with what we cannot use.
+    pub(super) async fn exchange(
+        self: &Rc<Self>,
+        fill: &Fill<'_>,
+        head: &mut HeadSender<P::Body>,
+        status: &mut Option<StatusCode>,
+    ) -> Outcome {
+        let mut ask = match fill.loaded.entry() {
+            None => Ask::Whole,
+            Some(entry) => match part(entry.status, &entry.headers, entry.body.len()) {
+                Some(part) => Ask::Rest(entry, part),
+                None => Ask::Validation(entry),
+            },
+        };
+        loop {
+            let parts = match self.fill_parts(fill.visitor, &mut ask) {
+                Ok(parts) => parts,
+                Err(error) => return head.fail(&OriginError::Failed(error.to_string())),
+            };
+            let request = OriginRequest {
+                parts,
+                body: None,
+                connect_timeout: self.config.origin.connect_timeout,
+                first_byte_timeout: self.config.origin.first_byte_timeout,
+            };
+            let request_headers = request.parts.headers.clone();
+            let request_time = self.platform.now();
+            let response = match self.in_time(self.platform.send(request)).await {
+                Ok(response) => response,
+                Err(error) => return head.fail(&error),
+            };
+            *status = Some(response.status());
+            let fetched = Fetched {
+                holder: fill.holder,
+                request_headers: &request_headers,
+                request_time,
+                response_time: self.platform.now(),
+            };
+            match (&ask, response.status()) {
+                (Ask::Validation(entry), StatusCode::NOT_MODIFIED)
+                    if matches(&entry.headers, response.headers()) =>
+                {
+                    return self.renewed(fill, &fetched, entry, &response, head).await;
+                }
+                (Ask::Rest(entry, stored), StatusCode::PARTIAL_CONTENT) => {
+                    if let Some(outcome) = self
+                        .completed(fill, &fetched, entry, *stored, response, head)
+                        .await
+                    {
+                        return outcome;
+                    }
+                }
+                (Ask::Validation(_), StatusCode::NOT_MODIFIED)
+                | (Ask::Rest(..), StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE) => {
+                }
+                (Ask::Whole | Ask::Validation(_) | Ask::Rest(..), _) => {
+                    return self.received(fill, &fetched, response, head).await;
+                }
+            }
+            // Bounded: the second request has no conditions.
+            ask = Ask::Whole;
+        }
+    }
+
+    /// The request that fills or refreshes a cell: the visitor's, as a GET,
+    /// without the visitor's conditions and with ours.
+    fn fill_parts(
+        &self,
+        visitor: &request::Parts,
+        ask: &mut Ask<'_>,
+    ) -> Result<request::Parts, http::Error> {
+        let mut parts = self.origin_parts(visitor)?;
+        parts.method = Method::GET;
+        remove_conditions(&mut parts.headers);
+        match *ask {
+            Ask::Whole => {}
+            Ask::Validation(entry) => {
+                add_validators(&mut parts.headers, &entry.headers);
+            }
+            Ask::Rest(entry, part) => {
+                if !ask_for_rest(&mut parts.headers, &entry.headers, part) {
+                    *ask = Ask::Whole;
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The origin says that the entry is still good (RFC 9111, 4.3.4).
+    async fn renewed(
+        self: &Rc<Self>,
+        fill: &Fill<'_>,
+        fetched: &Fetched<'_>,
+        entry: &Entry,
+        response: &Response<P::Body>,
+        head: &mut HeadSender<P::Body>,
+    ) -> Outcome {
+        let mut update = response.headers().clone();
+        strip_connection_fields(&mut update);
+        let headers = freshen(&entry.headers, &update);
+        match self.storability(fetched, entry.status, &headers) {
+            Storability::Store(freshness) => {
+                let entry = Box::new(Entry {
+                    headers: self.storable_headers(headers),
+                    body: entry.body.clone(),
+                    ..self.entry(fetched, entry.status, freshness)
+                });
+                head.send(Head::Entry(entry.clone(), StatusCode::NOT_MODIFIED));
+                Outcome::Store(entry)
+            }
+            // The visitor may have it, and nobody after.
+            Storability::DoNotStore(reason) => {
+                let body = match &entry.body {
+                    cell::Body::Inline(body) => Ok(AnswerBody::Full(body.clone())),
+                    cell::Body::Chunked(manifest) => {
+                        self.stored_body(fill.place(), *manifest, 0..manifest.length)
+                            .await
+                    }
+                };
+                if let Ok(body) = body {
+                    let mut parts = Response::new(()).into_parts().0;
+                    parts.status = entry.status;
+                    parts.headers = headers;
+                    head.send(Head::Response(parts, body, false));
+                }
+                Outcome::Pass(NotStorable::Because(reason))
+            }
+        }
+    }
+
+    /// The origin has sent what was missing of the entry (RFC 9111, 3.4). None
+    /// if that does not fit it after all.
+    async fn completed(
+        &self,
+        fill: &Fill<'_>,
+        fetched: &Fetched<'_>,
+        entry: &Entry,
+        stored: Part,
+        response: Response<P::Body>,
+        head: &mut HeadSender<P::Body>,
+    ) -> Option<Outcome> {
+        let cell::Body::Inline(old) = &entry.body else {
+            return None;
+        };
+        let (parts, body) = response.into_parts();
+        let new = match self.collect_body(body).await {
+            Ok(Some(new)) => new,
+            Ok(None) => return None,
+            Err(error) => return Some(head.fail(&error)),
+        };
+        let came = part(parts.status, &parts.headers, new.len() as u64)?;
+        let (headers, combined) = combine(&entry.headers, stored, &parts.headers, came)?;
+        let content = join(old, stored, &new, came)?;
+        let (status, headers) = match combined.is_whole() {
+            true => (StatusCode::OK, whole_headers(&headers, combined)),
+            false => (StatusCode::PARTIAL_CONTENT, headers),
+        };
+        let Storability::Store(freshness) = self.storability(fetched, status, &headers) else {
+            return None;
+        };
+        let entry = Box::new(Entry {
+            headers: self.storable_headers(headers),
+            body: cell::Body::Inline(content),
+            ..self.entry(fetched, status, freshness)
+        });
+        // Whoever wants what is still missing asks for the whole.
+        if !combined.is_whole() && !super::answer::can_answer(&entry, fill.visitor) {
+            return None;
+        }
+        head.send(Head::Entry(entry.clone(), parts.status));
+        Some(Outcome::Store(entry))
+    }
+
+    /// A response with content of its own.
+    async fn received(
+        self: &Rc<Self>,
+        fill: &Fill<'_>,
+        fetched: &Fetched<'_>,
+        response: Response<P::Body>,
+        head: &mut HeadSender<P::Body>,
+    ) -> Outcome {
+        let status = response.status();
+        if status.is_server_error() && fill.on_error {
+            return head.fail(&OriginError::Failed(format!(
+                "it answered {}",
+                status.as_u16()
+            )));
+        }
+        // Judged by all that the origin said, `Connection` included.
+        match self.storability(fetched, status, response.headers()) {
+            Storability::Store(freshness) => {
+                self.keep(fill, fetched, response, freshness, head).await
+            }
+            Storability::DoNotStore(reason) => {
+                self.hand_on(response, head);
+                if status.is_server_error() {
+                    Outcome::Failed(format!("it answered {}", status.as_u16()))
+                } else {
+                    Outcome::Pass(NotStorable::Because(reason))
+                }
+            }
+        }
+    }
+
+    fn hand_on(&self, response: Response<P::Body>, head: &mut HeadSender<P::Body>) {
+        let (mut parts, body) = response.into_parts();
+        strip_connection_fields(&mut parts.headers);
+        head.send(Head::Response(parts, AnswerBody::Origin(body), false));
+    }
+
+    /// Stores a response that may be stored, while whoever waits reads it.
+    pub(super) async fn keep(
+        self: &Rc<Self>,
+        fill: &Fill<'_>,
+        fetched: &Fetched<'_>,
+        response: Response<P::Body>,
+        freshness: Freshness,
+        head: &mut HeadSender<P::Body>,
+    ) -> Outcome {
+        let announced = announced(response.headers());
+        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+        let limit = match partial {
+            true => self.inline_limit() as u64,
+            false => self.config.limits.body,
+        };
+        if announced.is_some_and(|length| length > limit) {
+            self.hand_on(response, head);
+            return Outcome::Pass(NotStorable::TooLong);
+        }
+        let (mut parts, body) = response.into_parts();
+        strip_connection_fields(&mut parts.headers);
+        let mut entry = Box::new(Entry {
+            headers: self.storable_headers(parts.headers.clone()),
+            ..self.entry(fetched, parts.status, freshness)
+        });
+        let storing = Storing {
+            loaded: fill.loaded,
+            holder: fill.holder,
+            acts_until: fill.acts_until,
+            announced,
+            limit,
+        };
+        let (kept, stream) = self.store_body(storing, body);
+        head.send(Head::Response(parts, AnswerBody::Stream(stream), true));
+        match kept.await {
+            Kept::Whole(body) => {
+                entry.body = body;
+                let is_part = part(entry.status, &entry.headers, entry.body.len()).is_some();
+                if partial && !is_part {
+                    return Outcome::Pass(NotStorable::Because(NotStored::Partial));
+                }
+                Outcome::Store(entry)
+            }
+            Kept::TooLong => Outcome::Pass(NotStorable::TooLong),
+            Kept::Broken(error) => Outcome::Failed(error.to_string()),
+            Kept::Lost(why) => Outcome::Unstored(why),
+        }
+    }
+
+    /// All of a body; none if it is longer than may be inline.
+    async fn collect_body(&self, mut body: P::Body) -> Result<Option<Bytes>, OriginError> {
+        let mut whole = BytesMut::new();
+        loop {
+            let next = self.in_time(async { body.chunk().await.transpose() });
+            match next.await? {
+                None => return Ok(Some(whole.freeze())),
+                Some(bytes) if whole.len() + bytes.len() <= self.inline_limit() => {
+                    whole.extend_from_slice(&bytes);
+                }
+                Some(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Longest body that goes into the cell, in bytes.
+    pub(super) fn inline_limit(&self) -> usize {
+        let limits = &self.config.limits;
+        usize::try_from(limits.body).map_or(limits.inline, |body| body.min(limits.inline))
+    }
+
+    pub(super) fn storability(
+        &self,
+        fetched: &Fetched<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Storability {
+        let policy = &self.config.policy;
+        let (request_time, response_time) = (fetched.request_time, fetched.response_time);
+        let mut storability = match status {
+            StatusCode::PARTIAL_CONTENT => storability_of_part(
+                &Method::GET,
+                fetched.request_headers,
+                headers,
+                request_time,
+                response_time,
+                policy,
+            ),
+            status => storability(
+                &Method::GET,
+                fetched.request_headers,
+                status,
+                headers,
+                request_time,
+                response_time,
+                policy,
+            ),
+        };
+        if let Storability::Store(freshness) = &mut storability {
+            self.spread(freshness);
+        }
+        storability
+    }
+
+    /// Cuts a lifetime at random, so that entries which were stored together do
+    /// not expire together.
+    pub(super) fn spread(&self, freshness: &mut Freshness) {
+        let jitter = u128::from(self.config.policy.jitter_per_mille);
+        let cut = u64::try_from(self.platform.random() % (jitter + 1)).unwrap_or(0);
+        let lifetime = freshness.lifetime_ms;
+        freshness.lifetime_ms = lifetime
+            - (lifetime / 1_000).saturating_mul(cut)
+            - (lifetime % 1_000).saturating_mul(cut) / 1_000;
+    }
+
+    pub(super) fn storable_headers(&self, mut headers: HeaderMap) -> HeaderMap {
+        remove_private_fields(&mut headers, &self.config.policy);
+        headers
+    }
+
+    /// An entry with neither fields nor body yet.
+    pub(super) fn entry(
+        &self,
+        fetched: &Fetched<'_>,
+        status: StatusCode,
+        freshness: Freshness,
+    ) -> Entry {
+        Entry {
+            status,
+            headers: HeaderMap::new(),
+            request_time: fetched.request_time,
+            fetch_millis: millis(fetched.response_time.since(fetched.request_time)),
+            freshness,
+            lease: fetched.holder,
+            invalidated: false,
+            body: cell::Body::Inline(Bytes::new()),
+        }
+    }
+
+    /// What the origin does, for at most `origin.first_byte_timeout`.
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, OriginError>>,
+    ) -> Result<T, OriginError> {
+        let timeout = self.platform.sleep(self.config.origin.first_byte_timeout);
+        match select(pin!(work), pin!(timeout)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(((), _)) => Err(OriginError::Timeout),
+        }
+    }
+}
+
+/// The length that a response announces, in bytes.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
+/// Two parts that touch or overlap as one; the new bytes where both have some.
+fn join(old: &Bytes, stored: Part, new: &Bytes, came: Part) -> Option<Bytes> {
+    let offset = |from: u64, to: u64| usize::try_from(to.checked_sub(from)?).ok();
+    let mut joined = BytesMut::new();
+    // What of the old part lies before the new one, and what behind.
+    if stored.range.start < came.range.start {
+        let before = offset(stored.range.start, came.range.start)?;
+        joined.extend_from_slice(old.get(..before)?);
+    }
+    joined.extend_from_slice(new);
+    if stored.range.end > came.range.end {
+        let behind = offset(stored.range.start, came.range.end.checked_add(1)?)?;
+        joined.extend_from_slice(old.get(behind..)?);
+    }
+    Some(joined.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::semantics::ByteRange;
+
+    #[test]
+    fn parts_are_joined_where_they_touch_and_the_new_bytes_win() {
+        let part = |start, end| Part {
+            range: ByteRange { start, end },
+            complete_length: 10,
+        };
+        for (old, stored, new, came, joined) in [
+            ("abcde", (0, 4), "FGHIJ", (5, 9), Some("abcdeFGHIJ")),
+            ("fghij", (5, 9), "ABCDE", (0, 4), Some("ABCDEfghij")),
+            ("abcde", (0, 4), "CDEF", (2, 5), Some("abCDEF")),
+            ("abcdefghij", (0, 9), "DE", (3, 4), Some("abcDEfghij")),
+            ("cd", (2, 3), "ABCDEF", (0, 5), Some("ABCDEF")),
+            // A stored body may be shorter than its fields say.
+            ("a", (0, 4), "FGHIJ", (5, 9), None),
+        ] {
+            let joined_now = join(
+                &old.into(),
+                part(stored.0, stored.1),
+                &new.into(),
+                part(came.0, came.1),
+            );
+            assert_eq!(joined_now, joined.map(Bytes::from), "{old} {new}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Storing a body while it comes: in the cell if it is short, else in chunks.
+
+use super::Shield;
+use super::bodies::Place;
+use super::cells::{Loaded, Settled};
+use super::platform::{Body, OriginError, Platform};
+use super::tee::{Sink, tee};
+use crate::cell::{self, Draft, Manifest, Nonce};
+use crate::config::CHUNKS_MAX;
+use crate::time::Time;
+use bytes::{Bytes, BytesMut};
+use futures::stream::LocalBoxStream;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// What a body is stored under.
+pub(super) struct Storing<'a> {
+    /// The cell that the lease is on.
+    pub(super) loaded: &'a Loaded,
+    pub(super) holder: Nonce,
+    /// Until when something may be started under the lease.
+    pub(super) acts_until: &'a Cell<Time>,
+    /// The length that the response announces.
+    pub(super) announced: Option<u64>,
+    /// Longest body that is stored, in bytes.
+    pub(super) limit: u64,
+}
+
+/// How storing a body ended. The client gets the same in each case, as far as
+/// the origin sends it.
+pub(super) enum Kept {
+    /// All of it is stored, or here to be stored inline.
+    Whole(cell::Body),
+    /// It is longer than may be stored.
+    TooLong,
+    /// It broke off; the client learns it.
+    Broken(OriginError),
+    /// The store, or the lease, was lost on the way.
+    Lost(&'static str),
+}
+
+/// A body as a stream.
+pub(super) type ByteStream = LocalBoxStream<'static, Result<Bytes, OriginError>>;
+
+impl<P: Platform> Shield<P> {
+    /// Stores `body`, and gives it to a client as well. Memory is bounded: by
+    /// `limits.inline` or a chunk for what is not stored yet, and by what
+    /// [`tee`](super::tee) says for what the client has not read yet.
+    pub(super) fn store_body<'a>(
+        self: &Rc<Self>,
+        storing: Storing<'a>,
+        body: P::Body,
+    ) -> (impl Future<Output = Kept> + 'a, ByteStream) {
+        let (sink, source) = tee();
+        let place = Place::of(storing.loaded);
+        // Only where the limit is below can the body be in chunks; how long it
+        // is, is known at its end, and a reader of its first chunks need not
+        // know.
+        let manifest = Manifest {
+            body: self.nonce(),
+            length: u64::MAX,
+            chunk_size: self.chunk_size(),
+        };
+        let copy = Copy {
+            shield: Rc::clone(self),
+            place: place.clone(),
+            manifest,
+            in_chunks: false,
+            pending: BytesMut::new(),
+            length: 0,
+            chunks: 0,
+            ends: Rc::default(),
+        };
+        let (shield, ends) = (Rc::clone(self), Rc::clone(&copy.ends));
+        let stream = source.into_stream(async move |chunk| {
+            // The last chunk is shorter than the others.
+            let length = ends.get().unwrap_or(u64::MAX);
+            let manifest = Manifest { length, ..manifest };
+            let read = shield.chunk(&place, &manifest, chunk).await;
+            read.map_err(|_| OriginError::Failed("the store lost what was put into it".into()))
+        });
+        (copy.run(storing, body, sink), stream)
+    }
+}
+
+/// A body on its way into the store.
+struct Copy<P: Platform> {
+    shield: Rc<Shield<P>>,
+    place: Place,
+    manifest: Manifest,
+    /// It is too long to be inline.
+    in_chunks: bool,
+    /// What has come and is not stored.
+    pending: BytesMut,
+    /// Bytes that have come.
+    length: u64,
+    /// Chunks that are stored.
+    chunks: u64,
+    /// The length of the whole, once that is known, for the client's end.
+    ends: Rc<Cell<Option<u64>>>,
+}
+
+impl<P: Platform> Copy<P> {
+    async fn run(
+        mut self,
+        storing: Storing<'_>,
+        mut body: P::Body,
+        mut sink: Sink<P::Body>,
+    ) -> Kept {
+        loop {
+            let next = async { body.chunk().await.transpose() };
+            let bytes = match self.shield.in_time(next).await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) if storing.announced.is_some_and(|all| all != self.length) => {
+                    let error = OriginError::Failed("the body is not as long as announced".into());
+                    sink.break_off(error.clone());
+                    return Kept::Broken(error);
+                }
+                Ok(None) => return self.end(&storing, sink).await,
+                Err(error) => {
+                    sink.break_off(error.clone());
+                    return Kept::Broken(error);
+                }
+            };
+            self.length = self.length.saturating_add(bytes.len() as u64);
+            self.pending.extend_from_slice(&bytes);
+            sink.push(&bytes, self.in_chunks);
+            let stored = if self.length > storing.limit {
+                Err(Kept::TooLong)
+            } else {
+                self.store(&storing, &mut sink).await
+            };
+            if let Err(kept) = stored {
+                sink.hand_over(self.pending.freeze(), body);
+                return kept;
+            }
+        }
+    }
+
+    /// Stores as many chunks as have come.
+    async fn store(&mut self, storing: &Storing<'_>, sink: &mut Sink<P::Body>) -> Result<(), Kept> {
+        if !self.in_chunks {
+            if self.pending.len() <= self.shield.inline_limit() {
+                return Ok(());
+            }
+            self.begin(storing).await?;
+        }
+        let size = usize::try_from(self.manifest.chunk_size).unwrap_or(usize::MAX);
+        while self.pending.len() >= size {
+            self.write(storing, size, sink).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the cell remember that chunks are about to be written: whatever
+    /// becomes of this instance, they will be cleaned up.
+    async fn begin(&mut self, storing: &Storing<'_>) -> Result<(), Kept> {
+        let most = storing.announced.unwrap_or(storing.limit);
+        let manifest = Manifest {
+            length: most,
+            ..self.manifest
+        };
+        let chunks = u32::try_from(manifest.chunks()).unwrap_or(u32::MAX);
+        if chunks > CHUNKS_MAX {
+            return Err(Kept::TooLong);
+        }
+        let draft = Draft {
+            body: self.manifest.body,
+            chunks,
+        };
+        let noted = self
+            .shield
+            .note_draft(storing.loaded.clone(), storing.holder, Some(draft))
+            .await;
+        match noted {
+            Settled::Done => {
+                self.in_chunks = true;
+                Ok(())
+            }
+            Settled::Fenced(_) => Err(Kept::Lost("the lease was lost")),
+            Settled::Failed => Err(Kept::Lost("the store failed")),
+        }
+    }
+
+    /// Writes the first `length` pending bytes as a chunk.
+    async fn write(
+        &mut self,
+        storing: &Storing<'_>,
+        length: usize,
+        sink: &mut Sink<P::Body>,
+    ) -> Result<(), Kept> {
+        // Whoever took over may have cleaned up already.
+        if self.shield.platform.now() >= storing.acts_until.get() {
+            return Err(Kept::Lost("the lease was lost"));
+        }
+        let content = self.pending.get(..length).unwrap_or_default();
+        let chunk = self.chunks;
+        self.shield
+            .put_chunk(&self.place, self.manifest.body, chunk, content)
+            .await
+            .map_err(|_| Kept::Lost("the store failed"))?;
+        let _ = self.pending.split_to(length.min(self.pending.len()));
+        self.chunks += 1;
+        sink.stored(chunk, self.manifest.start_of(chunk));
+        Ok(())
+    }
+
+    async fn end(mut self, storing: &Storing<'_>, mut sink: Sink<P::Body>) -> Kept {
+        if !self.in_chunks {
+            return Kept::Whole(cell::Body::Inline(self.pending.freeze()));
+        }
+        self.ends.set(Some(self.length));
+        let length = self.pending.len();
+        if length > 0
+            && let Err(kept) = self.write(storing, length, &mut sink).await
+        {
+            sink.end_with(self.pending.freeze());
+            return kept;
+        }
+        Kept::Whole(cell::Body::Chunked(Manifest {
+            length: self.length,
+            ..self.manifest
+        }))
+    }
+}
