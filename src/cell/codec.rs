@@ -282,6 +282,7 @@ mod tests {
                     failures: 2,
                 }),
                 vary: vec!["accept".into()],
+                alias: Some("GET /a\nvary".into()),
                 invalidated: Some(Time::from_unix_millis(8)),
                 purged: Some(Time::from_unix_millis(7)),
             },

@@ -109,6 +109,10 @@ pub struct Marks {
     /// entries then lie in cells of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vary: Vec<String>,
+    /// In a cell that stands for a language: the key of the variant whose entry
+    /// is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// When the key was last invalidated, for the variants' entries: one that
     /// was requested before counts as invalidated too.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -84,6 +84,9 @@ pub enum HeadUpdate {
     Freshen,
     /// They do not: the entry is stale, as if invalidated.
     Outdated,
+    /// Nothing disagrees, but no validator agrees either: it may be about other
+    /// content, so the entry is left alone.
+    Unknown,
 }
 
 /// Compares a 200 to HEAD with the entry for GET (RFC 9111 section 4.3.5).
@@ -92,10 +95,11 @@ pub fn head_update(entry_headers: &HeaderMap, body_length: u64, head: &HeaderMap
         Some(value) => value.as_bytes() == body_length.to_string().as_bytes(),
         None => !head.contains_key(CONTENT_LENGTH),
     };
-    if length_agrees && matches(entry_headers, head) {
-        HeadUpdate::Freshen
-    } else {
-        HeadUpdate::Outdated
+    let names_one = head.contains_key(ETAG) || head.contains_key(LAST_MODIFIED);
+    match (length_agrees && matches(entry_headers, head), names_one) {
+        (true, true) => HeadUpdate::Freshen,
+        (true, false) => HeadUpdate::Unknown,
+        (false, _) => HeadUpdate::Outdated,
     }
 }
 
@@ -234,7 +238,7 @@ mod tests {
                 HeadUpdate::Freshen,
             ),
             (&[("etag", "\"a\"")][..], HeadUpdate::Freshen),
-            (&[][..], HeadUpdate::Freshen),
+            (&[][..], HeadUpdate::Unknown),
             (
                 &[("etag", "\"a\""), ("content-length", "6")][..],
                 HeadUpdate::Outdated,

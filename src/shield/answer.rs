@@ -3,6 +3,7 @@
 use super::Shield;
 use super::bodies::{Lost, Place};
 use super::cells::{Backing, Loaded};
+use super::exchange::announced;
 use super::platform::{Body, OriginError, Platform};
 use super::store_body::ByteStream;
 use crate::cell::{self, Entry};
@@ -11,7 +12,7 @@ use crate::semantics::{
 };
 use crate::time::Time;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE,
     CONTENT_TYPE, RETRY_AFTER,
@@ -50,6 +51,34 @@ impl<B> std::fmt::Debug for AnswerBody<B> {
 }
 
 impl<B: Body> AnswerBody<B> {
+    /// The bytes `range` of it.
+    pub(super) fn slice(self, range: Range<u64>) -> Self {
+        let state = (self, 0_u64, range);
+        let stream = stream::unfold(state, async |(mut body, position, range)| {
+            let mut position = position;
+            while position < range.end {
+                let bytes = match body.chunk().await? {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        let over = range.end;
+                        return Some((Err(error), (body, over, range)));
+                    }
+                };
+                let (start, length) = (position, bytes.len());
+                position = position.saturating_add(length as u64);
+                let within = |at: u64| {
+                    usize::try_from(at.saturating_sub(start)).map_or(length, |at| at.min(length))
+                };
+                let (from, to) = (within(range.start), within(range.end));
+                if from < to {
+                    return Some((Ok(bytes.slice(from..to)), (body, position, range)));
+                }
+            }
+            None
+        });
+        AnswerBody::Stream(stream.boxed_local())
+    }
+
     /// The next bytes, or none at the end. An error has to break the answer off:
     /// it must not look complete to the client.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
@@ -201,11 +230,25 @@ impl<P: Platform> Shield<P> {
                 cache_status,
             );
         }
-        let body = if request.method == Method::HEAD || !may_have_content(response.status) {
-            AnswerBody::Empty
-        } else {
-            body
-        };
+        if request.method == Method::HEAD || !may_have_content(response.status) {
+            return assemble(response.status, headers, AnswerBody::Empty, cache_status);
+        }
+        // The origin was asked for the whole, so as to store it.
+        if let (StatusCode::OK, Some(length)) = (response.status, announced(&headers))
+            && let RangeAnswer::Single { start, end } = semantics::range(
+                &request.method,
+                &request.headers,
+                response.status,
+                &headers,
+                length,
+            )
+        {
+            let range = start..end.saturating_add(1);
+            headers.insert(CONTENT_RANGE, semantics::content_range(start, end, length));
+            semantics::content_length(&mut headers, range.end.saturating_sub(range.start));
+            let body = body.slice(range);
+            return assemble(StatusCode::PARTIAL_CONTENT, headers, body, cache_status);
+        }
         assemble(response.status, headers, body, cache_status)
     }
 
@@ -327,4 +370,53 @@ pub(super) fn assemble<B>(
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use std::collections::VecDeque;
+
+    struct Script(VecDeque<Result<Bytes, OriginError>>);
+
+    impl Body for Script {
+        async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
+            self.0.pop_front()
+        }
+    }
+
+    fn read(range: Range<u64>, parts: &[Result<&'static str, OriginError>]) -> (String, bool) {
+        let parts = parts.iter().map(|part| part.clone().map(Bytes::from));
+        let mut body = AnswerBody::Origin(Script(parts.collect())).slice(range);
+        block_on(async {
+            let mut text = String::new();
+            while let Some(bytes) = body.chunk().await {
+                match bytes {
+                    Ok(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                    Err(_) => return (text, false),
+                }
+            }
+            (text, true)
+        })
+    }
+
+    #[test]
+    fn a_body_is_cut_wherever_its_parts_end() {
+        let parts = [Ok("ab"), Ok(""), Ok("cde"), Ok("f")];
+        for start in 0..6 {
+            for end in start..=6 {
+                let expected = &"abcdef"[start..end];
+                let got = read(start as u64..end as u64, &parts);
+                assert_eq!(got, (expected.to_owned(), true), "{start} {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_before_the_end_does_not_look_complete() {
+        let parts = [Ok("ab"), Err(OriginError::Timeout)];
+        assert_eq!(read(0..3, &parts), ("ab".to_owned(), false));
+        assert_eq!(read(0..2, &parts), ("ab".to_owned(), true));
+    }
 }

@@ -502,6 +502,15 @@ impl<P: Platform> Shield<P> {
         .await;
     }
 
+    /// Notes in a cell of its own which variant has an entry in a language.
+    pub(super) async fn alias(&self, key: &str, variant: &str) {
+        let loaded = self.load(key).await;
+        self.apply(loaded, |cell| {
+            transition::alias(cell, key, variant, self.nonce())
+        })
+        .await;
+    }
+
     /// Purges the cell of a key, if there is one, wherever this instance keeps
     /// or finds it. While the shared store fails, the attempt is repeated behind
     /// the answer: other nodes may serve what they should not until it succeeds.

@@ -9,8 +9,8 @@ use super::store_body::{Kept, Storing};
 use crate::cell::{self, Entry, Nonce};
 use crate::semantics::Reason as NotStored;
 use crate::semantics::{
-    Freshness, Part, Storability, add_validators, ask_for_rest, combine, freshen, matches, part,
-    remove_conditions, remove_private_fields, storability, storability_of_part,
+    Freshness, Part, Preset, Storability, add_validators, ask_for_rest, combine, freshen, matches,
+    part, remove_conditions, remove_private_fields, storability, storability_of_part,
     strip_connection_fields, whole_headers,
 };
 use crate::time::{Time, millis};
@@ -318,10 +318,22 @@ impl<P: Platform> Shield<P> {
             Storability::DoNotStore(reason) => {
                 self.hand_on(response, head);
                 if status.is_server_error() {
-                    Outcome::Failed(format!("it answered {}", status.as_u16()))
+                    self.failed_openly(fill, status)
                 } else {
                     Outcome::Pass(NotStorable::Because(reason))
                 }
+            }
+        }
+    }
+
+    /// The origin answered with an error of its own, which the visitor has got.
+    /// In `strict` that is what every visitor is to get from the origin, one
+    /// after the other; in `uptime` the origin is left alone for a while.
+    fn failed_openly(&self, fill: &Fill<'_>, status: StatusCode) -> Outcome {
+        match self.config.policy.preset {
+            Preset::Strict if fill.loaded.entry().is_none() => Outcome::Unstored("server-error"),
+            Preset::Strict | Preset::Uptime => {
+                Outcome::Failed(format!("it answered {}", status.as_u16()))
             }
         }
     }
@@ -484,7 +496,7 @@ impl<P: Platform> Shield<P> {
 }
 
 /// The length that a response announces, in bytes.
-fn announced(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok())

@@ -249,6 +249,10 @@ impl<P: Platform> Shield<P> {
             return self.pass_on(held, NotStorable::TooManyVaryFields).await;
         }
         let variant = variant_key(key, &names, &visitor.headers);
+        if held.loaded.entry().is_none() {
+            self.note_language(key, &names, visitor, &variant, &entry)
+                .await;
+        }
         if held.loaded.key == variant {
             let settled = self.publish(held, entry, removed).await;
             return ("stored".to_owned(), settled);

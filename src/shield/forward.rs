@@ -2,6 +2,7 @@
 //! whose responses cannot be stored. They stream both ways and never queue.
 
 use super::answer::{AnswerBody, PSEUDONYM, assemble};
+use super::other_methods::Forwarded;
 use super::platform::{OriginError, OriginRequest, Platform};
 use super::{Answer, Shield, event};
 use crate::cell::transition::Purge;
@@ -25,9 +26,11 @@ impl<P: Platform> Shield<P> {
             fwd: Some(reason),
             ..CacheStatus::default()
         };
+        let mut request_headers = http::HeaderMap::new();
         let response = match self.origin_parts(&visitor) {
             Ok(parts) => {
                 let origin = &self.config.origin;
+                request_headers = parts.headers.clone();
                 let request = OriginRequest {
                     parts,
                     body,
@@ -57,19 +60,35 @@ impl<P: Platform> Shield<P> {
         ));
         match response {
             Ok(response) => {
-                let (response, body) = response.into_parts();
-                cache_status.fwd_status = Some(response.status.as_u16());
+                cache_status.fwd_status = Some(response.status().as_u16());
                 if !is_safe(&visitor.method) {
                     self.invalidate(&visitor, &response).await;
                 }
-                let mut headers = response.headers;
+                let method = visitor.method.clone();
+                let forwarded = Forwarded {
+                    key: self.key(&visitor.uri, &visitor.headers),
+                    visitor,
+                    request_headers,
+                    request_time: start,
+                    response_time: now,
+                };
+                let (parts, body, stored) = if method == Method::POST {
+                    let target = target(&forwarded.visitor);
+                    self.keep_post(&forwarded, target, response).await
+                } else {
+                    let (parts, body) = response.into_parts();
+                    self.note_head(forwarded, &parts);
+                    (parts, AnswerBody::Origin(body), false)
+                };
+                cache_status.stored = stored;
+                let mut headers = parts.headers;
                 strip_connection_fields(&mut headers);
-                let body = if visitor.method == Method::HEAD {
+                let body = if method == Method::HEAD {
                     AnswerBody::Empty
                 } else {
-                    AnswerBody::Origin(body)
+                    body
                 };
-                assemble(response.status, headers, body, &cache_status)
+                assemble(parts.status, headers, body, &cache_status)
             }
             Err(error) => self.origin_failed(&error, cache_status),
         }
@@ -107,30 +126,38 @@ impl<P: Platform> Shield<P> {
     async fn invalidate(
         self: &Rc<Self>,
         visitor: &request::Parts,
-        response: &http::response::Parts,
+        response: &http::Response<P::Body>,
     ) {
-        let host = visitor
-            .uri
-            .authority()
-            .map(|authority| authority.as_str())
-            .or_else(|| {
-                let host = visitor.headers.get(http::header::HOST)?;
-                host.to_str().ok()
-            })
-            .unwrap_or_default();
-        let target = Target {
-            scheme: visitor.uri.scheme_str().unwrap_or("http"),
-            host,
-            path_and_query: visitor
-                .uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str()),
-        };
-        for path in
-            invalidation_targets(target, &visitor.method, response.status, &response.headers)
-        {
+        let target = target(visitor);
+        for path in invalidation_targets(
+            target,
+            &visitor.method,
+            response.status(),
+            response.headers(),
+        ) {
             let key = key(target.scheme, Some(target.host), &path, &self.config.key);
             self.purge(key, Purge::Invalidate).await;
         }
+    }
+}
+
+/// What a request is for.
+fn target(visitor: &request::Parts) -> Target<'_> {
+    let host = visitor
+        .uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| {
+            let host = visitor.headers.get(http::header::HOST)?;
+            host.to_str().ok()
+        })
+        .unwrap_or_default();
+    Target {
+        scheme: visitor.uri.scheme_str().unwrap_or("http"),
+        host,
+        path_and_query: visitor
+            .uri
+            .path_and_query()
+            .map_or("/", |path| path.as_str()),
     }
 }

@@ -3,21 +3,22 @@
 use super::answer::can_answer;
 use super::bodies::Lost;
 use super::cells::{Election, Loaded};
-use super::exchange::Head;
+use super::exchange::{Head, announced};
 use super::fetch::{Job, Reason};
 use super::flight::{Landing, Seat};
 use super::platform::Platform;
 use super::{Answer, Shield};
-use crate::cell::{Entry, Nonce};
+use crate::cell::{Entry, Marks, Nonce};
 use crate::semantics::{
-    CacheStatus, Forward, Preset, RequestDirectives, Verdict, key, selector, verdict,
+    CacheStatus, Forward, Preset, RequestDirectives, Verdict, content_language, key,
+    language_selector, preferred_language, selector, verdict,
 };
 use crate::store::Store;
 use crate::time::{Time, millis};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use http::header::AUTHORIZATION;
-use http::{HeaderName, Request, StatusCode, request};
+use http::header::{AUTHORIZATION, RANGE};
+use http::{HeaderName, Request, StatusCode, request, response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,6 +55,9 @@ pub(super) struct Visit {
     /// A body that an entry points at and that cannot be read: the entry is
     /// none.
     lost_body: Option<Nonce>,
+    /// It wants a part of what is too long to be stored: the origin has to cut
+    /// it.
+    pass_on: bool,
 }
 
 /// What to do about a request, given a cell.
@@ -110,9 +114,13 @@ impl<P: Platform> Shield<P> {
             looks: 0,
             without_store: false,
             lost_body: None,
+            pass_on: false,
             parts: request.into_parts().0,
         };
         while visit.looks < LOOKS_MAX {
+            if visit.pass_on {
+                return self.pass(visit, Forward::Bypass).await;
+            }
             let loaded = self.load_variant(&visit).await;
             let now = self.platform.now();
             let stale = match self.decide(&visit, &loaded, now) {
@@ -191,7 +199,7 @@ impl<P: Platform> Shield<P> {
                             head: Some(head),
                             landing,
                         });
-                        let head = self.await_head(&visit, &loaded, &stale, soft, receiver);
+                        let head = self.await_head(&mut visit, &loaded, &stale, soft, receiver);
                         match head.await {
                             Some(answer) => return answer,
                             None => Waited::Changed,
@@ -223,7 +231,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// The key of a request's target; GET and HEAD share it.
-    fn key(&self, uri: &http::Uri, headers: &http::HeaderMap) -> String {
+    pub(super) fn key(&self, uri: &http::Uri, headers: &http::HeaderMap) -> String {
         let host = uri.authority().map(|authority| authority.as_str());
         let host = host.or_else(|| headers.get(http::header::HOST)?.to_str().ok());
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -260,11 +268,37 @@ impl<P: Platform> Shield<P> {
         if marks.vary.is_empty() {
             return primary;
         }
-        let (invalidated, purged) = (marks.invalidated, marks.purged);
         let key = variant_key(&visit.key, &marks.vary, &visit.parts.headers);
         let mut loaded = load(&key).await;
-        let Some(cell) = loaded.cell.as_mut() else {
+        self.heed(&mut loaded, marks);
+        if loaded.entry().is_some() {
             return loaded;
+        }
+        // Perhaps there is what this visitor likes best, fetched for another who
+        // asked in other words.
+        let language = preferred_language(&visit.parts.headers);
+        let Some(key) = language_key(&visit.key, &marks.vary, &visit.parts.headers, language)
+        else {
+            return loaded;
+        };
+        let Some(key) = load(&key).await.cell.and_then(|cell| cell.marks.alias) else {
+            return loaded;
+        };
+        let mut other = load(&key).await;
+        self.heed(&mut other, marks);
+        let now = self.platform.now();
+        let is_fresh = |entry: &Entry| self.verdict(visit, entry, now) == Verdict::Fresh;
+        match other.entry().is_some_and(is_fresh) {
+            true => other,
+            false => loaded,
+        }
+    }
+
+    /// Applies to a variant's cell what the marks of its key's say.
+    fn heed(&self, loaded: &mut Loaded, marks: &Marks) {
+        let (invalidated, purged) = (marks.invalidated, marks.purged);
+        let Some(cell) = loaded.cell.as_mut() else {
+            return;
         };
         // The mark and the entry were timed by two nodes' clocks: what lies
         // within their skew counts as older.
@@ -284,7 +318,22 @@ impl<P: Platform> Shield<P> {
         {
             entry.invalidated = true;
         }
-        loaded
+    }
+
+    /// Lets visitors find an entry by its language who asked for that language
+    /// in other words than the one it was fetched for.
+    pub(super) async fn note_language(
+        &self,
+        key: &str,
+        vary: &[String],
+        visitor: &request::Parts,
+        variant: &str,
+        entry: &Entry,
+    ) {
+        let language = content_language(&entry.headers);
+        if let Some(key) = language_key(key, vary, &visitor.headers, language) {
+            self.alias(&key, variant).await;
+        }
     }
 
     /// The heart of it: what a cell means for a request.
@@ -474,7 +523,7 @@ impl<P: Platform> Shield<P> {
     /// the fetch was given up before the origin was asked.
     async fn await_head(
         self: &Rc<Self>,
-        visit: &Visit,
+        visit: &mut Visit,
         loaded: &Loaded,
         stale: &Option<Entry>,
         soft: Option<Time>,
@@ -515,6 +564,10 @@ impl<P: Platform> Shield<P> {
         let head = head.ok()?;
         let now = self.platform.now();
         match head {
+            Head::Response(response, _, false) if self.is_for_the_origin(visit, &response) => {
+                visit.pass_on = true;
+                None
+            }
             Head::Response(response, body, stored) => {
                 let cache_status = cache_status(Some(response.status), stored, None);
                 Some(self.origin_answer(&visit.parts, response, body, &cache_status))
@@ -535,6 +588,14 @@ impl<P: Platform> Shield<P> {
                     }),
             ),
         }
+    }
+
+    /// Whether a visitor wants a part of what is too long to be stored: better
+    /// one more request, for the part, than all of it for the part's sake.
+    fn is_for_the_origin(&self, visit: &Visit, response: &response::Parts) -> bool {
+        response.status == StatusCode::OK
+            && visit.parts.headers.contains_key(RANGE)
+            && announced(&response.headers).is_some_and(|length| length > self.config.limits.body)
     }
 
     /// The stale entry at the end of a wait, if there is one, and if it may still
@@ -593,11 +654,25 @@ impl<P: Platform> Shield<P> {
     }
 }
 
+/// The key of the cell that says which variant is in a language; none if
+/// language does not choose variants.
+fn language_key(
+    key: &str,
+    vary: &[String],
+    headers: &http::HeaderMap,
+    language: Option<String>,
+) -> Option<String> {
+    let selector = language_selector(&field_names(vary), headers, language)?;
+    Some(format!("{key}\nvary {selector}"))
+}
+
+fn field_names(vary: &[String]) -> Vec<HeaderName> {
+    vary.iter()
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .collect()
+}
+
 /// The key of a variant's cell: unlike any primary key, and canonical.
 pub(super) fn variant_key(key: &str, vary: &[String], headers: &http::HeaderMap) -> String {
-    let fields: Vec<HeaderName> = vary
-        .iter()
-        .filter_map(|name| HeaderName::try_from(name).ok())
-        .collect();
-    format!("{key}\nvary {}", selector(&fields, headers))
+    format!("{key}\nvary {}", selector(&field_names(vary), headers))
 }

@@ -16,7 +16,8 @@
 //!
 //! Files: [`lookup`](self) decides what a cell means for a request, `fetch`
 //! goes to the origin under a lease, in an `exchange`, and `forward` goes there
-//! without one. `cells` reads and swaps, `flight` keeps an instance to one
+//! without one, where `other_methods` has what concerns entries all the same.
+//! `cells` reads and swaps, `flight` keeps an instance to one
 //! attempt per key. `store_body` stores while `tee` streams, `bodies` reads and
 //! removes what is in chunks. `answer` builds what the visitor gets.
 
@@ -28,6 +29,7 @@ mod fetch;
 mod flight;
 mod forward;
 mod lookup;
+mod other_methods;
 pub mod platform;
 mod store_body;
 mod tee;

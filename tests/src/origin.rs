@@ -85,6 +85,7 @@ pub struct Answer {
     etag: Option<String>,
     hang_up: bool,
     broken_after: Option<usize>,
+    held_after: Option<(usize, Gate)>,
 }
 
 impl Answer {
@@ -97,6 +98,7 @@ impl Answer {
             etag: None,
             hang_up: false,
             broken_after: None,
+            held_after: None,
         }
     }
 
@@ -162,6 +164,13 @@ impl Answer {
     pub fn etag(mut self, etag: &str) -> Self {
         self.etag = Some(etag.to_owned());
         self.header("etag", etag)
+    }
+
+    /// Sends so many bytes of the body, and the rest when the gate opens.
+    #[must_use]
+    pub fn held_after(mut self, bytes: usize, gate: &Gate) -> Self {
+        self.held_after = Some((bytes, gate.clone()));
+        self
     }
 
     /// Announces the whole body, sends so many bytes of it, and breaks off.
@@ -514,7 +523,10 @@ async fn answer(
             Content::Echo => BodyExt::boxed(body.map_err(Broken::from)),
             Content::Fixed(bytes) => {
                 response = response.header(header::CONTENT_LENGTH, bytes.len());
-                whole(bytes, answer.broken_after)
+                match answer.held_after {
+                    None => whole(bytes, answer.broken_after),
+                    Some((first, gate)) => held(bytes, first, gate),
+                }
             }
             Content::Numbered => {
                 let bytes = Bytes::from(numbered(&path, count));
@@ -529,6 +541,17 @@ async fn answer(
         frame
     });
     Ok(response.body(content.boxed())?)
+}
+
+/// A body of these bytes, held back after the first ones.
+fn held(mut bytes: Bytes, first: usize, gate: Gate) -> BoxBody<Bytes, Broken> {
+    let first = bytes.split_to(first.min(bytes.len()));
+    let first = futures::stream::iter([Ok(Frame::data(first))]);
+    let rest = futures::stream::once(async move {
+        gate.pass().await;
+        Ok::<_, Broken>(Frame::data(bytes))
+    });
+    BodyExt::boxed(StreamBody::new(first.chain(rest)))
 }
 
 /// A body of these bytes, or of the first `broken_after` of them and an error.

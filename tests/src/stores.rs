@@ -20,6 +20,9 @@ use crate::redis::RedisServer;
 /// Prefix of the keys under which cells lie.
 const CELLS: &str = "cell/";
 
+/// Prefix of the keys under which chunks of bodies lie.
+const CHUNKS: &str = "body/";
+
 /// How long to wait for a node's write to the SQLite file to end.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -93,20 +96,29 @@ impl Store {
 
     /// Every cell: its key in the store, and the stored bytes.
     pub fn cells(&self) -> Vec<(String, Vec<u8>)> {
+        self.values(CELLS)
+    }
+
+    /// Every chunk of a body: its key in the store, and the stored bytes.
+    pub fn chunks(&self) -> Vec<(String, Vec<u8>)> {
+        self.values(CHUNKS)
+    }
+
+    fn values(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
         match self {
             Store::Sqlite(_) => {
                 let connection = self.sqlite();
                 let mut rows = connection
                     .prepare("SELECT key, value FROM spin_key_value WHERE store = 'default' AND key LIKE ?1 || '%' ORDER BY key")
                     .unwrap();
-                rows.query_map([CELLS], |row| Ok((row.get(0)?, row.get(1)?)))
+                rows.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))
                     .unwrap()
                     .map(Result::unwrap)
                     .collect()
             }
             Store::Redis(server) => {
                 let mut connection = server.connection().unwrap();
-                let mut keys: Vec<String> = connection.keys(format!("{CELLS}*")).unwrap();
+                let mut keys: Vec<String> = connection.keys(format!("{prefix}*")).unwrap();
                 keys.sort();
                 keys.into_iter()
                     .map(|key| (key.clone(), connection.get(&key).unwrap()))
@@ -134,6 +146,24 @@ impl Store {
                 .unwrap()
                 .set::<_, _, ()>(key, value)
                 .unwrap(),
+            Store::Memory => panic!("the memory of another process cannot be written"),
+        }
+    }
+
+    /// Removes what is stored under a key, as no node would.
+    pub fn remove(&self, key: &str) {
+        match self {
+            Store::Sqlite(_) => {
+                let changed = self
+                    .sqlite()
+                    .execute(
+                        "DELETE FROM spin_key_value WHERE store = 'default' AND key = ?1",
+                        [key],
+                    )
+                    .unwrap();
+                assert_eq!(changed, 1, "rows under {key}");
+            }
+            Store::Redis(server) => server.connection().unwrap().del::<_, ()>(key).unwrap(),
             Store::Memory => panic!("the memory of another process cannot be written"),
         }
     }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub retry_first: Duration,
     /// `origin.retry.max`.
     pub retry_max: Duration,
+    /// Further settings: whole sections, as TOML.
+    pub more: &'static str,
 }
 
 impl Default for Settings {
@@ -48,6 +50,7 @@ impl Default for Settings {
             lease: Duration::from_millis(2000),
             retry_first: Duration::from_millis(200),
             retry_max: Duration::from_millis(1000),
+            more: "",
         }
     }
 }
@@ -60,6 +63,7 @@ impl Settings {
             lease,
             retry_first,
             retry_max,
+            more,
         } = self;
         format!(
             r#"
@@ -83,6 +87,8 @@ retry = {{ first = "{}ms", max = "{}ms" }}
 
 [wait]
 budget = "60s"
+
+{more}
 "#,
             lease.as_millis(),
             retry_first.as_millis(),
@@ -109,12 +115,17 @@ pub struct World {
 impl World {
     /// A world on a store of this kind, with as many nodes as it says.
     pub async fn start(kind: StoreKind) -> Self {
+        Self::start_with(kind, Settings::default()).await
+    }
+
+    /// The same, with other settings.
+    pub async fn start_with(kind: StoreKind, settings: Settings) -> Self {
         let turn = turn().await;
         Self::build(
             kind.make().await,
             kind.behaviour(),
             kind.nodes(),
-            Settings::default(),
+            settings,
             &[],
             turn,
         )
