@@ -8,6 +8,9 @@
 //! | `total KIND NUMBER` | so many tests of the kind apply |
 //! | `yes NODES NUMBER` | so many checks were answered with yes, with so many nodes |
 //! | `ID KIND NODES REASON…` | fails with so many nodes (`1`, `4` or `1,4`), and why |
+//!
+//! A reason that begins with `by chance:` is somebody's word that the test also
+//! passes now and then. It counts as failing, and only a hand takes it off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -31,6 +34,13 @@ pub(super) struct Failing {
     /// With how many nodes.
     pub(super) nodes: BTreeSet<usize>,
     pub(super) reason: String,
+}
+
+impl Failing {
+    /// Whether it also passes now and then.
+    fn by_chance(&self) -> bool {
+        self.reason.starts_with("by chance:")
+    }
 }
 
 /// What is expected of a preset.
@@ -156,6 +166,10 @@ impl List {
             .is_some_and(|failing| failing.nodes.contains(&listed(nodes)))
     }
 
+    fn by_chance(&self, id: &str) -> bool {
+        self.failing.get(id).is_some_and(Failing::by_chance)
+    }
+
     /// What a score has otherwise than expected.
     pub(super) fn compare<'a>(
         &self,
@@ -167,8 +181,8 @@ impl List {
         for test in tests.iter().filter(|test| test.kind != Kind::Check) {
             match (score.outcome(test), self.expects_failure(&test.id, nodes)) {
                 (Err(why), false) => difference.lost.push((test, why)),
-                (Ok(()), true) => difference.won.push(test),
-                (Ok(()), false) | (Err(_), true) => {}
+                (Ok(()), true) if !self.by_chance(&test.id) => difference.won.push(test),
+                (Ok(()), _) | (Err(_), true) => {}
             }
         }
         let known: BTreeSet<_> = tests.iter().map(|test| test.id.as_str()).collect();
@@ -188,7 +202,9 @@ impl List {
         }
         self.yes.insert(nodes, score.passed(Kind::Check));
         for failing in self.failing.values_mut() {
-            failing.nodes.remove(&nodes);
+            if !failing.by_chance() {
+                failing.nodes.remove(&nodes);
+            }
         }
         let failing = |test: &Test| -> Option<String> {
             let outcome: Raw = score.outcome(test);
@@ -298,6 +314,20 @@ mod tests {
         assert_eq!(list.failing["c"].reason, "as they say");
         list.learn(&suite, &score(&suite, &["a", "b", "c"]), 1, &other);
         assert_eq!(numbers(&list.failing["b"].nodes), "4");
+        Ok(())
+    }
+
+    #[test]
+    fn what_passes_by_chance_counts_as_failing() -> Result<()> {
+        let suite = suite();
+        let mut list = List::parse("a required 1 by chance: x\nb required 1 y\nc optimal 1 z")?;
+        let passed = score(&suite, &["a", "b"]);
+        let difference = list.compare(&suite, &passed, 1);
+        assert_eq!(difference.won, [&suite[1]]);
+        list.learn(&suite, &passed, 1, &List::default());
+        let failing: Vec<_> = list.failing.keys().collect();
+        assert_eq!(failing, ["a", "c"]);
+        assert_eq!(list.passing(Kind::Required, 1), 1);
         Ok(())
     }
 
