@@ -45,7 +45,25 @@ fn has_wasm_target() -> Result<bool> {
 /// Whether there is a `redis-server`, after installing it where that needs
 /// nobody's password.
 pub(crate) fn has_redis() -> bool {
-    if redis_answers() {
+    has(redis_answers, &["redis-server"])
+}
+
+/// Whether there are `node` and `npm`, after installing them where that needs
+/// nobody's password.
+pub(crate) fn has_node() -> bool {
+    has(
+        || {
+            ["node", "npm"]
+                .iter()
+                .all(|program| succeeds(Command::new(program).arg("--version")))
+        },
+        &["nodejs", "npm"],
+    )
+}
+
+/// Whether something is there, after installing these packages if it is not.
+fn has(there: impl Fn() -> bool, packages: &[&str]) -> bool {
+    if there() {
         return true;
     }
     let Some(prefix) = administrator() else {
@@ -63,19 +81,12 @@ pub(crate) fn has_redis() -> bool {
         command.env("DEBIAN_FRONTEND", "noninteractive").args(words);
         run(&mut command)
     };
-    let installed = apt(&["update", "--quiet"]).and_then(|()| {
-        apt(&[
-            "install",
-            "--yes",
-            "--quiet",
-            "--no-install-recommends",
-            "redis-server",
-        ])
-    });
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    let installed = apt(&["update", "--quiet"]).and_then(|()| apt(&[&install, packages].concat()));
     if let Err(error) = installed {
-        eprintln!("redis-server was not installed: {error:#}");
+        eprintln!("{} was not installed: {error:#}", packages.join(", "));
     }
-    redis_answers()
+    there()
 }
 
 fn redis_answers() -> bool {

@@ -5,7 +5,8 @@
 //! | `cargo xtask up` | the shield in front of a demo origin, or of `--origin URL` |
 //! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
 //! | `cargo xtask build` | the component and the host, in release |
-//! | `cargo xtask test` | formatting, lints, unit tests, end-to-end tests |
+//! | `cargo xtask test` | formatting, lints, unit tests, end-to-end tests, cache tests |
+//! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
 //! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
 //! | `cargo xtask model` | explores the cell protocol exhaustively |
 //! | `cargo xtask ci` | what continuous integration runs: `cargo xtask test` |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod cache_tests;
 mod machine;
 mod process;
 mod test;
@@ -50,6 +52,8 @@ enum Task {
     Build,
     /// Check formatting and lints, and run all tests.
     Test(test::Args),
+    /// Run the public HTTP cache tests against the component in the host.
+    CacheTests(cache_tests::Args),
     /// Play seeded scenarios in a simulated world, and check every promise.
     Sim {
         /// Arguments for `leeward-sim run`, such as --seeds 100000 or --seed 7.
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => up::demo(&args),
         Task::Build => build::all().map(|_| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
+        Task::CacheTests(args) => cache_tests::run(&args),
         Task::Sim { args } => build::sim("run", &args),
         Task::Model { args } => build::sim("model", &args),
         Task::Ci => Ok(test::test(&test::Args::default())),

@@ -2,7 +2,10 @@
 //! it ends.
 
 use std::fmt;
-use std::process::{Child, Command, ExitStatus};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -73,6 +76,48 @@ impl Beside {
             .spawn()
             .with_context(|| format!("cannot start `{}`", Line(command)))?;
         Ok(Beside(child))
+    }
+
+    /// Starts it, and waits for a line on its standard output that begins with
+    /// `ready`. Returns what follows there, as far as white space. Its output is
+    /// shown if so asked, and read in any case.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started, ends without having been ready, or is not after
+    /// `limit`.
+    pub(crate) fn start_until(
+        command: &mut Command,
+        ready: &'static str,
+        limit: Duration,
+        show: bool,
+    ) -> Result<(Self, String)> {
+        let mut beside = Self::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        let (sender, receiver) = channel();
+        if let Some(output) = beside.child().stdout.take() {
+            thread::spawn(move || {
+                // Ends when the program does; then nothing is left to read.
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if show {
+                        println!("{line}");
+                    }
+                    if let Some(rest) = line.strip_prefix(ready) {
+                        let word = rest.split_whitespace().next().unwrap_or_default();
+                        // Nobody listens for a second one.
+                        let _ = sender.send(word.to_owned());
+                    }
+                }
+            });
+        }
+        match receiver.recv_timeout(limit) {
+            Ok(word) => Ok((beside, word)),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("`{}` was not ready after {limit:?}", Line(command))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("`{}` ended before it was ready", Line(command))
+            }
+        }
     }
 
     /// The process, for its pipes.

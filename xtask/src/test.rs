@@ -9,6 +9,7 @@
 //! | simulation | the model, and seeded scenarios of the shield | release |
 //! | host tests | the host | release |
 //! | end to end | several nodes, real stores, a scripted origin | release |
+//! | cache tests | the public HTTP cache tests, both presets, one node and four | release |
 //!
 //! The WebAssembly engine, by far the largest dependency, is compiled for one
 //! profile only, and always with the features that the host asks for. The pure
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::build::{self, Built, cargo};
+use crate::cache_tests;
 use crate::machine::{self, WASM_TARGET};
 use crate::process::run;
 
@@ -160,8 +162,16 @@ fn run_stages(args: &Args) -> Stages {
         run(command.args(&args.filter))
     });
     match built {
-        Some(built) => end_to_end(&mut stages, args, &built),
-        None => stages.leave_out("end to end"),
+        Some(built) => {
+            end_to_end(&mut stages, args, &built);
+            if args.filter.is_none() {
+                cache_tests(&mut stages, &built);
+            }
+        }
+        None => {
+            stages.leave_out("end to end");
+            stages.leave_out("cache tests");
+        }
     }
     stages
 }
@@ -216,6 +226,18 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
     }
 }
 
+fn cache_tests(stages: &mut Stages, built: &Built) {
+    match cache_tests::suite() {
+        Some(suite) => {
+            stages.run("cache tests", || cache_tests::compare_all(&suite, built));
+        }
+        None => {
+            eprintln!("\nThe public cache tests were LEFT OUT, for the reason above.");
+            stages.leave_out("cache tests");
+        }
+    }
+}
+
 /// Tells the end-to-end tests what to run.
 fn with_built<'a>(command: &'a mut Command, built: &Built) -> &'a mut Command {
     command
@@ -225,7 +247,8 @@ fn with_built<'a>(command: &'a mut Command, built: &Built) -> &'a mut Command {
 
 /// Runs the stages and says how they went.
 ///
-/// Leaving out the tests that need a Redis server is no failure, but is said.
+/// Leaving out the tests that need a Redis server, or node, is no failure, but is
+/// said.
 pub(crate) fn test(args: &Args) -> ExitCode {
     let stages = run_stages(args);
     println!("\n{stages}");
