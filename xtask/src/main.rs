@@ -8,6 +8,7 @@
 //! | `cargo xtask test` | formatting, lints, unit tests, end-to-end tests |
 //! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
 //! | `cargo xtask model` | explores the cell protocol exhaustively |
+//! | `cargo xtask fuzz` | looks for input that breaks a promise; `--seconds N`, `TARGET` |
 //! | `cargo xtask ci` | what continuous integration runs: `cargo xtask test` |
 //!
 //! Each makes the machine ready for what it does, and needs only rustup and a C
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod fuzz;
 mod machine;
 mod process;
 mod test;
@@ -62,6 +64,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Look for input that breaks a promise, with cargo-fuzz.
+    Fuzz(fuzz::Args),
     /// Run what continuous integration runs.
     Ci,
 }
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Task::Test(args) => Ok(test::test(&args)),
         Task::Sim { args } => build::sim("run", &args),
         Task::Model { args } => build::sim("model", &args),
+        Task::Fuzz(args) => fuzz::fuzz(&args).map(|()| ExitCode::SUCCESS),
         Task::Ci => Ok(test::test(&test::Args::default())),
     };
     done.unwrap_or_else(|error| {
