@@ -1,12 +1,15 @@
-//! The rules on storing and freshness against another implementation of them,
-//! over generated exchanges. Where the two disagree, the section that decides
-//! is in [`DISSENT`]; a disagreement that is not there fails the test, and so
-//! does a row there that nothing needs.
+//! The rules on storing, freshness and use against another implementation of
+//! them, over generated exchanges. Where the two disagree, the section that
+//! decides is in [`DISSENT`]; a disagreement that is not there fails the test,
+//! and so does a row there that nothing needs.
+//!
+//! `PROPTEST_CASES` makes it more exchanges than usual.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::freshness::tests::at;
 use super::policy::{Policy, Preset};
-use super::reason::Reason;
+use super::request::RequestDirectives;
+use super::serve::{Verdict, verdict};
 use super::storable::{Storability, storability};
 use crate::time::Time;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -17,8 +20,17 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How many exchanges are generated; always the same ones.
+/// How many exchanges are generated at least; always the same ones.
 const EXCHANGES: u32 = 20_000;
+
+/// When to look whether a response is fresh, in seconds after its receipt: on
+/// both sides of every moment at which that may change.
+const MOMENTS: [u64; 14] = [
+    0, 29, 30, 45, 59, 60, 61, 300, 3_539, 3_540, 3_599, 3_600, 7_199, 7_200,
+];
+
+/// When a later visitor comes, likewise.
+const VISITS: [u64; 6] = [0, 20, 45, 100, 160, 4_000];
 
 const NOW: &str = "Sun, 09 Sep 2001 01:46:40 GMT";
 const MINUTE_AGO: &str = "Sun, 09 Sep 2001 01:45:40 GMT";
@@ -32,6 +44,19 @@ struct Exchange {
     request: Vec<(&'static str, &'static str)>,
     directives: Vec<&'static str>,
     response: Vec<(&'static str, &'static str)>,
+    /// What a later visitor says.
+    visitor: Option<&'static str>,
+}
+
+/// What the two are asked about an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// Whether the response is stored.
+    Stored,
+    /// Whether it is fresh, so many seconds later.
+    Fresh(u64),
+    /// Whether it answers the later visitor without asking the origin first.
+    Answers(u64),
 }
 
 impl Exchange {
@@ -74,15 +99,20 @@ enum Ours {
 }
 
 /// Why the two may disagree: what it is about, the section that decides for us,
-/// which way, and which exchanges it concerns.
-type Row = (&'static str, &'static str, Ours, fn(&Exchange) -> bool);
+/// which way, and what it concerns.
+type Row = (
+    &'static str,
+    &'static str,
+    Ours,
+    fn(&Exchange, Question) -> bool,
+);
 
 const DISSENT: &[Row] = &[
     (
         "every final status is storable with explicit freshness",
         "RFC 9111 section 3",
         Ours::More,
-        |exchange| {
+        |exchange, _| {
             ![
                 200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 501,
             ]
@@ -93,49 +123,49 @@ const DISSENT: &[Row] = &[
         "must-understand takes no-store back",
         "RFC 9111 section 5.2.2.3",
         Ours::More,
-        |exchange| exchange.says("must-understand"),
+        |exchange, _| exchange.says("must-understand"),
     ),
     (
         "directives are case-insensitive",
         "RFC 9111 section 5.2",
         Ours::Both,
-        |exchange| exchange.says("Max-Age"),
+        |exchange, _| exchange.says("Max-Age"),
     ),
     (
         "several values of one directive forbid nothing by themselves",
         "RFC 9111 section 4.2.1",
         Ours::Both,
-        |exchange| exchange.repeats_a_directive(),
+        |exchange, _| exchange.repeats_a_directive(),
     ),
     (
         "directives in quotes are text",
         "RFC 9111 section 5.2",
         Ours::Both,
-        |exchange| exchange.says("x"),
+        |exchange, _| exchange.says("x"),
     ),
     (
         "private with a list is about the fields",
         "RFC 9111 section 5.2.2.7",
         Ours::More,
-        |exchange| exchange.directives.contains(&"private=\"x-a\""),
+        |exchange, _| exchange.directives.contains(&"private=\"x-a\""),
     ),
     (
         "no-cache with a list is about the fields",
         "RFC 9111 section 5.2.2.4",
         Ours::More,
-        |exchange| exchange.directives.contains(&"no-cache=\"x-a\""),
+        |exchange, _| exchange.directives.contains(&"no-cache=\"x-a\""),
     ),
     (
         "proxy-revalidate is about stale use alone",
         "RFC 9111 section 5.2.2.8",
         Ours::More,
-        |exchange| exchange.says("proxy-revalidate"),
+        |exchange, _| exchange.says("proxy-revalidate"),
     ),
     (
         "s-maxage is leave to share a cookie, immutable is not",
         "RFC 9111 section 7.3",
         Ours::Both,
-        |exchange| {
+        |exchange, _| {
             exchange.carries("set-cookie")
                 && (exchange.says("s-maxage") || exchange.says("immutable"))
         },
@@ -144,48 +174,112 @@ const DISSENT: &[Row] = &[
         "immutable makes nothing fresh",
         "RFC 8246 section 2",
         Ours::Less,
-        |exchange| exchange.says("immutable"),
+        |exchange, _| exchange.says("immutable"),
     ),
     (
         "a number that cannot be read is stale",
         "RFC 9111 section 4.2.1",
         Ours::Less,
-        |exchange| exchange.directives.contains(&"max-age"),
+        |exchange, _| exchange.directives.contains(&"max-age"),
     ),
     (
         "apparent age counts",
         "RFC 9111 section 4.2.3",
         Ours::Less,
-        |exchange| exchange.has("date", HOUR_AGO) || exchange.has("date", MINUTE_AGO),
+        |exchange, _| exchange.has("date", HOUR_AGO) || exchange.has("date", MINUTE_AGO),
     ),
     (
         "of several ages the first counts",
         "RFC 9111 section 5.1",
         Ours::Less,
-        |exchange| exchange.has("age", "7200, 0"),
+        |exchange, _| exchange.has("age", "7200, 0"),
     ),
     (
         "Pragma in responses says nothing",
         "RFC 9111 section 5.4",
         Ours::More,
-        |exchange| exchange.carries("pragma"),
+        |exchange, _| exchange.carries("pragma"),
     ),
     (
         "all forms of dates, names of any case",
         "RFC 9111 section 4.2",
         Ours::Both,
-        |exchange| {
+        |exchange, _| {
             exchange.has("expires", "Sunday, 09-Sep-01 02:46:40 GMT")
                 || exchange.has("expires", "SUN, 09 SEP 2001 02:46:40 gmt")
         },
     ),
     (
+        "a cookie is not shared without leave: not stored rather than stored stale",
+        "RFC 9111 section 7.3",
+        Ours::Less,
+        |exchange, _| exchange.carries("set-cookie"),
+    ),
+    (
+        "what matches no request is not kept",
+        "RFC 9111 section 4.1",
+        Ours::Less,
+        |exchange, question| exchange.has("vary", "*") && matches!(question, Question::Stored),
+    ),
+    (
+        "what is stale at once and has nothing to validate it is not kept",
+        "RFC 9111 section 3",
+        Ours::Less,
+        |exchange, question| {
+            !exchange.carries("etag")
+                && !exchange.carries("last-modified")
+                && !matches!(question, Question::Fresh(_))
+        },
+    ),
+    (
+        "max-age=0 is a reload, even of what has just come",
+        "RFC 9111 section 5.2.1.1",
+        Ours::Less,
+        |exchange, question| visits(question) && exchange.visitor == Some("max-age=0"),
+    ),
+    (
+        "max-stale includes its last second",
+        "RFC 9111 section 5.2.1.2",
+        Ours::More,
+        |exchange, question| visits(question) && exchange.visitor == Some("max-stale=100"),
+    ),
+    (
+        "no-cache binds whatever a visitor accepts",
+        "RFC 9111 section 5.2.2.4",
+        Ours::Less,
+        |exchange, question| visits(question) && exchange.says("no-cache"),
+    ),
+    (
+        "proxy-revalidate and s-maxage forbid stale use, whatever a visitor accepts",
+        "RFC 9111 section 4.2.4",
+        Ours::Less,
+        |exchange, question| {
+            visits(question) && (exchange.says("proxy-revalidate") || exchange.says("s-maxage"))
+        },
+    ),
+    (
+        "stale-while-revalidate is leave to answer first",
+        "RFC 5861 section 3",
+        Ours::More,
+        |exchange, question| visits(question) && exchange.says("stale-while-revalidate"),
+    ),
+    (
+        "immutable spares reloads",
+        "RFC 8246 section 2",
+        Ours::More,
+        |exchange, question| visits(question) && exchange.says("immutable"),
+    ),
+    (
         "a zone other than GMT is no date",
         "RFC 9111 section 4.2",
         Ours::Less,
-        |exchange| exchange.has("expires", "Sun, 09 Sep 2001 02:46:40 +0000"),
+        |exchange, _| exchange.has("expires", "Sun, 09 Sep 2001 02:46:40 +0000"),
     ),
 ];
+
+fn visits(question: Question) -> bool {
+    matches!(question, Question::Answers(_))
+}
 
 fn exchanges() -> impl Strategy<Value = Exchange> {
     let status = prop_oneof![
@@ -253,18 +347,30 @@ fn exchanges() -> impl Strategy<Value = Exchange> {
         one("cache-control", vec!["no-store", "max-age=5"]),
     )
         .prop_map(|(a, b)| [a, b].into_iter().flatten().collect());
+    let visitor = proptest::option::of(proptest::sample::select(vec![
+        "no-cache",
+        "max-age=0",
+        "max-age=50",
+        "min-fresh=10",
+        "max-stale",
+        "max-stale=100",
+    ]));
     (
         status,
         request,
         proptest::collection::vec(directive, 0..4),
         response,
+        visitor,
     )
-        .prop_map(|(status, request, directives, response)| Exchange {
-            status,
-            request,
-            directives,
-            response,
-        })
+        .prop_map(
+            |(status, request, directives, response, visitor)| Exchange {
+                status,
+                request,
+                directives,
+                response,
+                visitor,
+            },
+        )
 }
 
 fn fields(lines: &[(&str, &str)]) -> HeaderMap {
@@ -275,15 +381,20 @@ fn system_time(time: Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(time.as_unix_millis())
 }
 
-/// Whether each of the two stores it, and answers with it without asking, at
-/// some seconds after it was received.
-fn both(exchange: &Exchange) -> [(&'static str, bool, bool); 4] {
+/// Every question, with our answer and theirs.
+fn both(exchange: &Exchange) -> Vec<(Question, bool, bool)> {
     let mut response_fields = fields(&exchange.response);
     for directive in &exchange.directives {
         response_fields.append("cache-control", http::HeaderValue::from_static(directive));
     }
     let request_fields = fields(&exchange.request);
     let status = StatusCode::from_u16(exchange.status).unwrap();
+    let visitor: Vec<_> = exchange
+        .visitor
+        .map(|said| ("cache-control", said))
+        .into_iter()
+        .collect();
+    let visitor = fields(&visitor);
 
     let policy = Policy::of(Preset::Strict);
     let decided = storability(
@@ -307,37 +418,41 @@ fn both(exchange: &Exchange) -> [(&'static str, bool, bool); 4] {
         CacheOptions::default(),
     );
 
-    let fresh = |seconds| {
+    let stored = matches!(decided, Storability::Store(_));
+    let mut answers = vec![(Question::Stored, stored, theirs.is_storable())];
+    answers.extend(MOMENTS.map(|seconds| {
         let ours = match decided {
             Storability::Store(freshness) => freshness.is_fresh(at(seconds)),
             Storability::DoNotStore(_) => false,
         };
+        let fresh = theirs.is_storable() && !theirs.is_stale(system_time(at(seconds)));
+        (Question::Fresh(seconds), ours, fresh)
+    }));
+    let wanted = RequestDirectives::parse(&visitor);
+    let mut visit = Request::new(());
+    *visit.headers_mut() = visitor;
+    answers.extend(VISITS.map(|seconds| {
+        let ours = match decided {
+            Storability::Store(freshness) => {
+                let told = verdict(&freshness, &wanted, policy.preset, false, at(seconds));
+                !matches!(told, Verdict::Revalidate { .. })
+            }
+            Storability::DoNotStore(_) => false,
+        };
+        let told = theirs.before_request(&visit, system_time(at(seconds)));
         (
+            Question::Answers(seconds),
             ours,
-            theirs.is_storable() && !theirs.is_stale(system_time(at(seconds))),
+            theirs.is_storable() && told.satisfies_without_revalidation(),
         )
-    };
-    let stored = match decided {
-        Storability::Store(_) => true,
-        // They store what serves nothing and nobody.
-        Storability::DoNotStore(Reason::Useless | Reason::VaryStar | Reason::SetCookie) => {
-            theirs.is_storable()
-        }
-        Storability::DoNotStore(_) => false,
-    };
-    let [now, soon, later] = [fresh(0), fresh(45), fresh(300)];
-    [
-        ("stored", stored, theirs.is_storable()),
-        ("fresh at once", now.0, now.1),
-        ("fresh after 45 s", soon.0, soon.1),
-        ("fresh after 300 s", later.0, later.1),
-    ]
+    }));
+    answers
 }
 
 #[test]
 fn disagreements_are_ours_to_explain() {
     let config = Config {
-        cases: EXCHANGES,
+        cases: Config::default().cases.max(EXCHANGES),
         failure_persistence: None,
         ..Config::default()
     };
@@ -358,11 +473,14 @@ fn disagreements_are_ours_to_explain() {
             };
             let rows: Vec<_> = DISSENT
                 .iter()
-                .filter(|(_, _, way, concerns)| explains(*way) && concerns(&exchange))
+                .filter(|(_, _, way, concerns)| explains(*way) && concerns(&exchange, question))
                 .map(|(what, ..)| *what)
                 .collect();
             if ours != theirs {
-                prop_assert!(!rows.is_empty(), "{question}: ours {ours}, theirs {theirs}");
+                prop_assert!(
+                    !rows.is_empty(),
+                    "{question:?}: ours {ours}, theirs {theirs}"
+                );
                 if let [alone] = rows.as_slice() {
                     needed.borrow_mut().insert(*alone);
                 }
