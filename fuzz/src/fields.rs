@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use leeward::semantics::directives::{SECONDS_MAX, Seconds};
 use leeward::semantics::response::{LISTED_FIELDS_MAX, Scope, Source};
 use leeward::semantics::{
-    CacheStatus, Forward, IgnoreOrigin, RequestDirectives, ResponseDirectives, append_via, date,
-    is_upgrade, strip_connection_fields,
+    CacheStatus, Forward, Hop, IgnoreOrigin, RequestDirectives, ResponseDirectives, append_via,
+    count_hop, date, is_upgrade, strip_connection_fields,
 };
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub fn check(input: &[u8]) {
     }
     connection(&fields);
     via(&fields);
+    hops(&fields);
     let member = CacheStatus {
         hit: flags & 1 != 0,
         fwd: (flags & 2 != 0).then_some(Forward::Stale),
@@ -161,6 +162,16 @@ fn connection(fields: &HeaderMap) {
     let once = kept.clone();
     strip_connection_fields(&mut kept);
     assert_eq!(kept, once);
+}
+
+fn hops(fields: &HeaderMap) {
+    let mut sent = fields.clone();
+    if count_hop(&Method::TRACE, &mut sent) == Hop::Answer {
+        assert_eq!(sent, *fields);
+    }
+    let mut sent = fields.clone();
+    assert_eq!(count_hop(&Method::GET, &mut sent), Hop::Forward);
+    assert_eq!(sent, *fields);
 }
 
 fn via(fields: &HeaderMap) {
