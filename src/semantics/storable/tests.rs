@@ -163,6 +163,9 @@ fn ages_by_the_larger_of_two_estimates() {
         (&[("date", IN_A_MINUTE)][..], 0, 0, 0),
         (&[("age", "7, 0")][..], 0, 0, 7_000),
         (&[("age", "0"), ("age", "7")][..], 0, 0, 0),
+        // An empty line is no member of the list (RFC 9110 section 5.6.1.2).
+        (&[("age", ""), ("age", "7")][..], 0, 0, 7_000),
+        (&[("age", " , 7")][..], 0, 0, 7_000),
         (&[("age", "-7")][..], 0, 0, 0),
         (&[("age", "7.0")][..], 0, 0, 0),
         (&[("age", "7;a=b")][..], 0, 0, 0),
@@ -269,6 +272,28 @@ fn what_is_not_stored_and_why() {
             &[("authorization", "x")],
             &[("cache-control", "max-age=60, proxy-revalidate")],
             Reason::Authorization,
+        ),
+        // A number that cannot be read is no leave to share.
+        (
+            200,
+            &[("authorization", "x")],
+            &[("cache-control", "s-maxage=x, max-age=60")],
+            Reason::Authorization,
+        ),
+        (
+            200,
+            &[],
+            &[("cache-control", "s-maxage=-1"), ("set-cookie", "a=b")],
+            Reason::SetCookie,
+        ),
+        (
+            200,
+            &[],
+            &[
+                ("cache-control", "max-age=60, private=\"Vary\""),
+                ("vary", "a"),
+            ],
+            Reason::Private,
         ),
         (200, &[], &[fresh, ("set-cookie", "a=b")], Reason::SetCookie),
         (200, &[], &[fresh, ("vary", "a, *")], Reason::VaryStar),
