@@ -830,11 +830,16 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         })
 }
 
+/// Any moment, and often one at an end of time.
+fn any_moment() -> impl Strategy<Value = u64> {
+    prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)]
+}
+
 proptest! {
     #[test]
     fn any_exchange_is_decided(
         request in arbitrary_map(), response in arbitrary_map(), status in 100..1000u16,
-        times in any::<(u64, u64, u64)>(), policy in any_policy(),
+        times in (any_moment(), any_moment(), any_moment()), policy in any_policy(),
     ) {
         let (sent, received, now) = times;
         let [sent, received, now] = [sent, received, now].map(Time::from_unix_millis);
@@ -845,6 +850,13 @@ proptest! {
             prop_assert!(!freshness.must_revalidate || freshness.stale_while_revalidate_ms == 0 || response.contains_key("cache-control") || response.contains_key("cdn-cache-control"));
             let _ = (freshness.ttl(now), freshness.useful_until());
         }
+    }
+
+    #[test]
+    fn ages_on_arrival_never_overflow(age in "[0-9]{1,22}", sent in any_moment(), received in any_moment()) {
+        let [sent, received] = [sent, received].map(Time::from_unix_millis);
+        let age = initial_age_ms(&map(&[("age", &age)]), sent, received);
+        prop_assert!(age >= millis(received.since(sent)));
     }
 
     #[test]
