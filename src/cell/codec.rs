@@ -424,7 +424,140 @@ mod tests {
         assert_eq!(entry.body, Body::Inline(Bytes::from_static(b"hi")));
     }
 
+    fn moment() -> impl Strategy<Value = Time> {
+        prop_oneof![any::<u64>(), 0..9u64, Just(u64::MAX)].prop_map(Time::from_unix_millis)
+    }
+
+    fn nonce() -> impl Strategy<Value = Nonce> {
+        any::<u128>().prop_map(Nonce::new)
+    }
+
+    fn any_headers() -> impl Strategy<Value = HeaderMap> {
+        let field = ("[a-zA-Z!#$%&'*+.^_`|~0-9-]{1,8}", any::<Vec<u8>>());
+        proptest::collection::vec(field, 0..8).prop_map(|fields| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                if let (Ok(name), Ok(value)) =
+                    (HeaderName::try_from(name), HeaderValue::from_bytes(&value))
+                {
+                    headers.append(name, value);
+                }
+            }
+            headers
+        })
+    }
+
+    fn any_freshness() -> impl Strategy<Value = Freshness> {
+        (any::<[u64; 4]>(), moment(), any::<[bool; 3]>()).prop_map(|(times, received, flags)| {
+            let [lifetime_ms, initial_age_ms, swr, sie] = times;
+            let [must_revalidate, no_cache, immutable] = flags;
+            Freshness {
+                lifetime_ms,
+                initial_age_ms,
+                response_time: received,
+                stale_while_revalidate_ms: swr,
+                stale_if_error_ms: sie,
+                must_revalidate,
+                no_cache,
+                immutable,
+            }
+        })
+    }
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        (
+            100..1_000u16,
+            any_headers(),
+            moment(),
+            any::<u64>(),
+            any_freshness(),
+            nonce(),
+            any::<bool>(),
+            any::<Vec<u8>>(),
+        )
+            .prop_map(
+                |(
+                    status,
+                    headers,
+                    request_time,
+                    fetch_millis,
+                    freshness,
+                    lease,
+                    invalidated,
+                    body,
+                )| {
+                    Entry {
+                        status: StatusCode::from_u16(status).unwrap(),
+                        headers,
+                        request_time,
+                        fetch_millis,
+                        freshness,
+                        lease,
+                        invalidated,
+                        body: Body::Inline(body.into()),
+                    }
+                },
+            )
+    }
+
+    fn any_marks() -> impl Strategy<Value = Marks> {
+        let option = proptest::option::of::<BoxedStrategy<Time>>;
+        (
+            proptest::option::of((moment(), any::<bool>())),
+            proptest::option::of((moment(), any::<u32>())),
+            proptest::collection::vec("\\PC{0,9}", 0..4),
+            option(moment().boxed()),
+            option(moment().boxed()),
+        )
+            .prop_map(|(pass, retry, vary, invalidated, purged)| Marks {
+                pass: pass.map(|(until, authorized_only)| Pass {
+                    until,
+                    authorized_only,
+                }),
+                retry: retry.map(|(not_before, failures)| Retry {
+                    not_before,
+                    failures,
+                }),
+                vary,
+                invalidated,
+                purged,
+            })
+    }
+
+    fn any_cell() -> impl Strategy<Value = Cell> {
+        let lease = (nonce(), moment(), moment(), any::<bool>()).prop_map(
+            |(holder, start, deadline, revoked)| Lease {
+                holder,
+                start,
+                deadline,
+                revoked,
+            },
+        );
+        (
+            any::<u64>(),
+            nonce(),
+            any::<String>(),
+            proptest::option::of(any_entry()),
+            proptest::option::of(lease),
+            any_marks(),
+        )
+            .prop_map(|(version, nonce, key, entry, lease, marks)| Cell {
+                version,
+                nonce,
+                key,
+                entry,
+                lease,
+                marks,
+            })
+    }
+
     proptest! {
+        #[test]
+        fn any_cell_is_read_back(cell in any_cell()) {
+            let bytes = encode(&cell).unwrap();
+            prop_assert_eq!(decode(&bytes, &cell.key), Ok(cell));
+        }
+
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes.into(), "GET /a");

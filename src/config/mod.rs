@@ -253,7 +253,8 @@ impl Problem {
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
         Problem {
             place: Some((line, column)),
-            name: name.to_owned(),
+            // A quoted name may hold anything, line breaks too.
+            name: name.escape_debug().to_string(),
             message,
         }
     }

@@ -129,6 +129,18 @@ fn toml_that_is_none_is_said_with_its_place() {
 }
 
 #[test]
+fn a_line_break_in_a_name_makes_no_line_of_its_own() {
+    let message = Config::parse("\"a\\nb\\u001b\" = 1")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("config:1:1: a\\nb\\u{1b}: "),
+        "{message}"
+    );
+    assert_eq!(message.lines().count(), 1);
+}
+
+#[test]
 fn all_problems_are_said_at_once() {
     let message = Config::parse("a = 1\npreset = 2").unwrap_err().to_string();
     assert_eq!(message.lines().count(), 2, "{message}");

@@ -189,6 +189,9 @@ pub(super) mod tests {
             Just("content-type"),
             Just("content-encoding"),
             Just("content-range"),
+            Just("content-digest"),
+            Just("content-md5"),
+            Just("trailer"),
             Just("content-location"),
             Just("location"),
             Just("if-none-match"),
@@ -213,6 +216,7 @@ pub(super) mod tests {
                 .prop_map(String::into_bytes),
             "(W/)?\"[a-c]{0,3}\"(, \"b\")?".prop_map(String::into_bytes),
             "bytes[= ][0-9]{0,3}-[0-9]{0,20}(,-?[0-9]{0,2}-?)?(/[0-9*]{1,3})?".prop_map(String::into_bytes),
+            "bytes[= ][0-9]{19,21}-[0-9]{19,21}(/[0-9]{19,21})?".prop_map(String::into_bytes),
             "(x-a|x-b|\\*|accept-language|connection|keep-alive)(, ?(x-a|cache-control))?"
                 .prop_map(String::into_bytes),
             "(http:|https:)?(//)?[a-z.:@/?#%]{0,20}".prop_map(String::into_bytes),

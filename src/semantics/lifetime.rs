@@ -95,8 +95,11 @@ pub(super) fn initial_age_ms(headers: &HeaderMap, request_time: Time, response_t
 /// or lines counts, and nothing if it is no number.
 fn received_age_ms(headers: &HeaderMap) -> u64 {
     let first = headers
-        .get(AGE)
-        .and_then(|line| members(line.as_bytes()).next().map(seconds));
+        .get_all(AGE)
+        .iter()
+        .flat_map(|line| members(line.as_bytes()))
+        .next()
+        .map(seconds);
     match first {
         Some(Seconds::Valid(age)) => u64::from(age).saturating_mul(1_000),
         Some(Seconds::Malformed) | None => 0,

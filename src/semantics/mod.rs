@@ -12,6 +12,7 @@ pub mod directives;
 mod etag;
 pub mod fields;
 pub mod freshness;
+pub mod hops;
 pub mod invalidate;
 pub mod key;
 mod lifetime;
@@ -37,6 +38,7 @@ pub use conditional::{
 };
 pub use fields::{append_via, is_upgrade, strip_connection_fields};
 pub use freshness::Freshness;
+pub use hops::{Hop, count_hop};
 pub use invalidate::{Target, invalidation_targets, is_safe, stands_for_target};
 pub use key::{KeyPolicy, key};
 pub use partial::{

@@ -4,13 +4,24 @@
 use super::directives::{Argument, SECONDS_MAX, Seconds, directives};
 use super::fields::{CDN_CACHE_CONTROL, latin1};
 use super::policy::IgnoreOrigin;
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, VARY};
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 /// Most field names that one `no-cache="…"` or `private="…"` may list; more
 /// count as the directive without a list.
 pub const LISTED_FIELDS_MAX: usize = 64;
+
+/// Fields without which a response is another one: another content, or for
+/// other requests. A list that names one counts as the directive without a
+/// list, as many caches take every list (RFC 9111 sections 5.2.2.4 and 5.2.2.7).
+const INDISPENSABLE: [HeaderName; 5] = [
+    CACHE_CONTROL,
+    CDN_CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    VARY,
+];
 
 /// How much of a response a directive is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +108,12 @@ impl ResponseDirectives {
         self
     }
 
+    /// Whether the response says that visitors may share it: `public`, or
+    /// `s-maxage` with a number (RFC 9111 sections 5.2.2.9 and 5.2.2.10).
+    pub fn may_be_shared(&self) -> bool {
+        self.public || self.s_maxage.and_then(Seconds::valid).is_some()
+    }
+
     /// Fields that are not to be stored.
     pub fn listed_fields(&self) -> impl Iterator<Item = &HeaderName> {
         [&self.private, &self.no_cache]
@@ -155,8 +172,8 @@ impl Scope {
     }
 }
 
-/// Names separated by commas; `None` if there is none, too many, or one that is
-/// no field name.
+/// Names separated by commas; `None` if there is none, too many, one that is no
+/// field name, or one of [`INDISPENSABLE`].
 fn field_names(text: &str) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for name in text
@@ -167,7 +184,11 @@ fn field_names(text: &str) -> Option<Vec<HeaderName>> {
         if names.len() >= LISTED_FIELDS_MAX {
             return None;
         }
-        names.push(HeaderName::try_from(name).ok()?);
+        let name = HeaderName::try_from(name).ok()?;
+        if INDISPENSABLE.contains(&name) {
+            return None;
+        }
+        names.push(name);
     }
     (!names.is_empty()).then_some(names)
 }
@@ -395,6 +416,45 @@ mod tests {
                 expected,
                 "{lines:?}"
             );
+        }
+    }
+
+    /// Stored without `Vary` it would answer everybody, without
+    /// `Content-Encoding` it would be garbage.
+    #[test]
+    fn a_list_with_a_field_that_cannot_be_spared_is_everything() {
+        for name in [
+            "Vary",
+            "x, content-encoding",
+            "Content-Range",
+            "cache-control",
+            "cdn-cache-control",
+        ] {
+            let value = format!("private=\"{name}\", no-cache=\"x, {name}\"");
+            for field in ["cache-control", "cdn-cache-control"] {
+                let read = ResponseDirectives::parse(&map(&[(field, &value)]));
+                assert_eq!(
+                    (read.private, read.no_cache),
+                    (Scope::Everything, Scope::Everything),
+                    "{field} {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn leave_to_share_is_public_or_a_number() {
+        for (value, expected) in [
+            ("public", true),
+            ("s-maxage=0", true),
+            ("s-maxage=60", true),
+            ("s-maxage", false),
+            ("s-maxage=x", false),
+            ("s-maxage=-1", false),
+            ("max-age=60", false),
+        ] {
+            let read = ResponseDirectives::parse(&map(&[("cache-control", value)]));
+            assert_eq!(read.may_be_shared(), expected, "{value}");
         }
     }
 

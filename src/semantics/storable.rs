@@ -101,7 +101,7 @@ pub(super) fn decide(
     if let Some(reason) = forbidden(request_headers, status, response_headers, &said, policy) {
         return Storability::DoNotStore(reason);
     }
-    let shared = said.public || said.s_maxage.is_some();
+    let shared = said.may_be_shared();
     let said = said.without(policy.ignore_origin);
     let Some(lifetime) = lifetime(status, response_headers, response_time, &said, policy) else {
         return Storability::DoNotStore(Reason::NoFreshness);
@@ -181,7 +181,7 @@ fn forbidden(
     }
     // RFC 9111 section 3.5.
     if request_headers.contains_key(AUTHORIZATION)
-        && !(said.public || said.must_revalidate || said.s_maxage.is_some())
+        && !(said.may_be_shared() || said.must_revalidate)
     {
         return Some(Reason::Authorization);
     }
@@ -198,7 +198,7 @@ fn forbidden(
             .without(ignored)
             .listed_fields()
             .any(|name| *name == SET_COOKIE);
-    if cookie_stays && !(said.public || said.s_maxage.is_some()) {
+    if cookie_stays && !said.may_be_shared() {
         return Some(Reason::SetCookie);
     }
     None

@@ -9,6 +9,7 @@
 //! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
 //! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
 //! | `cargo xtask model` | explores the cell protocol exhaustively |
+//! | `cargo xtask fuzz` | looks for input that breaks a promise; `--seconds N`, `TARGET` |
 //! | `cargo xtask ci` | what continuous integration runs: `cargo xtask test` |
 //!
 //! Each makes the machine ready for what it does, and needs only rustup and a C
@@ -17,6 +18,7 @@
 
 mod build;
 mod cache_tests;
+mod fuzz;
 mod machine;
 mod process;
 mod test;
@@ -66,6 +68,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Look for input that breaks a promise, with cargo-fuzz.
+    Fuzz(fuzz::Args),
     /// Run what continuous integration runs.
     Ci,
 }
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Task::CacheTests(args) => cache_tests::run(&args),
         Task::Sim { args } => build::sim("run", &args),
         Task::Model { args } => build::sim("model", &args),
+        Task::Fuzz(args) => fuzz::fuzz(&args).map(|()| ExitCode::SUCCESS),
         Task::Ci => Ok(test::test(&test::Args::default())),
     };
     done.unwrap_or_else(|error| {

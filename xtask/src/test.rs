@@ -5,7 +5,7 @@
 //! | formatting | rustfmt, the whole workspace | |
 //! | lints | clippy, natively and for the component's target | release |
 //! | build | component and host | release |
-//! | unit tests | the component's library, this package, all that is pure | dev |
+//! | unit tests | the component's library, this package, all that is pure; the fuzzing corpus | dev |
 //! | simulation | the model, and seeded scenarios of the shield | release |
 //! | host tests | the host | release |
 //! | end to end | several nodes, real stores, a scripted origin | release |

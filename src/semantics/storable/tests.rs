@@ -163,6 +163,9 @@ fn ages_by_the_larger_of_two_estimates() {
         (&[("date", IN_A_MINUTE)][..], 0, 0, 0),
         (&[("age", "7, 0")][..], 0, 0, 7_000),
         (&[("age", "0"), ("age", "7")][..], 0, 0, 0),
+        // An empty line is no member of the list (RFC 9110 section 5.6.1.2).
+        (&[("age", ""), ("age", "7")][..], 0, 0, 7_000),
+        (&[("age", " , 7")][..], 0, 0, 7_000),
         (&[("age", "-7")][..], 0, 0, 0),
         (&[("age", "7.0")][..], 0, 0, 0),
         (&[("age", "7;a=b")][..], 0, 0, 0),
@@ -269,6 +272,28 @@ fn what_is_not_stored_and_why() {
             &[("authorization", "x")],
             &[("cache-control", "max-age=60, proxy-revalidate")],
             Reason::Authorization,
+        ),
+        // A number that cannot be read is no leave to share.
+        (
+            200,
+            &[("authorization", "x")],
+            &[("cache-control", "s-maxage=x, max-age=60")],
+            Reason::Authorization,
+        ),
+        (
+            200,
+            &[],
+            &[("cache-control", "s-maxage=-1"), ("set-cookie", "a=b")],
+            Reason::SetCookie,
+        ),
+        (
+            200,
+            &[],
+            &[
+                ("cache-control", "max-age=60, private=\"Vary\""),
+                ("vary", "a"),
+            ],
+            Reason::Private,
         ),
         (200, &[], &[fresh, ("set-cookie", "a=b")], Reason::SetCookie),
         (200, &[], &[fresh, ("vary", "a, *")], Reason::VaryStar),
@@ -805,11 +830,16 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         })
 }
 
+/// Any moment, and often one at an end of time.
+fn any_moment() -> impl Strategy<Value = u64> {
+    prop_oneof![any::<u64>(), Just(0), Just(u64::MAX)]
+}
+
 proptest! {
     #[test]
     fn any_exchange_is_decided(
         request in arbitrary_map(), response in arbitrary_map(), status in 100..1000u16,
-        times in any::<(u64, u64, u64)>(), policy in any_policy(),
+        times in (any_moment(), any_moment(), any_moment()), policy in any_policy(),
     ) {
         let (sent, received, now) = times;
         let [sent, received, now] = [sent, received, now].map(Time::from_unix_millis);
@@ -820,6 +850,13 @@ proptest! {
             prop_assert!(!freshness.must_revalidate || freshness.stale_while_revalidate_ms == 0 || response.contains_key("cache-control") || response.contains_key("cdn-cache-control"));
             let _ = (freshness.ttl(now), freshness.useful_until());
         }
+    }
+
+    #[test]
+    fn ages_on_arrival_never_overflow(age in "[0-9]{1,22}", sent in any_moment(), received in any_moment()) {
+        let [sent, received] = [sent, received].map(Time::from_unix_millis);
+        let age = initial_age_ms(&map(&[("age", &age)]), sent, received);
+        prop_assert!(age >= millis(received.since(sent)));
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! Cells as stored bytes.
+//!
+//! Input: `<status> <times…>`, an entry's fields, a key, metadata as JSON; the
+//! whole of it is read as a stored value too.
+
+use crate::input::Sections;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use leeward::cell::codec::{decode, encode};
+use leeward::cell::{Body, Cell, Entry, Lease, Marks, Nonce, Pass, Retry};
+use leeward::semantics::Freshness;
+use leeward::time::Time;
+
+/// Everything below, for one input.
+pub fn check(input: &[u8]) {
+    let stored = Bytes::copy_from_slice(input);
+    any_value(&stored, "");
+    let mut input = Sections::of(input);
+    let numbers = input.numbers();
+    let fields = input.fields();
+    let key = input.text();
+    let metadata = input.bytes();
+    let body = input.bytes();
+    // With a checksum that fits, so that the metadata is looked at.
+    any_value(&value(metadata, body), &key);
+    if let Some(cell) = cell(numbers, fields, key, body) {
+        there_and_back(&cell);
+        damaged(&cell, numbers);
+    }
+}
+
+/// A stored value in format 1.
+fn value(metadata: &[u8], body: &[u8]) -> Bytes {
+    let length = u32::try_from(metadata.len()).unwrap_or(u32::MAX);
+    let checked = [&length.to_le_bytes()[..], metadata, body].concat();
+    let check = crc32fast::hash(&checked).to_le_bytes();
+    [&[1][..], &check, &checked].concat().into()
+}
+
+/// Whatever can be read is written so that it is read again.
+fn any_value(stored: &Bytes, key: &str) {
+    if let Ok(cell) = decode(stored, key) {
+        assert_eq!(cell.key, key);
+        there_and_back(&cell);
+    }
+}
+
+fn there_and_back(cell: &Cell) {
+    let bytes = encode(cell).unwrap_or_default();
+    assert_eq!(decode(&bytes, &cell.key).as_ref(), Ok(cell));
+    assert!(decode(&bytes, &format!("{}x", cell.key)).is_err());
+}
+
+/// A bit that has changed, or an end that is missing, makes it unreadable.
+fn damaged(cell: &Cell, numbers: [u64; 8]) {
+    let bytes = encode(cell).unwrap_or_default();
+    let place = numbers.iter().fold(0, |sum, n| n.wrapping_add(sum)) as usize % bytes.len().max(1);
+    assert!(decode(&bytes.slice(..place), &cell.key).is_err());
+    let mut changed = bytes.to_vec();
+    if let Some(byte) = changed.get_mut(place) {
+        *byte ^= 1 << (numbers[0] % 8);
+        assert!(decode(&changed.into(), &cell.key).is_err());
+    }
+}
+
+fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Option<Cell> {
+    let [status, a, b, c, d, e, f, flags] = numbers;
+    let status = StatusCode::from_u16(u16::try_from(status).ok()?).ok()?;
+    let flag = |bit: u32| flags & (1 << bit) != 0;
+    let nonce = |n: u64| Nonce::new(u128::from(n) << 64 | u128::from(f));
+    Some(Cell {
+        version: a,
+        nonce: nonce(b),
+        key,
+        entry: flag(0).then(|| Entry {
+            status,
+            headers,
+            request_time: Time::from_unix_millis(c),
+            fetch_millis: d,
+            freshness: Freshness {
+                lifetime_ms: e,
+                initial_age_ms: f,
+                response_time: Time::from_unix_millis(a),
+                stale_while_revalidate_ms: b,
+                stale_if_error_ms: c,
+                must_revalidate: flag(1),
+                no_cache: flag(2),
+                immutable: flag(3),
+            },
+            lease: nonce(d),
+            invalidated: flag(4),
+            body: Body::Inline(Bytes::copy_from_slice(body)),
+        }),
+        lease: flag(5).then(|| Lease {
+            holder: nonce(e),
+            start: Time::from_unix_millis(e),
+            deadline: Time::from_unix_millis(f),
+            revoked: flag(6),
+        }),
+        marks: Marks {
+            pass: flag(7).then_some(Pass {
+                until: Time::from_unix_millis(a),
+                authorized_only: flag(8),
+            }),
+            retry: flag(9).then_some(Retry {
+                not_before: Time::from_unix_millis(b),
+                failures: c as u32,
+            }),
+            vary: if flag(10) {
+                vec!["accept".to_owned()]
+            } else {
+                Vec::new()
+            },
+            invalidated: flag(11).then_some(Time::from_unix_millis(d)),
+            purged: flag(12).then_some(Time::from_unix_millis(e)),
+        },
+    })
+}
