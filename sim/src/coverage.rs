@@ -111,6 +111,8 @@ kinds! {
     CounterLied = "counters that told two callers 1",
     /// An upsert of a cell.
     Upserted = "creations by upsert",
+    /// The origin said 304 to a validator that is not its own.
+    ConfirmedWrongly = "validators confirmed that the origin does not have",
     /// The origin sent 5xx, refused, hung, or broke off.
     OriginFailed = "origin exchanges that failed",
 }
