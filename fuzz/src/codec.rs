@@ -7,7 +7,7 @@ use crate::input::Sections;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use leeward::cell::codec::{decode, encode};
-use leeward::cell::{Body, Cell, Entry, Lease, Marks, Nonce, Pass, Retry};
+use leeward::cell::{Body, Cell, Draft, Entry, Lease, Manifest, Marks, Nonce, Orphan, Pass, Retry};
 use leeward::semantics::Freshness;
 use leeward::time::Time;
 
@@ -22,19 +22,21 @@ pub fn check(input: &[u8]) {
     let metadata = input.bytes();
     let body = input.bytes();
     // With a checksum that fits, so that the metadata is looked at.
-    any_value(&value(metadata, body), &key);
+    for format in [1, 2] {
+        any_value(&value(format, metadata, body), &key);
+    }
     if let Some(cell) = cell(numbers, fields, key, body) {
         there_and_back(&cell);
         damaged(&cell, numbers);
     }
 }
 
-/// A stored value in format 1.
-fn value(metadata: &[u8], body: &[u8]) -> Bytes {
+/// A stored value in this format.
+fn value(format: u8, metadata: &[u8], body: &[u8]) -> Bytes {
     let length = u32::try_from(metadata.len()).unwrap_or(u32::MAX);
     let checked = [&length.to_le_bytes()[..], metadata, body].concat();
     let check = crc32fast::hash(&checked).to_le_bytes();
-    [&[1][..], &check, &checked].concat().into()
+    [&[format][..], &check, &checked].concat().into()
 }
 
 /// Whatever can be read is written so that it is read again.
@@ -89,13 +91,25 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             },
             lease: nonce(d),
             invalidated: flag(4),
-            body: Body::Inline(Bytes::copy_from_slice(body)),
+            body: if flag(13) {
+                Body::Chunked(Manifest {
+                    body: nonce(c),
+                    length: d,
+                    chunk_size: (a as u32).max(1),
+                })
+            } else {
+                Body::Inline(Bytes::copy_from_slice(body))
+            },
         }),
         lease: flag(5).then(|| Lease {
             holder: nonce(e),
             start: Time::from_unix_millis(e),
             deadline: Time::from_unix_millis(f),
             revoked: flag(6),
+            draft: flag(14).then(|| Draft {
+                body: nonce(a),
+                chunks: b as u32,
+            }),
         }),
         marks: Marks {
             pass: flag(7).then_some(Pass {
@@ -111,8 +125,16 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             } else {
                 Vec::new()
             },
+            alias: flag(15).then(|| "alias".to_owned()),
             invalidated: flag(11).then_some(Time::from_unix_millis(d)),
             purged: flag(12).then_some(Time::from_unix_millis(e)),
         },
+        orphans: (0..numbers[7] >> 16 & 3)
+            .map(|n| Orphan {
+                body: nonce(n),
+                chunks: d as u32,
+                since: Time::from_unix_millis(c),
+            })
+            .collect(),
     })
 }

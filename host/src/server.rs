@@ -51,6 +51,9 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// to finish once the host was asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What every answer says about the cache (RFC 9211).
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
 /// Fields by which Spin tells a component about the request's way to it. They
 /// are the host's to set: what a visitor sent under these names is dropped.
 const SPIN_FIELDS: &str = "spin-";
@@ -143,7 +146,7 @@ async fn respond(
 ) -> Response<WasiBody> {
     let request = match admit(request, peer) {
         Ok(request) => request,
-        Err((status, text)) => return plain(status, text),
+        Err((status, text)) => return plain(status, text, "leeward;detail=refused"),
     };
     let request = request.map(|body| body.map_err(Error::from).boxed_unsync());
     let fate = Arc::new(Fate::default());
@@ -154,6 +157,7 @@ async fn respond(
             plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Leeward failed on this request; its log says why.\n",
+                "leeward;detail=failed",
             )
         }
     }
@@ -239,17 +243,21 @@ fn absolute(method: &Method, uri: &Uri, fields: &HeaderMap) -> Result<Uri, &'sta
     Uri::from_parts(parts).map_err(|_| "The target of this request is no URI.\n")
 }
 
-/// An answer of the host itself.
-fn plain(status: StatusCode, text: &'static str) -> Response<WasiBody> {
+/// An answer of the host itself, with what the component's own would carry.
+fn plain(status: StatusCode, text: &'static str, cache_status: &'static str) -> Response<WasiBody> {
     let body = Full::new(Bytes::from_static(text.as_bytes()))
         .map_err(|never| match never {})
         .boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    let fields = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (CACHE_STATUS, cache_status),
+    ] {
+        fields.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 

@@ -220,11 +220,11 @@ mod tests {
     fn a_wrong_configuration_is_refused_with_its_source_and_place() {
         let environment = [
             (ENV_ORIGIN, "http://env"),
-            (ENV_CONFIG, "limits.urls = 1111"),
+            (ENV_CONFIG, "[limits]\nurls = 1111"),
         ];
         let error = format!("{:#}", settings(&[], &environment).unwrap_err());
         assert!(error.contains(ENV_CONFIG), "{error}");
-        assert!(error.contains("config:1:1: limits.urls"), "{error}");
+        assert!(error.contains("config:2:1: limits.urls"), "{error}");
     }
 
     #[test]

@@ -119,6 +119,8 @@ kinds! {
     Chunked = "entries published with a body in chunks",
     /// A body was noted that nobody will publish.
     DraftLost = "bodies given up half written",
+    /// The origin said 304 to a validator that is not its own.
+    ConfirmedWrongly = "validators confirmed that the origin does not have",
     /// The origin sent 5xx, refused, hung, or broke off.
     OriginFailed = "origin exchanges that failed",
 }

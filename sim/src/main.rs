@@ -39,10 +39,14 @@ fn command() -> Result<()> {
     match cli.command {
         Command::Model(args) => model::run(&args),
         Command::Scale(args) => scale::run(&args),
-        Command::Run(args) => {
+        Command::Run(mut args) => {
             let seeds_given = matches
                 .subcommand_matches("run")
                 .is_some_and(|run| run.value_source("seeds") == Some(ValueSource::CommandLine));
+            // A time alone is filled with as many seeds as fit.
+            if args.time.is_some() && !seeds_given {
+                args.seeds = u64::MAX;
+            }
             run::run(&args, seeds_given || args.time.is_some())
         }
     }

@@ -111,8 +111,7 @@ impl Origin {
         }
         let started = self.executor.now();
         self.executor.sleep(latency / 2).await;
-        let errors = matches!(fault, Some(OriginFault::Errors | OriginFault::Flaps));
-        let (mut response, made) = self.make(key, resource, &request.parts, started, errors);
+        let (mut response, made) = self.make(key, resource, &request.parts, started, fault);
         self.oracle.trace(owner, || {
             format!(
                 "origin: key {key}: {} {:?}",
@@ -137,8 +136,9 @@ impl Origin {
         resource: &Resource,
         request: &request::Parts,
         started: Micros,
-        errors: bool,
+        fault: Option<OriginFault>,
     ) -> (Response<Bytes>, Made) {
+        let errors = matches!(fault, Some(OriginFault::Errors | OriginFault::Flaps));
         let now = self.executor.now();
         let visitor = number(&request.headers, VISITOR);
         let value = |name: &str| {
@@ -167,11 +167,16 @@ impl Origin {
         let content = format!("key {key} variant {variant:?} version {version} whose {whose};");
         let etag = format!("\"{:x}\"", fxhash(&content));
         let tagged = resource.validator && !errors && !unsafe_method;
-        let current = tagged
-            && request
-                .headers
-                .get(header::IF_NONE_MATCH)
-                .is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
+        let asked = request
+            .headers
+            .get(header::IF_NONE_MATCH)
+            .filter(|_| tagged);
+        let matches = asked.is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
+        let wrongly = asked.is_some() && !matches && fault == Some(OriginFault::Confirms);
+        if wrongly {
+            self.oracle.count(Kind::ConfirmedWrongly);
+        }
+        let current = matches || wrongly;
         let status = match (errors, current) {
             (true, _) => StatusCode::SERVICE_UNAVAILABLE,
             (false, true) => StatusCode::NOT_MODIFIED,

@@ -7,9 +7,13 @@ use crate::world::{Report, play};
 use anyhow::{Result, bail};
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How often a run that nobody watches on a terminal says how far it is.
+const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// What `leeward-sim run` can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,8 +24,7 @@ pub struct Args {
     /// The first seed; without --seeds, the only one, with its trace.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Stop after this long, however many seeds are left; with --seeds, at the
-    /// latest.
+    /// Run as many seeds as fit into this time; with --seeds, at most those.
     #[arg(long)]
     pub time: Option<humantime::Duration>,
     /// How many seeds to run at once; all processors unless said.
@@ -151,10 +154,7 @@ pub fn many(args: &Args, first: u64) -> Result<Summary> {
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
     let summary = Mutex::new(Summary::default());
-    let bar = ProgressBar::new(args.seeds).with_style(
-        ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} seeds, {per_sec}, {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let progress = Progress::start(args.seeds);
     let work = || -> Result<()> {
         loop {
             let late = stop_at.is_some_and(|at| Instant::now() >= at);
@@ -163,7 +163,6 @@ pub fn many(args: &Args, first: u64) -> Result<Summary> {
                 return Ok(());
             }
             let report = play(&Scenario::new(seed), false, &args.ignore)?;
-            bar.inc(1);
             let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
             summary.seeds += 1;
             summary.coverage.add(&report.coverage);
@@ -174,6 +173,7 @@ pub fn many(args: &Args, first: u64) -> Result<Summary> {
                     stop.store(true, Ordering::Relaxed);
                 }
             }
+            progress.show(&summary);
         }
     };
     std::thread::scope(|scope| {
@@ -184,8 +184,55 @@ pub fn many(args: &Args, first: u64) -> Result<Summary> {
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     })?;
-    bar.finish_and_clear();
+    progress.bar.finish_and_clear();
     let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     summary.failures.sort_unstable();
     Ok(summary)
+}
+
+/// How far a run is: a bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+    /// When the next line is due; none on a terminal.
+    line_at: Option<Mutex<Instant>>,
+}
+
+impl Progress {
+    fn start(seeds: u64) -> Self {
+        let (bar, template) = match seeds {
+            u64::MAX => (
+                ProgressBar::no_length(),
+                "{spinner} {human_pos} seeds, {per_sec}, {elapsed}",
+            ),
+            seeds => (
+                ProgressBar::new(seeds),
+                "{bar:40} {human_pos}/{human_len} seeds, {per_sec}, {eta}",
+            ),
+        };
+        let style = ProgressStyle::with_template(template);
+        let began = Instant::now();
+        Progress {
+            bar: bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())),
+            began,
+            line_at: (!std::io::stderr().is_terminal()).then(|| Mutex::new(began + LINE_EVERY)),
+        }
+    }
+
+    fn show(&self, summary: &Summary) {
+        self.bar.set_position(summary.seeds);
+        let Some(line_at) = &self.line_at else { return };
+        let mut line_at = line_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if now < *line_at {
+            return;
+        }
+        *line_at = now + LINE_EVERY;
+        eprintln!(
+            "{} seeds, {} failed, {}",
+            HumanCount(summary.seeds),
+            summary.failures.len(),
+            HumanDuration(now - self.began)
+        );
+    }
 }

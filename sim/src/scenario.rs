@@ -176,6 +176,8 @@ pub(crate) enum OriginFault {
     Short,
     /// The body hangs half way.
     HangsInBody,
+    /// 304 to whatever validator it is asked with, its own or not.
+    Confirms,
 }
 
 /// The settings of the shield that differ from run to run.
@@ -320,6 +322,7 @@ impl Scenario {
             resources,
         };
         scenario.visits = visits(rng, &scenario);
+        scenario.faults.extend(confirms(seed, theme, healed));
         let settled = healed + micros(scenario.recovery());
         scenario.end = settled + micros(Duration::from_secs(5));
         for key in 0..scenario.resources.len() {
@@ -411,6 +414,30 @@ impl fmt::Display for Scenario {
 #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
 pub(crate) fn seconds(at: Micros) -> f64 {
     at as f64 / 1e6
+}
+
+/// Chosen so that what is drawn with it leaves all seeds as they were that are
+/// kept because they once broke a promise.
+const APART: u64 = 0x1002;
+
+/// An origin that confirms validators which are not its own, in some scenarios.
+/// Drawn apart from all else: a scenario without it stays what it was.
+fn confirms(seed: u64, theme: Theme, healed: Micros) -> Option<Fault> {
+    let mut rng = fastrand::Rng::with_seed(seed ^ APART);
+    let fits = matches!(theme, Theme::Chaos | Theme::OriginOnly);
+    (fits && rng.u32(..6) == 0).then(|| {
+        let from = rng.u64(..healed);
+        Fault {
+            from,
+            to: from
+                .saturating_add(rng.u64(1_000_000..10_000_000))
+                .min(healed),
+            kind: FaultKind::Origin {
+                keys: u32::MAX,
+                how: OriginFault::Confirms,
+            },
+        }
+    })
 }
 
 fn settings(rng: &mut fastrand::Rng) -> Settings {

@@ -46,6 +46,22 @@ fn what_was_broken_once_stays_whole() {
 }
 
 #[test]
+fn regressions_stay_the_scenarios_that_they_were() {
+    for &seed in REGRESSIONS {
+        let added_since = Scenario::new(seed).faults.into_iter().any(|fault| {
+            matches!(
+                fault.kind,
+                FaultKind::Origin {
+                    how: OriginFault::Confirms,
+                    ..
+                }
+            )
+        });
+        assert!(!added_since, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_seed_plays_the_same_every_time() {
     let lines = |seed| play(&Scenario::new(seed), true, &[]).unwrap().lines;
     assert_eq!(lines(7), lines(7));

@@ -464,6 +464,29 @@ mod tests {
         })
     }
 
+    fn any_body() -> impl Strategy<Value = Body> {
+        prop_oneof![
+            any::<Vec<u8>>().prop_map(|body| Body::Inline(body.into())),
+            (nonce(), any::<u64>(), 1..=u32::MAX).prop_map(|(body, length, chunk_size)| {
+                Body::Chunked(Manifest {
+                    body,
+                    length,
+                    chunk_size,
+                })
+            }),
+        ]
+    }
+
+    fn any_orphans() -> impl Strategy<Value = Vec<Orphan>> {
+        let orphan = (nonce(), any::<u32>(), moment());
+        let orphan = orphan.prop_map(|(body, chunks, since)| Orphan {
+            body,
+            chunks,
+            since,
+        });
+        proptest::collection::vec(orphan, 0..3)
+    }
+
     fn any_entry() -> impl Strategy<Value = Entry> {
         (
             100..1_000u16,
@@ -473,7 +496,7 @@ mod tests {
             any_freshness(),
             nonce(),
             any::<bool>(),
-            any::<Vec<u8>>(),
+            any_body(),
         )
             .prop_map(
                 |(
@@ -494,7 +517,7 @@ mod tests {
                         freshness,
                         lease,
                         invalidated,
-                        body: Body::Inline(body.into()),
+                        body,
                     }
                 },
             )
@@ -506,10 +529,11 @@ mod tests {
             proptest::option::of((moment(), any::<bool>())),
             proptest::option::of((moment(), any::<u32>())),
             proptest::collection::vec("\\PC{0,9}", 0..4),
+            proptest::option::of("\\PC{0,9}"),
             option(moment().boxed()),
             option(moment().boxed()),
         )
-            .prop_map(|(pass, retry, vary, invalidated, purged)| Marks {
+            .prop_map(|(pass, retry, vary, alias, invalidated, purged)| Marks {
                 pass: pass.map(|(until, authorized_only)| Pass {
                     until,
                     authorized_only,
@@ -519,18 +543,22 @@ mod tests {
                     failures,
                 }),
                 vary,
+                alias,
                 invalidated,
                 purged,
             })
     }
 
     fn any_cell() -> impl Strategy<Value = Cell> {
-        let lease = (nonce(), moment(), moment(), any::<bool>()).prop_map(
-            |(holder, start, deadline, revoked)| Lease {
+        let draft = (nonce(), any::<u32>()).prop_map(|(body, chunks)| Draft { body, chunks });
+        let draft = proptest::option::of(draft);
+        let lease = (nonce(), moment(), moment(), any::<bool>(), draft).prop_map(
+            |(holder, start, deadline, revoked, draft)| Lease {
                 holder,
                 start,
                 deadline,
                 revoked,
+                draft,
             },
         );
         (
@@ -540,14 +568,16 @@ mod tests {
             proptest::option::of(any_entry()),
             proptest::option::of(lease),
             any_marks(),
+            any_orphans(),
         )
-            .prop_map(|(version, nonce, key, entry, lease, marks)| Cell {
+            .prop_map(|(version, nonce, key, entry, lease, marks, orphans)| Cell {
                 version,
                 nonce,
                 key,
                 entry,
                 lease,
                 marks,
+                orphans,
             })
     }
 

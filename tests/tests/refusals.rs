@@ -188,6 +188,10 @@ async fn requests_over_a_limit_and_of_unknown_kinds_are_refused() {
             first.starts_with(&format!("HTTP/1.1 {status} ")),
             "{case}: {first:?}"
         );
+        assert!(
+            answer.contains("\r\ncache-status: leeward;detail=refused\r\n"),
+            "{case}: {answer}"
+        );
         assert_eq!(
             world.origin.count("/limit"),
             0,

@@ -117,6 +117,19 @@ async fn cold_key(kind: StoreKind) {
     assert_eq!(world.origin.count(path), 1, "requests at the origin");
 }
 
+/// Fails if the last request for `path` came within a lease of the one that was
+/// asked for at `asked`, whose holder died: nobody can know of that before.
+fn assert_lease_was_respected(world: &World, path: &str, asked: Instant) {
+    let last = world.origin.record(path).arrivals.pop().unwrap();
+    let waited = last.at - asked;
+    // Nodes read their clocks in whole milliseconds.
+    let lease = world.settings.lease - Duration::from_millis(5);
+    assert!(
+        waited >= lease,
+        "taken over after {waited:?}, within a lease"
+    );
+}
+
 async fn revalidator_killed_stale(kind: StoreKind) {
     let mut world = World::start(kind).await;
     let (path, gate) = ("/killed", Gate::closed());
@@ -128,6 +141,7 @@ async fn revalidator_killed_stale(kind: StoreKind) {
     world.fill_and_expire(path, 1).await;
 
     // Node 0 becomes the revalidator, and dies of it.
+    let asked = Instant::now();
     assert_served(&[world.node(0)], path, &old).await;
     world.origin.until_count(path, 2, wait::SOON).await;
     world.process(0).kill();
@@ -153,6 +167,8 @@ async fn revalidator_killed_stale(kind: StoreKind) {
     )
     .await;
 
+    assert_lease_was_respected(&world, path, asked);
+
     gate.open();
     world.until_fresh(&others, path, &numbered(path, 3)).await;
     assert_eq!(world.origin.count(path), 3, "requests at the origin");
@@ -167,6 +183,7 @@ async fn revalidator_killed_cold(kind: StoreKind) {
 
     // Node 0 gets there first; the visitors of the others wait for it.
     let (first, others) = (world.node(0), world.others());
+    let asked = Instant::now();
     let unlucky = tokio::spawn(async move { Ask::get(path).to(first).await });
     world.origin.until_count(path, 1, wait::SOON).await;
     let crowd = Crowd::connect(&others, FEW).await;
@@ -184,6 +201,8 @@ async fn revalidator_killed_cold(kind: StoreKind) {
         async || world.origin.count(path) == 2,
     )
     .await;
+
+    assert_lease_was_respected(&world, path, asked);
 
     gate.open();
     assert_all_got(&asking.await.unwrap(), FEW, &numbered(path, 2));
@@ -250,19 +269,17 @@ async fn origin_down(kind: StoreKind) {
         assert_backoff(&world.settings, path, &failed);
     }
 
-    // Up again: the next attempt, one backoff later at most, finds out.
+    // Up again: the next attempt, one backoff later at most, finds out, and what
+    // it brings is what all get from then on.
+    for path in paths {
+        world.origin.always(path, Answer::numbered().max_age(600));
+    }
     world.origin.recover();
     for (path, record) in paths.iter().zip(&records) {
+        let attempt = record.count() + 1;
         world
-            .origin
-            .until_count(path, record.count() + 1, wait::SOON)
+            .until_fresh(&world.all(), path, &numbered(path, attempt))
             .await;
-        let what = format!("a visitor sees what {path} says now");
-        wait::until(&what, wait::SOON, async || {
-            let reply = get(world.node(0), path).await;
-            (number(&reply.text())? > record.count()).then_some(())
-        })
-        .await;
     }
 
     let visits = load.finish().await;
@@ -278,22 +295,18 @@ async fn origin_down(kind: StoreKind) {
         visits.len(),
         &failed[..failed.len().min(5)]
     );
-    for path in paths {
+    for (path, before) in paths.iter().zip(&records) {
+        let record = world.origin.record(path);
         assert_eq!(
-            world.origin.record(path).in_flight_max,
-            1,
-            "requests for {path} at the origin at once"
+            (record.count(), record.in_flight_max),
+            (before.count() + 1, 1),
+            "requests for {path} at the origin in the end, and at once"
         );
         assert!(
-            visits.iter().any(|visit| visit.path == path),
+            visits.iter().any(|visit| visit.path == *path),
             "nobody asked for {path}"
         );
     }
-}
-
-/// The number in a body that [`numbered`] made.
-fn number(body: &str) -> Option<usize> {
-    body.rsplit_once('#')?.1.parse().ok()
 }
 
 async fn slow_origin_stale(kind: StoreKind) {

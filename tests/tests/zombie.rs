@@ -41,6 +41,11 @@ async fn outlive(world: &mut World, path: &'static str, gate: &Gate, new: &str) 
     })
     .await;
     world.process(0).resume();
+    wait::until("the zombie has been refused", wait::SOON, async || {
+        let log = world.process(0).errors();
+        log.contains(r#""settled":"fenced""#).then_some(())
+    })
+    .await;
     let all = world.all();
     wait::throughout(
         "the successor's answer is served",

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::build::cargo;
 use crate::process::{run, succeeds};
 
 /// The target that the component is built for.
@@ -40,6 +41,24 @@ fn has_wasm_target() -> Result<bool> {
         .context("cannot start rustc; Rust is installed with rustup, see https://rustup.rs")?;
     let directory = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(output.status.success() && Path::new(directory.trim()).is_dir())
+}
+
+/// Sees to it that a component of the toolchain is installed, the one that
+/// `cargo subcommand` needs: rustup's minimal profile leaves some out.
+///
+/// # Errors
+///
+/// If it is not, and rustup cannot install it.
+pub(crate) fn need_component(component: &str, subcommand: &str) -> Result<()> {
+    if succeeds(&mut cargo(&[subcommand, "--version"])) {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["component", "add", component])).with_context(|| {
+        format!(
+            "`cargo {subcommand}` does not work on this Rust toolchain; install it with \
+             `rustup component add {component}`, then run this again"
+        )
+    })
 }
 
 /// Whether there is a `redis-server`, after installing it where that needs

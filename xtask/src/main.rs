@@ -2,10 +2,10 @@
 //!
 //! | command | what it does |
 //! | --- | --- |
-//! | `cargo xtask up` | the shield in front of a demo origin, or of `--origin URL` |
+//! | `cargo xtask up` | the shield in front of a demo origin, of `--origin URL`, or of `SPIN_VARIABLE_ORIGIN` |
 //! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
 //! | `cargo xtask build` | the component and the host, in release |
-//! | `cargo xtask test` | formatting, lints, unit tests, end-to-end tests, cache tests |
+//! | `cargo xtask test` | formatting, lints, unit tests, simulation, end-to-end and cache tests |
 //! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
 //! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
 //! | `cargo xtask model` | explores the cell protocol exhaustively |

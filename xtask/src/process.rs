@@ -2,7 +2,7 @@
 //! it ends.
 
 use std::fmt;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -54,6 +54,53 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{}` failed ({status})", Line(command));
     }
     Ok(())
+}
+
+/// Runs `cargo test` to its good end, shows what it prints, and returns how many
+/// tests were run.
+///
+/// # Errors
+///
+/// If it cannot be started, or ends with another exit status than 0.
+pub(crate) fn run_tests(command: &mut Command) -> Result<u64> {
+    eprintln!("$ {}", Line(command));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", Line(command)))?;
+    let tests = match child.stdout.take() {
+        Some(output) => pass_on(BufReader::new(output), &mut std::io::stdout())?,
+        None => 0,
+    };
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("`{}` failed ({status})", Line(command));
+    }
+    Ok(tests)
+}
+
+/// Passes on what `cargo test` prints, line by line, and returns how many tests
+/// that says were run.
+fn pass_on(output: impl BufRead, to: &mut impl Write) -> Result<u64> {
+    let mut tests = 0;
+    for line in output.split(b'\n') {
+        let line = line?;
+        tests += tests_run(&String::from_utf8_lossy(&line)).unwrap_or(0);
+        to.write_all(&[&line[..], b"\n"].concat())?;
+    }
+    Ok(tests)
+}
+
+/// How many tests one program has run, from the line with its result:
+/// `test result: ok. 42 passed; 0 failed; …`.
+fn tests_run(line: &str) -> Option<u64> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |what: &str| {
+        counts
+            .split("; ")
+            .find_map(|part| part.strip_suffix(what)?.trim().parse::<u64>().ok())
+    };
+    Some(count("passed")? + count("failed")?)
 }
 
 /// Whether a command can be started and ends well; shows nothing of it.
@@ -164,6 +211,41 @@ mod tests {
         let mut command = Command::new("/usr/bin/cargo");
         command.args(["build", "--release"]);
         assert_eq!(Line(&command).to_string(), "cargo build --release");
+    }
+
+    #[test]
+    fn tests_are_counted_from_the_line_with_their_result() {
+        for (line, tests) in [
+            (
+                "test result: ok. 42 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.30s",
+                Some(42),
+            ),
+            (
+                "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s",
+                Some(5),
+            ),
+            (
+                "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s",
+                Some(0),
+            ),
+            ("test tests::the_result ... ok", None),
+            ("running 42 tests", None),
+            ("", None),
+        ] {
+            assert_eq!(tests_run(line), tests, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_tests_of_several_programs_add_up_and_all_is_passed_on() -> Result<()> {
+        let output = "running 2 tests\n\
+                      test result: ok. 2 passed; 0 failed; 0 ignored\n\
+                      \u{fffd}\n\
+                      test result: ok. 1 passed; 0 failed; 0 ignored\n";
+        let mut passed_on = Vec::new();
+        assert_eq!(pass_on(output.as_bytes(), &mut passed_on)?, 3);
+        assert_eq!(String::from_utf8_lossy(&passed_on), output);
+        Ok(())
     }
 
     #[test]

@@ -16,7 +16,10 @@
 //! parts are tested in the dev profile, where overflow is caught.
 //!
 //! A stage that fails does not keep the others from running, unless they need
-//! what it makes. The summary at the end tells each stage's time.
+//! what it makes. The summary at the end tells each stage's time and how many
+//! tests it ran. A stage that ran none has shown nothing: that is a failure,
+//! unless a filter leaves its tests out, and then some other stage must have
+//! run one.
 
 use std::fmt;
 use std::process::{Command, ExitCode};
@@ -27,7 +30,7 @@ use anyhow::Result;
 use crate::build::{self, Built, cargo};
 use crate::cache_tests;
 use crate::machine::{self, WASM_TARGET};
-use crate::process::run;
+use crate::process::{run, run_tests};
 
 /// How many scenarios are played; `cargo xtask sim` plays as many as one likes.
 const SEEDS: &str = "2000";
@@ -48,6 +51,8 @@ pub(crate) struct Args {
 enum Outcome {
     Passed,
     Failed,
+    /// It ran no test: each has another name than asked for, or there is none.
+    NoTest,
     /// It needs what another stage did not make.
     LeftOut,
 }
@@ -57,47 +62,103 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Outcome::Passed => "passed",
             Outcome::Failed => "FAILED",
+            Outcome::NoTest => "no test",
             Outcome::LeftOut => "left out",
         })
     }
 }
 
-/// What ran, how it went, and how long it took.
+/// One of the steps that checking everything takes.
+#[derive(Debug)]
+struct Stage {
+    name: &'static str,
+    outcome: Outcome,
+    took: Duration,
+    /// How many tests it ran; none if it does not count them.
+    tests: Option<u64>,
+}
+
+/// What ran, and how it went.
 #[derive(Debug, Default)]
-struct Stages(Vec<(&'static str, Outcome, Duration)>);
+struct Stages(Vec<Stage>);
 
 impl Stages {
     fn run<T>(&mut self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Option<T> {
-        eprintln!("\n=== {name}");
-        let began = Instant::now();
-        let result = work().inspect_err(|error| eprintln!("{name}: {error:#}"));
-        let outcome = if result.is_ok() {
-            Outcome::Passed
-        } else {
-            Outcome::Failed
+        let (result, took) = timed(name, work);
+        let outcome = match result {
+            Some(_) => Outcome::Passed,
+            None => Outcome::Failed,
         };
-        self.0.push((name, outcome, began.elapsed()));
-        result.ok()
+        self.add(name, outcome, took, None);
+        result
+    }
+
+    /// A stage of tests. `work` says how many it ran.
+    fn run_tests(&mut self, name: &'static str, work: impl FnOnce() -> Result<u64>) {
+        let (tests, took) = timed(name, work);
+        let outcome = match tests {
+            Some(0) => Outcome::NoTest,
+            Some(_) => Outcome::Passed,
+            None => Outcome::Failed,
+        };
+        self.add(name, outcome, took, tests);
     }
 
     fn leave_out(&mut self, name: &'static str) {
-        self.0.push((name, Outcome::LeftOut, Duration::ZERO));
+        self.add(name, Outcome::LeftOut, Duration::ZERO, None);
     }
 
-    fn none_failed(&self) -> bool {
-        self.0
-            .iter()
-            .all(|(_, outcome, _)| *outcome != Outcome::Failed)
+    fn add(&mut self, name: &'static str, outcome: Outcome, took: Duration, tests: Option<u64>) {
+        self.0.push(Stage {
+            name,
+            outcome,
+            took,
+            tests,
+        });
     }
+
+    /// Whether all that was to be shown has been. With a filter, stages may have
+    /// no test of that name, but not all of them.
+    fn hold(&self, filtered: bool) -> bool {
+        let with = |outcome| self.0.iter().filter(move |stage| stage.outcome == outcome);
+        let tests: u64 = self.0.iter().filter_map(|stage| stage.tests).sum();
+        with(Outcome::Failed).count() == 0
+            && tests > 0
+            && (filtered || with(Outcome::NoTest).count() == 0)
+    }
+}
+
+/// Does a stage's work, and says how long it took.
+fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> (Option<T>, Duration) {
+    eprintln!("\n=== {name}");
+    let began = Instant::now();
+    let result = work().inspect_err(|error| eprintln!("{name}: {error:#}"));
+    (result.ok(), began.elapsed())
 }
 
 impl fmt::Display for Stages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, outcome, took) in &self.0 {
-            writeln!(f, "{name:<28} {outcome:<9} {:>7.1} s", took.as_secs_f64())?;
+        for stage in &self.0 {
+            let Stage {
+                name,
+                outcome,
+                took,
+                tests,
+            } = stage;
+            write!(f, "{name:<28} {outcome:<9} {:>7.1} s", took.as_secs_f64())?;
+            if let Some(tests) = tests {
+                write!(f, " {tests:>6} tests")?;
+            }
+            writeln!(f)?;
         }
-        let total: Duration = self.0.iter().map(|(_, _, took)| *took).sum();
-        write!(f, "{:<38} {:>7.1} s", "all", total.as_secs_f64())
+        let took: Duration = self.0.iter().map(|stage| stage.took).sum();
+        let tests: u64 = self.0.iter().filter_map(|stage| stage.tests).sum();
+        write!(
+            f,
+            "{:<38} {:>7.1} s {tests:>6} tests",
+            "all",
+            took.as_secs_f64()
+        )
     }
 }
 
@@ -106,6 +167,7 @@ fn run_stages(args: &Args) -> Stages {
     let mut stages = Stages::default();
     if args.filter.is_none() {
         stages.run("formatting", || {
+            machine::need_component("rustfmt", "fmt")?;
             run(&mut cargo(&["fmt", "--all", "--check"]))
         });
     }
@@ -117,17 +179,17 @@ fn run_stages(args: &Args) -> Stages {
     } else {
         stages.run("build", build::all)
     };
-    stages.run("unit tests", || {
+    stages.run_tests("unit tests", || {
         let mut command = cargo(&["test", "--no-fail-fast", "--workspace"]);
         for package in ["leeward-host", "leeward-sim", "leeward-tests"] {
             command.args(["--exclude", package]);
         }
-        run(command.args(&args.filter))
+        run_tests(command.args(&args.filter))
     });
     if args.fast {
         return stages;
     }
-    stages.run("simulation", || {
+    stages.run_tests("simulation", || {
         let mut command = cargo(&[
             "test",
             "--no-fail-fast",
@@ -135,7 +197,7 @@ fn run_stages(args: &Args) -> Stages {
             "--package",
             "leeward-sim",
         ]);
-        run(command.args(&args.filter))
+        run_tests(command.args(&args.filter))
     });
     if args.filter.is_none() {
         stages.run("simulation, many seeds", || {
@@ -151,7 +213,7 @@ fn run_stages(args: &Args) -> Stages {
             ]))
         });
     }
-    stages.run("host tests", || {
+    stages.run_tests("host tests", || {
         let mut command = cargo(&[
             "test",
             "--no-fail-fast",
@@ -159,7 +221,7 @@ fn run_stages(args: &Args) -> Stages {
             "--package",
             "leeward-host",
         ]);
-        run(command.args(&args.filter))
+        run_tests(command.args(&args.filter))
     });
     match built {
         Some(built) => {
@@ -178,6 +240,7 @@ fn run_stages(args: &Args) -> Stages {
 
 fn lints(stages: &mut Stages) {
     stages.run("lints", || {
+        machine::need_component("clippy", "clippy")?;
         run(&mut cargo(&[
             "clippy",
             "--release",
@@ -204,7 +267,7 @@ fn lints(stages: &mut Stages) {
 
 fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
     let redis = machine::has_redis();
-    stages.run("end to end", || {
+    stages.run_tests("end to end", || {
         let mut command = cargo(&[
             "test",
             "--no-fail-fast",
@@ -216,7 +279,7 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
         if !redis {
             command.args(["--skip", "redis_server"]);
         }
-        run(with_built(&mut command, built))
+        run_tests(with_built(&mut command, built))
     });
     if !redis {
         eprintln!(
@@ -252,9 +315,41 @@ fn with_built<'a>(command: &'a mut Command, built: &Built) -> &'a mut Command {
 pub(crate) fn test(args: &Args) -> ExitCode {
     let stages = run_stages(args);
     println!("\n{stages}");
-    if stages.none_failed() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    if stages.hold(args.filter.is_some()) {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(filter) = &args.filter
+        && stages
+            .0
+            .iter()
+            .all(|stage| stage.tests == Some(0) || stage.tests.is_none())
+    {
+        println!("no test has {filter:?} in its name");
+    }
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_ran_no_test_has_shown_nothing() {
+        for (tests, holds, holds_filtered) in [
+            (&[Some(3), Some(1)][..], true, true),
+            (&[Some(3), Some(0)], false, true),
+            (&[Some(0), Some(0)], false, false),
+            (&[Some(3), None], false, false),
+            (&[], false, false),
+        ] {
+            let mut stages = Stages::default();
+            for tests in tests {
+                stages.run_tests("tests", || {
+                    tests.ok_or_else(|| anyhow::anyhow!("one of them failed"))
+                });
+            }
+            assert_eq!(stages.hold(false), holds, "{tests:?}");
+            assert_eq!(stages.hold(true), holds_filtered, "{tests:?}, filtered");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask up` and `cargo xtask demo`.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -13,6 +15,9 @@ use crate::process::{Beside, status};
 
 /// What the demo origin and a node print when they are ready.
 const READY: &str = "Serving ";
+
+/// The variable that names the origin where no argument does.
+const ORIGIN_VARIABLE: &str = "SPIN_VARIABLE_ORIGIN";
 
 /// How long the demo origin may take to start.
 const START: Duration = Duration::from_secs(30);
@@ -29,7 +34,8 @@ enum Event {
     End,
 }
 
-/// Serves a demo origin, or the one that the arguments name, through the shield.
+/// Serves a demo origin, or the one that the arguments or the variable name,
+/// through the shield.
 ///
 /// # Errors
 ///
@@ -42,12 +48,12 @@ pub(crate) fn up(args: &[String]) -> Result<ExitCode> {
     ctrlc::set_handler(move || drop(interrupted.send(Event::End)))?;
 
     let mut node = Command::new(&built.host);
-    node.arg("up").arg("--component").arg(&built.component);
+    node.arg("up");
+    if !names(args, "--component") {
+        node.arg("--component").arg(&built.component);
+    }
     // Ended, when this function returns, in the order node, origin.
-    let _origin = if args
-        .iter()
-        .any(|arg| arg == "--origin" || arg.starts_with("--origin="))
-    {
+    let _origin = if has_origin(args, env::var_os(ORIGIN_VARIABLE)) {
         None
     } else {
         let mut command = Command::new(&built.host);
@@ -67,6 +73,20 @@ pub(crate) fn up(args: &[String]) -> Result<ExitCode> {
     };
     let mut node = start(node.args(args), &events)?;
     watch(&mut node, &happened)
+}
+
+/// Whether `leeward up` is told which server to protect, by its arguments or, as
+/// on Spin, by a variable.
+fn has_origin(args: &[String], variable: Option<OsString>) -> bool {
+    names(args, "--origin") || variable.is_some_and(|origin| !origin.is_empty())
+}
+
+/// Whether an option is among the arguments.
+fn names(args: &[String], option: &str) -> bool {
+    args.iter().any(|arg| {
+        arg.strip_prefix(option)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    })
 }
 
 /// Starts a program, passes on what it prints, and tells when it is ready.
@@ -133,4 +153,33 @@ pub(crate) fn demo(args: &[String]) -> Result<ExitCode> {
     let ended = status(Command::new(&built.host).arg("demo").args(args))?;
     let code = ended.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_origin_is_started_unless_there_is_another() {
+        for (args, variable, has) in [
+            (&[][..], None, false),
+            (&[], Some(""), false),
+            (&[], Some("http://a"), true),
+            (&["--origin", "http://a"], None, true),
+            (&["--origin=http://a"], None, true),
+            (
+                &["--listen", "127.0.0.1:0", "--origin", "http://a"],
+                None,
+                true,
+            ),
+            (&["--original"], None, false),
+        ] {
+            let args: Vec<_> = args.iter().map(|&arg| arg.to_owned()).collect();
+            assert_eq!(
+                has_origin(&args, variable.map(OsString::from)),
+                has,
+                "{args:?} {variable:?}"
+            );
+        }
+    }
 }

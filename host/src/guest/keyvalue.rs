@@ -9,7 +9,10 @@ use crate::store::{Handle, Store, StoreError, Swapped};
 const LABEL: &str = "default";
 
 /// Most stores that an instance may have open, and most compare-and-swap
-/// handles that it may hold, as in Spin.
+/// handles that it may hold, those among them that an imitated platform forgets
+/// to free. Spin's own tables have room for more than an instance ever fills;
+/// with a bound, a component that relies on that is found out. A handle of its
+/// Redis store holds a connection, and Redis has a bound on those.
 const OPEN_MAX: usize = 256;
 
 /// An open store. There is one store, so this is only the right to use it.

@@ -5,6 +5,7 @@
 //! here on every backend.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Backend, Number, StoreError, StoreResult, Watch};
 
@@ -20,7 +21,8 @@ pub(crate) enum Behaviour {
     /// A swap is applied if, and only if, it says so
     Exact,
     /// As Spin's SQLite store: a swap from absent overwrites and says ok; an
-    /// increment of what is not a number aborts the instance
+    /// increment of what is not a number aborts the instance, and from then on
+    /// so does every call, until the process ends
     SpinSqlite,
     /// As Spin's Redis store: a swap is exact, but always says that it failed
     // Where it is imitated, values are compared; Redis itself also notices that
@@ -29,8 +31,8 @@ pub(crate) enum Behaviour {
 }
 
 impl Behaviour {
-    /// Whether the host forgets to free the handle that a swap consumes, as
-    /// Spin's does: an instance then has only so many swaps in its life.
+    /// Whether the host forgets to free the handle that a swap consumes, with
+    /// its connection if it has one, until the instance ends, as Spin's does.
     pub(crate) fn leaks_handles(self) -> bool {
         match self {
             Self::Exact => false,
@@ -44,11 +46,18 @@ impl Behaviour {
 pub(crate) struct Store {
     backend: Arc<dyn Backend>,
     behaviour: Behaviour,
+    /// Whether an imitated platform's code has panicked with its lock held. All
+    /// instances of this process share the lock.
+    poisoned: Arc<AtomicBool>,
 }
 
 impl Store {
     pub(super) fn new(backend: Arc<dyn Backend>, behaviour: Behaviour) -> Self {
-        Self { backend, behaviour }
+        Self {
+            backend,
+            behaviour,
+            poisoned: Arc::default(),
+        }
     }
 
     /// How this store answers.
@@ -67,15 +76,30 @@ impl Store {
         T: Send + 'static,
         F: Future<Output = StoreResult<T>> + Send + 'static,
     {
+        self.unlocked()?;
         tokio::spawn(work(Arc::clone(&self.backend)))
             .await
             .map_err(StoreError::other)?
     }
 
-    /// Whether the store can be used now; opens it if need be.
+    /// Fails for good after the imitated platform's code has panicked with its
+    /// lock held: Spin's SQLite store takes the lock in every call, and panics
+    /// again where another has panicked holding it.
+    fn unlocked(&self) -> StoreResult<()> {
+        // Relaxed: the flag is set once and carries nothing but itself.
+        if self.poisoned.load(Ordering::Relaxed) {
+            return Err(StoreError::Abort("the store's lock is poisoned".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether the store can be used now; opens it if need be. Opening takes no
+    /// lock.
     pub(crate) async fn check(&self) -> StoreResult<()> {
-        self.apart(|backend| async move { backend.check().await })
+        let backend = Arc::clone(&self.backend);
+        tokio::spawn(async move { backend.check().await })
             .await
+            .map_err(StoreError::other)?
     }
 
     /// The value of `key`, or none.
@@ -109,6 +133,7 @@ impl Store {
     /// Adds `delta` to the number at `key` and returns the sum. This and the
     /// compare-and-swap are synchronous for the guest, and so always polled.
     pub(crate) async fn increment(&self, key: &str, delta: i64) -> StoreResult<i64> {
+        self.unlocked()?;
         self.admit(key, 0)?;
         match self.behaviour {
             Behaviour::Exact => {
@@ -121,8 +146,11 @@ impl Store {
                 .increment(key, delta, Number::LittleEndian)
                 .await
                 .map_err(|error| match error {
-                    // Spin's code panics there.
-                    StoreError::NotANumber(text) => StoreError::Abort(text),
+                    // Spin's code panics there, and holds its lock.
+                    StoreError::NotANumber(text) => {
+                        self.poisoned.store(true, Ordering::Relaxed);
+                        StoreError::Abort(text)
+                    }
                     StoreError::Other(_) | StoreError::Abort(_) => error,
                 }),
         }
@@ -194,6 +222,7 @@ pub(crate) enum Swapped {
 impl Handle {
     /// Reads the value; the swap will compare with it.
     pub(crate) async fn current(&mut self) -> StoreResult<Option<Vec<u8>>> {
+        self.store.unlocked()?;
         let value = match &mut self.watch {
             Some(watch) => watch.current().await?,
             None => self.store.backend.get(&self.key).await?,
@@ -208,6 +237,7 @@ impl Handle {
     ///
     /// The handle itself is left as it was: an imitated platform may keep it.
     pub(crate) async fn swap(&mut self, value: &[u8]) -> StoreResult<Swapped> {
+        self.store.unlocked()?;
         self.store.admit(&self.key, value.len())?;
         let says_done = match self.store.behaviour {
             Behaviour::Exact => self.replace(value).await?,

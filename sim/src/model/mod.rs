@@ -105,6 +105,9 @@ pub fn run(args: &Args) -> Result<()> {
             reports.push(report);
         }
     }
+    if reports.is_empty() {
+        bail!("nothing is explored with these --nodes and this --behaviour");
+    }
     println!("{}", table(&reports));
     let violated: Vec<_> = reports
         .iter()
