@@ -16,6 +16,14 @@ const REGRESSIONS: &[u64] = &[
     98, // A stale entry was served beyond its windows (S4).
     8, 14_405, // An unsafe request did not reach the store, which had recovered (S6).
     132, 213, 229, 344,
+    // A variant went to the shared store, and the news of it to the instance's own (S6).
+    10_522, // A lease that was won late lapsed during its first renewal (S1).
+    88_860, // A holder that was held up asked a second time without looking (S1).
+    87_463,
+    // A variant went to the shared store, and the news of it to the instance's own (S6).
+    10_522, // A lease that was won late lapsed during its first renewal (S1).
+    88_860, // A holder that was held up asked a second time without looking (S1).
+    87_463,
 ];
 
 fn args(seeds: u64) -> Args {

@@ -344,9 +344,12 @@ impl<P: Platform> Shield<P> {
         held.deadline.minus(self.config.lease.clock_skew)
     }
 
-    /// Whether the holder may start something under the lease.
-    pub(super) fn may_act(&self, held: &Held) -> bool {
-        self.platform.now() < self.acts_until(held)
+    /// Whether the holder may ask the origin: with as much of the lease left as
+    /// the first renewal has if the lease is won at once. Else it would lapse
+    /// while that is on its way.
+    pub(super) fn may_begin(&self, held: &Held) -> bool {
+        let renewal = self.config.lease.duration / 3;
+        self.platform.now() < self.acts_until(held).minus(renewal)
     }
 
     /// Moves the deadline of a lease.

@@ -181,6 +181,11 @@ impl<P: Platform> Shield<P> {
                     return self.received(fill, &fetched, response, head).await;
                 }
             }
+            // A holder that was held up may have a successor who is asking by now.
+            // Whoever waits for the head looks again.
+            if self.platform.now() >= fill.acts_until.get() {
+                return Outcome::Unstored("the lease was lost");
+            }
             // Bounded: the second request has no conditions.
             ask = Ask::Whole;
         }

@@ -1,6 +1,6 @@
 //! Going to the origin under a lease, and settling the lease with what comes.
 
-use super::cells::{Election, Held, Settled};
+use super::cells::{Backing, Election, Held, Settled};
 use super::exchange::{Fill, Head, HeadSender, NotStorable, Outcome};
 use super::flight::Landing;
 use super::lookup::variant_key;
@@ -84,7 +84,7 @@ impl<P: Platform> Shield<P> {
             landing,
         } = job;
         let start = self.platform.now();
-        if !self.may_act(&held) {
+        if !self.may_begin(&held) {
             // The store took longer than the lease to say who has it: another
             // may have it by now, and such a store is as good as none. Dropping
             // `head` makes who waits look again.
@@ -257,7 +257,13 @@ impl<P: Platform> Shield<P> {
             let settled = self.publish(held, entry, removed).await;
             return ("stored".to_owned(), settled);
         }
-        let settled = match self.elect(&self.load(&variant).await).await {
+        // Where its key's cell is: a store that has come back in between would
+        // have the variant and not know of it.
+        let at = match held.loaded.backing {
+            Backing::Local => self.load_local(&variant).await,
+            Backing::Shared => self.load(&variant).await,
+        };
+        let settled = match self.elect(&at).await {
             Election::Held(variant) => {
                 let entry = Entry {
                     lease: variant.holder,

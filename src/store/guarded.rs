@@ -25,6 +25,10 @@ use crate::time::{Time, millis};
 use bytes::Bytes;
 use std::time::Duration;
 
+/// How often a creator that was held up after it had won its guards tries again:
+/// being slow for a moment is no failure of the store.
+const CREATE_ATTEMPTS: usize = 3;
+
 /// A [`Store`] made of a [`KeyValue`] platform and a clock.
 #[derive(Debug)]
 pub struct Guarded<K, C> {
@@ -64,11 +68,44 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
                 // then somebody is at it. Where it is the store that fails, the
                 // read that follows says so.
                 Err(_) => {
+                    // Else its own first guard would keep it from the next try.
+                    self.clean_up(won).await;
                     return Err(start.plus(Duration::from_millis(self.bucket / 8)));
                 }
             }
         }
         Ok(won)
+    }
+
+    /// Becomes the one creator of `key` while it is absent and with time left to
+    /// create it, or says how the swap has ended instead.
+    async fn win_in_time(&self, key: &str) -> Result<Result<Won, Swap>, StoreError> {
+        for _ in 0..CREATE_ATTEMPTS {
+            let won = match self.win(key).await {
+                Ok(won) => won,
+                Err(retry_at) => {
+                    return Ok(Err(match self.kv.get(key).await? {
+                        Some(current) => Swap::Conflict(Some(current)),
+                        None => Swap::Busy { retry_at },
+                    }));
+                }
+            };
+            // Again, now that others are held off: the key may have been created,
+            // and its guards removed, since the caller looked.
+            let current = self.kv.get(key).await;
+            if matches!(current, Ok(None)) && (self.clock)() < won.deadline {
+                return Ok(Ok(won));
+            }
+            // Nothing was tried under the guards: others need not wait until they
+            // are over.
+            self.clean_up(won).await;
+            if let Some(current) = current? {
+                return Ok(Err(Swap::Conflict(Some(current))));
+            }
+        }
+        Err(StoreError::new(format!(
+            "creating {key} took too long after its guard was won, {CREATE_ATTEMPTS} times"
+        )))
     }
 
     /// Guards are litter once the cell exists: whoever wins one afterwards
@@ -118,32 +155,9 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
     ) -> Result<Swap, StoreError> {
         let won = match expected {
             Some(_) => None,
-            None => match self.win(key).await {
-                Err(retry_at) => {
-                    return Ok(match self.kv.get(key).await? {
-                        Some(current) => Swap::Conflict(Some(current)),
-                        None => Swap::Busy { retry_at },
-                    });
-                }
-                Ok(won) => {
-                    // Again, now that others are held off: the key may have
-                    // been created, and its guards removed, since the caller
-                    // looked.
-                    match self.kv.get(key).await {
-                        Ok(None) if (self.clock)() < won.deadline => Some(won),
-                        // Nothing was tried under the guards: others need not
-                        // wait until they are over.
-                        refused => {
-                            self.clean_up(won).await;
-                            return match refused? {
-                                Some(current) => Ok(Swap::Conflict(Some(current))),
-                                None => Err(StoreError::new(format!(
-                                    "creating {key} took too long after its guard was won"
-                                ))),
-                            };
-                        }
-                    }
-                }
+            None => match self.win_in_time(key).await? {
+                Ok(won) => Some(won),
+                Err(swap) => return Ok(swap),
             },
         };
         // An error here leaves the outcome unknown, as a lie does: read back.
