@@ -91,6 +91,8 @@ pub struct Limits {
     pub header_count: usize,
     /// Most bytes of header field names and values of a request.
     pub header_bytes: usize,
+    /// Longest request body that is accepted, in bytes; zero: any.
+    pub request_body: u64,
     /// Longest body that is stored in the cell itself, in bytes, if it is
     /// stored at all.
     pub inline: usize,

@@ -243,6 +243,21 @@ pub const OPTIONS: &[Definition] = &[
         set: set!(usize => limits.header_bytes),
     },
     Definition {
+        name: "limits.request_body",
+        kind: Kind::Integer {
+            min: 0,
+            max: 1 << 40,
+        },
+        default: "0",
+        doc: "Longest request body that is accepted, in bytes; longer ones get 413, and those \
+              that do not announce their length 411. 0: any, as it streams.",
+        set: |config, value| {
+            if let Value::Integer(value) = value {
+                config.limits.request_body = value;
+            }
+        },
+    },
+    Definition {
         name: "limits.inline",
         kind: Kind::Integer {
             min: 0,

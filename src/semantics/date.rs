@@ -13,8 +13,10 @@ const LENGTH_MAX: usize = 40;
 /// Reads an HTTP-date; `None` for anything else.
 ///
 /// Names are matched whatever their case (RFC 9111 section 4.2), a leap second
-/// counts as the second that follows, and a zone other than GMT, a day that its
-/// month does not have, a wrong weekday and a year before 1970 make it no date.
+/// counts as the second that follows, and a weekday that is not the day's is
+/// overlooked: it says nothing that the rest does not (RFC 9110 section 5.6.7
+/// asks to be robust). A zone other than GMT, a day that its month does not have
+/// and a year before 1970 make it no date.
 pub fn parse(value: &[u8]) -> Option<Time> {
     let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
     if text.len() > LENGTH_MAX || !text.is_ascii() {
@@ -34,9 +36,37 @@ pub fn parse(value: &[u8]) -> Option<Time> {
         }
         Some(_) | None => (text, Duration::ZERO),
     };
-    let time = httpdate::parse_http_date(&text).ok()?;
+    let time = parse_on_any_weekday(&text)?;
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     Some(Time::from_unix_millis(0).plus(since).plus(leap))
+}
+
+/// Days as dates name them, short and long.
+const WEEKDAYS: [(&str, &str); 7] = [
+    ("Mon", "Monday"),
+    ("Tue", "Tuesday"),
+    ("Wed", "Wednesday"),
+    ("Thu", "Thursday"),
+    ("Fri", "Friday"),
+    ("Sat", "Saturday"),
+    ("Sun", "Sunday"),
+];
+
+/// The library holds a date to its weekday: gives it the one that fits.
+fn parse_on_any_weekday(text: &str) -> Option<SystemTime> {
+    if let Ok(time) = httpdate::parse_http_date(text) {
+        return Some(time);
+    }
+    let (named, rest) = text.split_at(text.find([',', ' '])?);
+    let is_short = WEEKDAYS.iter().any(|(short, _)| *short == named);
+    let is_long = WEEKDAYS.iter().any(|(_, long)| *long == named);
+    WEEKDAYS
+        .iter()
+        .filter(|_| is_short || is_long)
+        .find_map(|(short, long)| {
+            let day = if is_short { short } else { long };
+            httpdate::parse_http_date(&format!("{day}{rest}")).ok()
+        })
 }
 
 /// The date as RFC 9110 section 5.6.7 prefers it, whole seconds, rounded down.
@@ -104,12 +134,18 @@ mod tests {
             ("Sat Dec 31 23:59:60 2016", Some(1_483_228_800_000)),
             ("Sat, 31 Dec 2016 23:60:00 GMT", None),
             ("Sat, 31 Dec 2016 23:59:61 GMT", None),
+            // The weekday is of no importance, but is one.
+            ("Mon, 06 Nov 1994 08:49:37 GMT", Some(EXAMPLE)),
+            ("Friday, 06-Nov-94 08:49:37 GMT", Some(EXAMPLE)),
+            ("Sat Nov  6 08:49:37 1994", Some(EXAMPLE)),
+            ("Xyz, 06 Nov 1994 08:49:37 GMT", None),
+            ("Sunday, 06 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06-Nov-94 08:49:37 GMT", None),
             // Not dates.
             ("", None),
             ("0", None),
             ("-1", None),
             ("now", None),
-            ("Mon, 06 Nov 1994 08:49:37 GMT", None),
             ("Sat, 30 Feb 2013 00:00:00 GMT", None),
             ("Wed, 31 Dec 1969 23:59:59 GMT", None),
             ("Thu, 18 Aug 2050 02:01:18 UTC", None),

@@ -43,8 +43,9 @@ use crate::semantics::{CacheStatus, Forward, is_upgrade};
 use crate::store::Memory;
 use crate::time::Time;
 use flight::Flights;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -116,13 +117,28 @@ impl<P: Platform> Shield<P> {
                 "the header fields are too many or too large",
             )
         } else {
-            return None;
+            self.refuse_body(request.headers())?
         };
         let cache_status = CacheStatus {
             detail: Some("refused".into()),
             ..CacheStatus::default()
         };
         Some(self.plain(status, text, &cache_status, None))
+    }
+
+    /// What of a request's body is more than the operator accepts.
+    fn refuse_body(&self, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+        let limit = self.config.limits.request_body;
+        if limit == 0 {
+            return None;
+        }
+        if headers.contains_key(TRANSFER_ENCODING) {
+            let text = "the length of the content must be announced";
+            return Some((StatusCode::LENGTH_REQUIRED, text));
+        }
+        let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>();
+        let too_long = length.is_ok_and(|length| length > limit);
+        too_long.then_some((StatusCode::PAYLOAD_TOO_LARGE, "the content is too long"))
     }
 
     /// Where a path is at the origin.

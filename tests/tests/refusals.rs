@@ -14,7 +14,7 @@ use leeward_tests::client::{get, raw};
 use leeward_tests::nodes::{self, ending};
 use leeward_tests::origin::numbered;
 use leeward_tests::redis::free_port;
-use leeward_tests::{Ask, Node, Origin, World, wait};
+use leeward_tests::{Ask, Node, Origin, Settings, World, wait};
 
 /// A node with a store in memory, or in the place that further arguments say.
 fn up_for(origin: &str) -> Command {
@@ -206,4 +206,35 @@ async fn requests_over_a_limit_and_of_unknown_kinds_are_refused() {
         .await
         .unwrap();
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.status);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_bodies_over_the_limit_are_refused() {
+    let settings = Settings {
+        more: "[limits]\nrequest_body = 10",
+        ..Settings::default()
+    };
+    let world = World::single_with(settings, &[]).await;
+    let path = "/body";
+    for (case, headers, body, status) in [
+        ("within", "content-length: 10", "0123456789", 200),
+        ("none", "x: y", "", 200),
+        ("over", "content-length: 11", "0123456789a", 413),
+        (
+            "unannounced",
+            "transfer-encoding: chunked",
+            "1\r\na\r\n0\r\n\r\n",
+            411,
+        ),
+    ] {
+        let request =
+            format!("POST {path} HTTP/1.1\r\nhost: shop.example\r\n{headers}\r\n\r\n{body}");
+        let answer = raw(world.node(0), request.as_bytes()).await.unwrap();
+        let first = answer.lines().next().unwrap_or_default();
+        assert!(
+            first.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{case}: {first:?}"
+        );
+    }
+    assert_eq!(world.origin.count(path), 2, "requests at the origin");
 }
