@@ -249,8 +249,8 @@ pub const OPTIONS: &[Definition] = &[
             max: 1 << 40,
         },
         default: "0",
-        doc: "Longest request body that is accepted, in bytes; longer ones get 413, and those \
-              that do not announce their length 411. 0: any, as it streams.",
+        doc: "Longest request body that is accepted, in bytes; longer ones get 413. 0: any. \
+              A body that does not announce its length is not held to it.",
         set: |config, value| {
             if let Value::Integer(value) = value {
                 config.limits.request_body = value;

@@ -177,6 +177,11 @@ impl<P: Platform> Shield<P> {
                 (Ask::Validation(_), StatusCode::NOT_MODIFIED)
                 | (Ask::Rest(..), StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE) => {
                 }
+                // It says nothing about what nobody has.
+                (Ask::Whole, StatusCode::NOT_MODIFIED) => {
+                    let why = "it answered 304 to a request without conditions";
+                    return head.fail(&OriginError::Failed(why.to_owned()));
+                }
                 (Ask::Whole | Ask::Validation(_) | Ask::Rest(..), _) => {
                     return self.received(fill, &fetched, response, head).await;
                 }

@@ -43,7 +43,7 @@ use crate::semantics::{CacheStatus, Forward, is_upgrade};
 use crate::store::Memory;
 use crate::time::Time;
 use flight::Flights;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use std::cell::Cell;
@@ -126,15 +126,12 @@ impl<P: Platform> Shield<P> {
         Some(self.plain(status, text, &cache_status, None))
     }
 
-    /// What of a request's body is more than the operator accepts.
+    /// What of a request's body is more than the operator accepts. A body that
+    /// does not announce its length streams past a component unseen.
     fn refuse_body(&self, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
         let limit = self.config.limits.request_body;
         if limit == 0 {
             return None;
-        }
-        if headers.contains_key(TRANSFER_ENCODING) {
-            let text = "the length of the content must be announced";
-            return Some((StatusCode::LENGTH_REQUIRED, text));
         }
         let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>();
         let too_long = length.is_ok_and(|length| length > limit);
