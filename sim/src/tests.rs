@@ -20,7 +20,7 @@ const REGRESSIONS: &[u64] = &[
     10_522, // A lease that was won late lapsed during its first renewal (S1).
     88_860, // Reading a chunk outlasted what the entry was good for (S4).
     488, 1_765, // A HEAD without a validator passed for news of the content (S3).
-    137, 270, 1_075,
+    270, 1_075,
 ];
 
 /// The same, of scenarios with the fault [`OriginFault::Confirms`].
