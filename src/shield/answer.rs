@@ -323,10 +323,12 @@ fn wanted(entry: &Entry, request: &request::Parts) -> Wanted {
 /// Whether an entry has what a request wants: one that is a part of the whole
 /// may not.
 pub(super) fn can_answer(entry: &Entry, request: &request::Parts) -> bool {
-    match wanted(entry, request) {
-        Wanted::Whole | Wanted::Part { .. } | Wanted::Unsatisfiable { .. } => true,
-        Wanted::Missing => false,
-    }
+    // On every hit: a whole entry is not looked into twice.
+    entry.status != StatusCode::PARTIAL_CONTENT
+        || match wanted(entry, request) {
+            Wanted::Whole | Wanted::Part { .. } | Wanted::Unsatisfiable { .. } => true,
+            Wanted::Missing => false,
+        }
 }
 
 /// Whether the visitor has this response already. Only a GET or HEAD that the

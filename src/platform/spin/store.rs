@@ -14,9 +14,8 @@ use std::rc::Rc;
 const LABEL: &str = "default";
 
 /// Spin keeps a handle for every swap that was asked for, until the instance
-/// ends, and has room for 256. After so many of them an instance starts only
-/// what no other can do for it; the rest is for that, and for ending what it
-/// has begun. (spin 4.1, `factor-key-value`: `swap` takes the handle and does
+/// ends, and on Redis each holds a connection. After so many of them an instance
+/// starts only what no other can do for it, and ends what it has begun. (spin 4.1, `factor-key-value`: `swap` takes the handle and does
 /// not remove it from its table.)
 const SWAPS_BEFORE_WORN: u32 = 192;
 
