@@ -73,11 +73,15 @@ impl Origin {
         if path.is_some_and(|path| path.query().is_some()) {
             return Err(wrong("has a query, which cannot be a prefix of paths"));
         }
-        let prefix = path.map_or("", PathAndQuery::path).trim_end_matches('/');
+        // Where a platform joins host and path, there may be a `/` from either.
+        let prefix = path.map_or("", PathAndQuery::path).trim_matches('/');
         Ok(Origin {
             scheme,
             authority,
-            prefix: prefix.to_owned(),
+            prefix: match prefix {
+                "" => String::new(),
+                prefix => format!("/{prefix}"),
+            },
         })
     }
 }
@@ -102,6 +106,8 @@ mod tests {
             ("https://Example.com/api/", "https://Example.com/api"),
             ("http://[::1]:8080/a/b", "http://[::1]:8080/a/b"),
             (" http://localhost ", "http://localhost"),
+            ("http://localhost//", "http://localhost"),
+            ("http://localhost//api", "http://localhost/api"),
         ] {
             assert_eq!(Origin::parse(text).unwrap().to_string(), shown, "{text}");
         }
