@@ -126,6 +126,9 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
                 Vec::new()
             },
             alias: flag(15).then(|| "alias".to_owned()),
+            variants: (0..numbers[7] >> 18 & 3)
+                .map(|n| format!("cell/{n}"))
+                .collect(),
             invalidated: flag(11).then_some(Time::from_unix_millis(d)),
             purged: flag(12).then_some(Time::from_unix_millis(e)),
         },

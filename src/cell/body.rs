@@ -152,6 +152,15 @@ impl Cell {
         });
     }
 
+    /// Takes over orphans from another cell; those that it has already, once.
+    pub(super) fn adopt_orphans(&mut self, orphans: &[Orphan]) {
+        for orphan in orphans {
+            if self.orphans.iter().all(|known| known.body != orphan.body) {
+                self.orphans.push(*orphan);
+            }
+        }
+    }
+
     /// The orphans that nobody can be reading any more at `now`, because
     /// `grace` has passed, or that are too many.
     pub fn due_orphans(&self, now: Time, grace: Duration) -> Vec<Orphan> {

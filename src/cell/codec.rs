@@ -143,6 +143,16 @@ pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
 
 /// The cell of `key` in stored bytes. The body shares their memory.
 pub fn decode(bytes: &Bytes, key: &str) -> Result<Cell, Unreadable> {
+    let cell = decode_any(bytes)?;
+    match cell.key == key {
+        true => Ok(cell),
+        false => Err(Unreadable::Foreign),
+    }
+}
+
+/// The cell in stored bytes, whatever key it is of. The body shares their
+/// memory.
+pub fn decode_any(bytes: &Bytes) -> Result<Cell, Unreadable> {
     let (&format, rest) = bytes.split_first().ok_or(Unreadable::Truncated)?;
     if !(FORMAT_OLDEST..=FORMAT).contains(&format) {
         return Err(Unreadable::Format);
@@ -157,9 +167,6 @@ pub fn decode(bytes: &Bytes, key: &str) -> Result<Cell, Unreadable> {
         return Err(Unreadable::Corrupt);
     }
     let metadata: Metadata = serde_json::from_slice(metadata).map_err(|_| Unreadable::Corrupt)?;
-    if metadata.key != key {
-        return Err(Unreadable::Foreign);
-    }
     // `get` above has shown that prefix and metadata lie inside the value.
     let body = bytes.slice(PREFIX + length..);
     let entry = match metadata.entry {
@@ -283,6 +290,7 @@ mod tests {
                 }),
                 vary: vec!["accept".into()],
                 alias: Some("GET /a\nvary".into()),
+                variants: vec!["cell/0".into(), "cell/1".into()],
                 invalidated: Some(Time::from_unix_millis(8)),
                 purged: Some(Time::from_unix_millis(7)),
             },
@@ -530,23 +538,27 @@ mod tests {
             proptest::option::of((moment(), any::<u32>())),
             proptest::collection::vec("\\PC{0,9}", 0..4),
             proptest::option::of("\\PC{0,9}"),
+            proptest::collection::vec("\\PC{0,9}", 0..4),
             option(moment().boxed()),
             option(moment().boxed()),
         )
-            .prop_map(|(pass, retry, vary, alias, invalidated, purged)| Marks {
-                pass: pass.map(|(until, authorized_only)| Pass {
-                    until,
-                    authorized_only,
-                }),
-                retry: retry.map(|(not_before, failures)| Retry {
-                    not_before,
-                    failures,
-                }),
-                vary,
-                alias,
-                invalidated,
-                purged,
-            })
+            .prop_map(
+                |(pass, retry, vary, alias, variants, invalidated, purged)| Marks {
+                    pass: pass.map(|(until, authorized_only)| Pass {
+                        until,
+                        authorized_only,
+                    }),
+                    retry: retry.map(|(not_before, failures)| Retry {
+                        not_before,
+                        failures,
+                    }),
+                    vary,
+                    alias,
+                    variants,
+                    invalidated,
+                    purged,
+                },
+            )
     }
 
     fn any_cell() -> impl Strategy<Value = Cell> {

@@ -113,6 +113,10 @@ pub struct Marks {
     /// is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
+    /// In a cell that lists a key's variants: the names of their cells, the
+    /// oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<String>,
     /// When the key was last invalidated, for the variants' entries: one that
     /// was requested before counts as invalidated too.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@
 //! none, and return the cell to be swapped in, or say why there is none. Times
 //! come from the caller's clock.
 
-use super::{Cell, Draft, Entry, Lease, Marks, Nonce, Pass, Retry};
+use super::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan, Pass, Retry};
 use crate::time::{Time, millis};
 use std::time::Duration;
 
@@ -238,6 +238,32 @@ pub fn alias(cell: Option<&Cell>, key: &str, variant: &str, nonce: Nonce) -> Opt
     }
     let mut next = next(cell, key, nonce);
     next.marks.alias = Some(variant.to_owned());
+    Some(next)
+}
+
+/// Has a cell list one more of a key's variants, by the name of its cell, and no
+/// more those in `evicted`, which the caller has emptied. It answers for what is
+/// left of their bodies, `litter`, and no more for `removed`.
+///
+/// Returns none where the variant is listed already.
+pub fn enlist(
+    cell: Option<&Cell>,
+    key: &str,
+    variant: &str,
+    evicted: &[String],
+    litter: &[Orphan],
+    removed: &[Orphan],
+    nonce: Nonce,
+) -> Option<Cell> {
+    let known = cell.map_or(&[][..], |cell| &cell.marks.variants);
+    if known.iter().any(|known| known == variant) {
+        return None;
+    }
+    let mut next = next(cell, key, nonce);
+    next.marks.variants.retain(|known| !evicted.contains(known));
+    next.marks.variants.push(variant.to_owned());
+    next.adopt_orphans(litter);
+    next.forget_orphans(removed);
     Some(next)
 }
 

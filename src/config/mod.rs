@@ -100,6 +100,8 @@ pub struct Limits {
     pub body: u64,
     /// Largest value that a body which is not inline is stored in, in bytes.
     pub chunk: usize,
+    /// Most variants of a key that are stored.
+    pub variants: usize,
     /// How long a body that is no longer an entry's is kept for those who are
     /// still reading it.
     pub grace: Duration,

@@ -293,6 +293,13 @@ pub const OPTIONS: &[Definition] = &[
         set: set!(usize => limits.chunk),
     },
     Definition {
+        name: "limits.variants",
+        kind: Kind::Integer { min: 1, max: 1_024 },
+        default: "200",
+        doc: "Most variants of a key (`Vary`) that are stored; for one more the oldest is dropped.",
+        set: set!(usize => limits.variants),
+    },
+    Definition {
         name: "limits.grace",
         kind: millis(0, 86_400),
         default: "\"60s\"",

@@ -514,6 +514,53 @@ impl<P: Platform> Shield<P> {
         .await;
     }
 
+    /// Has a key's list name one more of its variants; see
+    /// [`transition::enlist`].
+    pub(super) async fn list(
+        &self,
+        list: Loaded,
+        variant: &str,
+        evicted: &[String],
+        litter: &[Orphan],
+        removed: &[Orphan],
+    ) {
+        let key = list.key.clone();
+        self.apply(list, |cell| {
+            transition::enlist(cell, &key, variant, evicted, litter, removed, self.nonce())
+        })
+        .await;
+    }
+
+    /// Reads a cell of the shared store by its name; none where none is stored,
+    /// or none that can be read.
+    pub(super) async fn load_named(&self, id: &str) -> Result<Option<Loaded>, StoreError> {
+        let raw = self.load_value(Backing::Shared, id).await?;
+        let cell = raw.as_ref().and_then(|raw| codec::decode_any(raw).ok());
+        Ok(cell.map(|cell| Loaded {
+            id: id.to_owned(),
+            key: cell.key.clone(),
+            backing: Backing::Shared,
+            raw,
+            cell: Some(cell),
+        }))
+    }
+
+    /// Drops the entry of a cell, and what is being fetched for it. Says which
+    /// bodies the cell has orphaned; none if the store fails.
+    pub(super) async fn empty(&self, loaded: Loaded) -> Option<Vec<Orphan>> {
+        let purge = |cell: Option<&Cell>| {
+            let cell = cell.ok_or(Fenced::Lost)?;
+            Ok(transition::purge(cell, Purge::Hard, self.stamp()))
+        };
+        let (settled, loaded) = self.settle(loaded, purge, |_| false).await;
+        match settled {
+            Settled::Failed => None,
+            Settled::Done | Settled::Fenced(_) => {
+                Some(loaded.cell.map(|cell| cell.orphans).unwrap_or_default())
+            }
+        }
+    }
+
     /// Purges the cell of a key, if there is one, wherever this instance keeps
     /// or finds it. While the shared store fails, the attempt is repeated behind
     /// the answer: other nodes may serve what they should not until it succeeds.

@@ -17,7 +17,7 @@ use crate::time::{Time, millis};
 use bytes::{Bytes, BytesMut};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, RANGE, SET_COOKIE};
 use http::{HeaderMap, Method, Response, StatusCode, request, response};
 use std::cell::Cell;
 use std::pin::pin;
@@ -231,8 +231,18 @@ impl<P: Platform> Shield<P> {
     ) -> Outcome {
         let mut update = response.headers().clone();
         strip_connection_fields(&mut update);
-        let headers = freshen(&entry.headers, &update);
-        match self.storability(fetched, entry.status, &headers) {
+        let mut headers = freshen(&entry.headers, &update);
+        let storability = match self.storability(fetched, entry.status, &headers) {
+            // A cookie of the moment says nothing against what is stored.
+            Storability::DoNotStore(NotStored::SetCookie) if update.contains_key(SET_COOKIE) => {
+                self.hand_on_entry(fill, entry, headers.clone(), head).await;
+                update.remove(SET_COOKIE);
+                headers = freshen(&entry.headers, &update);
+                self.storability(fetched, entry.status, &headers)
+            }
+            storability => storability,
+        };
+        match storability {
             Storability::Store(freshness) => {
                 let entry = Box::new(Entry {
                     headers: self.storable_headers(headers),
@@ -244,21 +254,33 @@ impl<P: Platform> Shield<P> {
             }
             // The visitor may have it, and nobody after.
             Storability::DoNotStore(reason) => {
-                let body = match &entry.body {
-                    cell::Body::Inline(body) => Ok(AnswerBody::Full(body.clone())),
-                    cell::Body::Chunked(manifest) => {
-                        self.stored_body(fill.place(), *manifest, 0..manifest.length)
-                            .await
-                    }
-                };
-                if let Ok(body) = body {
-                    let mut parts = Response::new(()).into_parts().0;
-                    parts.status = entry.status;
-                    parts.headers = headers;
-                    head.send(Head::Response(parts, body, false));
-                }
+                self.hand_on_entry(fill, entry, headers, head).await;
                 Outcome::Pass(NotStorable::Because(reason))
             }
+        }
+    }
+
+    /// Hands the content of an entry to the visitor, with other fields. If it
+    /// cannot be read, whoever waits looks again.
+    async fn hand_on_entry(
+        self: &Rc<Self>,
+        fill: &Fill<'_>,
+        entry: &Entry,
+        headers: HeaderMap,
+        head: &mut HeadSender<P::Body>,
+    ) {
+        let body = match &entry.body {
+            cell::Body::Inline(body) => Ok(AnswerBody::Full(body.clone())),
+            cell::Body::Chunked(manifest) => {
+                self.stored_body(fill.place(), *manifest, 0..manifest.length)
+                    .await
+            }
+        };
+        if let Ok(body) = body {
+            let mut parts = Response::new(()).into_parts().0;
+            parts.status = entry.status;
+            parts.headers = headers;
+            head.send(Head::Response(parts, body, false));
         }
     }
 
@@ -314,7 +336,11 @@ impl<P: Platform> Shield<P> {
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
         let status = response.status();
-        if status.is_server_error() && fill.on_error {
+        // Fills ask for the whole; who wants no part is better served by what is
+        // stored.
+        let unasked =
+            status == StatusCode::PARTIAL_CONTENT && !fill.visitor.headers.contains_key(RANGE);
+        if (status.is_server_error() || unasked) && fill.on_error {
             return head.fail(&OriginError::Failed(format!(
                 "it answered {}",
                 status.as_u16()

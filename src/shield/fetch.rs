@@ -254,6 +254,9 @@ impl<P: Platform> Shield<P> {
                 .await;
         }
         if held.loaded.key == variant {
+            if held.loaded.entry().is_none() {
+                self.enlist(key, &variant).await;
+            }
             let settled = self.publish(held, entry, removed).await;
             return ("stored".to_owned(), settled);
         }
@@ -264,12 +267,13 @@ impl<P: Platform> Shield<P> {
             Backing::Shared => self.load(&variant).await,
         };
         let settled = match self.elect(&at).await {
-            Election::Held(variant) => {
+            Election::Held(other) => {
+                self.enlist(key, &variant).await;
                 let entry = Entry {
-                    lease: variant.holder,
+                    lease: other.holder,
                     ..entry
                 };
-                self.publish_elsewhere(&held, variant, entry).await
+                self.publish_elsewhere(&held, other, entry).await
             }
             // Another is at this variant: theirs is as good as ours.
             Election::Taken(_) | Election::Backoff | Election::Changed => Settled::Done,

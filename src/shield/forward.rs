@@ -8,10 +8,16 @@ use super::{Answer, Shield, event};
 use crate::cell::transition::Purge;
 use crate::semantics::invalidate::Target;
 use crate::semantics::{
-    CacheStatus, Forward, append_via, invalidation_targets, is_safe, key, strip_connection_fields,
+    CacheStatus, Forward, Hop, append_via, count_hop, invalidation_targets, is_safe, key,
+    strip_connection_fields,
 };
-use http::{Method, Request, StatusCode, Version, request};
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Request, StatusCode, Version, request};
 use std::rc::Rc;
+
+/// The methods that are at least served here, as `Allow` says it; unknown ones
+/// are forwarded too.
+const METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
 
 impl<P: Platform> Shield<P> {
     /// Hands a request to the origin and its answer back.
@@ -20,7 +26,10 @@ impl<P: Platform> Shield<P> {
         request: Request<Option<P::Body>>,
         reason: Forward,
     ) -> Answer<P::Body> {
-        let (visitor, body) = request.into_parts();
+        let (mut visitor, body) = request.into_parts();
+        if count_hop(&visitor.method, &mut visitor.headers) == Hop::Answer {
+            return self.answer_as_the_last_hop(&visitor.method);
+        }
         let start = self.platform.now();
         let mut cache_status = CacheStatus {
             fwd: Some(reason),
@@ -92,6 +101,25 @@ impl<P: Platform> Shield<P> {
             }
             Err(error) => self.origin_failed(&error, cache_status),
         }
+    }
+
+    /// The answer to TRACE and OPTIONS that were to come as far as this and no
+    /// further (RFC 9110, 7.6.2). TRACE would show a visitor what proxies in
+    /// front have added to the request.
+    fn answer_as_the_last_hop(&self, method: &Method) -> Answer<P::Body> {
+        let (status, text) = match *method {
+            Method::TRACE => (StatusCode::METHOD_NOT_ALLOWED, "TRACE is not served here"),
+            _ => (StatusCode::OK, "a shield in front of the origin"),
+        };
+        let cache_status = CacheStatus {
+            detail: Some("max-forwards".into()),
+            ..CacheStatus::default()
+        };
+        let mut answer = self.plain(status, text, &cache_status, None);
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(METHODS));
+        answer
     }
 
     /// The answer where the origin has none and nothing stored helps.

@@ -33,6 +33,9 @@ const LOOKS_MAX: u32 = 1_000;
 const POLL_FIRST: Duration = Duration::from_millis(20);
 const POLL_MAX: Duration = Duration::from_millis(250);
 
+/// What stands between a key and the selector of a variant; in no primary key.
+pub(super) const VARIANT: &str = "\nvary ";
+
 /// An entry is refreshed early in the last tenth of its lifetime, by one
 /// request in so many.
 const EARLY_REFRESH_ONE_IN: u128 = 32;
@@ -663,7 +666,7 @@ fn language_key(
     language: Option<String>,
 ) -> Option<String> {
     let selector = language_selector(&field_names(vary), headers, language)?;
-    Some(format!("{key}\nvary {selector}"))
+    Some(format!("{key}{VARIANT}{selector}"))
 }
 
 fn field_names(vary: &[String]) -> Vec<HeaderName> {
@@ -674,5 +677,5 @@ fn field_names(vary: &[String]) -> Vec<HeaderName> {
 
 /// The key of a variant's cell: unlike any primary key, and canonical.
 pub(super) fn variant_key(key: &str, vary: &[String], headers: &http::HeaderMap) -> String {
-    format!("{key}\nvary {}", selector(&field_names(vary), headers))
+    format!("{key}{VARIANT}{}", selector(&field_names(vary), headers))
 }

@@ -19,7 +19,8 @@
 //! without one, where `other_methods` has what concerns entries all the same.
 //! `cells` reads and swaps, `flight` keeps an instance to one
 //! attempt per key. `store_body` stores while `tee` streams, `bodies` reads and
-//! removes what is in chunks. `answer` builds what the visitor gets.
+//! removes what is in chunks; `variants` keeps those of a key within their limit.
+//! `answer` builds what the visitor gets.
 
 mod answer;
 mod bodies;
@@ -33,6 +34,7 @@ mod other_methods;
 pub mod platform;
 mod store_body;
 mod tee;
+mod variants;
 
 pub use answer::{Answer, AnswerBody};
 pub use cells::cell_id;

@@ -393,6 +393,31 @@ async fn a_long_body_of_a_variant_moves_to_its_cell() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_variant_that_has_to_go_takes_its_chunks_along() {
+    let settings = Settings {
+        more: "[limits]\ngrace = \"0s\"\nvariants = 1",
+        ..Settings::default()
+    };
+    let world = World::start_with(StoreKind::Exact, settings).await;
+    let path = "/variants";
+    for seed in 1..=4 {
+        let body = content(seed, LONG);
+        let answer = Answer::fixed(body.clone()).max_age(600);
+        world.origin.next(path, answer.header("vary", "x-lang"));
+        let asked = Ask::get(path).header("x-lang", &seed.to_string());
+        assert_body(&ask(world.node(0), &asked).await, &body);
+        wait::until("the variant is stored", wait::SOON, async || {
+            let reply = ask(world.node(1), &asked).await;
+            (reply.is_fresh_hit() && reply.body == body).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(world.origin.count(path), 4);
+    // The one that is stored, and the one before it, which the next will remove.
+    assert_eq!(world.store.chunks().len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_are_stored_served_and_completed() {
     let world = World::single().await;
     let (path, body) = ("/parts", Bytes::from("0123456789"));

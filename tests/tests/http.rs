@@ -14,8 +14,16 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use leeward_tests::client::{Visitor, ask, assert_all_got, get};
 use leeward_tests::origin::numbered;
-use leeward_tests::{Answer, Ask, Crowd, Gate, Settings, World, wait};
+use leeward_tests::{Answer, Ask, Crowd, Gate, Settings, StoreKind, World, wait};
 use tokio::sync::mpsc;
+
+async fn strict() -> World {
+    let settings = Settings {
+        preset: "strict",
+        ..Settings::default()
+    };
+    World::single_with(settings, &[]).await
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_miss_is_stored_and_then_a_hit_with_its_age() {
@@ -149,6 +157,80 @@ async fn an_entry_with_a_validator_is_renewed_by_304() {
     assert_eq!(record.count(), 2);
     assert_eq!(record.arrivals[1].headers["if-none-match"], etag);
     assert_eq!(get(world.node(0), path).await.header("x-renewed"), "yes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_on_a_304_is_its_visitors_and_the_entry_stays() {
+    let world = strict().await;
+    let (path, etag) = ("/cookie", "\"v1\"");
+    let answer = |max_age| Answer::fixed("for all").etag(etag).max_age(max_age);
+    world.origin.next(path, answer(1));
+    world
+        .origin
+        .always(path, answer(600).header("set-cookie", "session=1"));
+    world.fill_and_expire(path, 1).await;
+
+    let renewed = get(world.node(0), path).await;
+    assert_eq!(
+        (renewed.text(), renewed.header("set-cookie")),
+        ("for all".to_owned(), "session=1"),
+        "{renewed}"
+    );
+    world.until_fresh(&world.all(), path, "for all").await;
+    let hit = get(world.node(0), path).await;
+    assert_eq!(hit.header("set-cookie"), "", "{hit}");
+    assert_eq!(world.origin.count(path), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_nobody_asked_for_does_not_take_the_place_of_the_whole() {
+    let world = strict().await;
+    let path = "/part";
+    world
+        .origin
+        .next(path, Answer::fixed("0123456789").max_age(1));
+    let part = Answer::fixed("0123").status(StatusCode::PARTIAL_CONTENT);
+    world
+        .origin
+        .always(path, part.header("content-range", "bytes 0-3/10"));
+    world.fill_and_expire(path, 1).await;
+
+    for _ in 0..2 {
+        let reply = get(world.node(0), path).await;
+        let status = reply.cache_status();
+        assert_eq!(
+            (reply.status, reply.text(), status.value("detail")),
+            (
+                StatusCode::OK,
+                "0123456789".to_owned(),
+                Some("stale-if-error")
+            ),
+            "{reply}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_go_as_far_as_max_forwards_says() {
+    let world = World::single().await;
+    let path = "/hops";
+    for (method, hops, status, allow) in [
+        ("OPTIONS", "0", 200, true),
+        ("TRACE", "0", 405, true),
+        ("OPTIONS", "3", 200, false),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let ask_for = Ask::new(method, path).header("max-forwards", hops);
+        let reply = ask(world.node(0), &ask_for).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.headers.contains_key("allow")),
+            (status, allow),
+            "{reply}"
+        );
+    }
+    let record = world.origin.record(path);
+    assert_eq!(record.count(), 1);
+    assert_eq!(record.arrivals[0].headers["max-forwards"], "2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,6 +426,40 @@ async fn variants_are_kept_apart() {
         .await;
     }
     assert_eq!(world.origin.count(path), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_keeps_no_more_variants_than_its_limit() {
+    let settings = Settings {
+        more: "[limits]\nvariants = 2",
+        ..Settings::default()
+    };
+    let world = World::start_with(StoreKind::SpinSqlite, settings).await;
+    let path = "/many";
+    let answer = Answer::numbered().header("vary", "x-device").max_age(600);
+    world.origin.always(path, answer);
+    for (device, count, asked) in [
+        ("a", 1, 1),
+        ("b", 2, 2),
+        ("c", 3, 3),
+        ("b", 2, 3),
+        ("c", 3, 3),
+        // The oldest had to go, and now the next one.
+        ("a", 4, 4),
+        ("c", 3, 4),
+        ("b", 5, 5),
+    ] {
+        let ask_for = Ask::get(path).header("x-device", device);
+        for node in world.all() {
+            wait::until("the variant is a hit", wait::SOON, async || {
+                let reply = ask(node, &ask_for).await;
+                assert_eq!(reply.text(), numbered(path, count), "{device}");
+                reply.is_fresh_hit().then_some(())
+            })
+            .await;
+        }
+        assert_eq!(world.origin.count(path), asked, "{device}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

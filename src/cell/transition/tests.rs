@@ -427,3 +427,36 @@ fn a_draft_that_is_not_published_is_an_orphan() {
         expected
     );
 }
+
+#[test]
+fn a_list_of_variants_names_each_once_and_answers_for_those_it_lost() {
+    let orphan = |body| Orphan {
+        body: Nonce::new(body),
+        chunks: 3,
+        since: at(5),
+    };
+    let add = |cell: Option<&Cell>, variant: &str, evicted: &[String], litter: &[Orphan]| {
+        enlist(cell, "k", variant, evicted, litter, &[], nonce())
+    };
+    let one = add(None, "a", &[], &[]).unwrap();
+    assert_eq!(add(Some(&one), "a", &[], &[]), None);
+    let two = add(Some(&one), "b", &[], &[]).unwrap();
+    assert_eq!(
+        (two.version, &*two.marks.variants),
+        (2, &["a".to_owned(), "b".to_owned()][..])
+    );
+    let litter = [orphan(1), orphan(2), orphan(1)];
+    let three = add(Some(&two), "c", &["a".to_owned()], &litter).unwrap();
+    assert_eq!(three.marks.variants, ["b", "c"]);
+    assert_eq!(three.orphans, [orphan(1), orphan(2)]);
+    let four = enlist(
+        Some(&three),
+        "k",
+        "d",
+        &[],
+        &[orphan(2)],
+        &[orphan(1)],
+        nonce(),
+    );
+    assert_eq!(four.unwrap().orphans, [orphan(2)]);
+}
