@@ -285,6 +285,7 @@ mod tests {
                 alias: Some("GET /a\nvary".into()),
                 invalidated: Some(Time::from_unix_millis(8)),
                 purged: Some(Time::from_unix_millis(7)),
+                softened: Some(Time::from_unix_millis(6)),
             },
             orphans: vec![Orphan {
                 body: Nonce::new(6),
@@ -532,21 +533,25 @@ mod tests {
             proptest::option::of("\\PC{0,9}"),
             option(moment().boxed()),
             option(moment().boxed()),
+            option(moment().boxed()),
         )
-            .prop_map(|(pass, retry, vary, alias, invalidated, purged)| Marks {
-                pass: pass.map(|(until, authorized_only)| Pass {
-                    until,
-                    authorized_only,
-                }),
-                retry: retry.map(|(not_before, failures)| Retry {
-                    not_before,
-                    failures,
-                }),
-                vary,
-                alias,
-                invalidated,
-                purged,
-            })
+            .prop_map(
+                |(pass, retry, vary, alias, invalidated, purged, softened)| Marks {
+                    pass: pass.map(|(until, authorized_only)| Pass {
+                        until,
+                        authorized_only,
+                    }),
+                    retry: retry.map(|(not_before, failures)| Retry {
+                        not_before,
+                        failures,
+                    }),
+                    vary,
+                    alias,
+                    invalidated,
+                    purged,
+                    softened,
+                },
+            )
     }
 
     fn any_cell() -> impl Strategy<Value = Cell> {

@@ -35,7 +35,7 @@ mod store_body;
 mod tee;
 
 pub use answer::{Answer, AnswerBody};
-pub use cells::cell_id;
+pub use cells::{Purged, cell_id};
 pub use platform::{Body, OriginError, OriginRequest, Platform};
 
 use crate::config::{Config, Origin};
