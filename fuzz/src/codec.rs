@@ -131,6 +131,7 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
                 .collect(),
             invalidated: flag(11).then_some(Time::from_unix_millis(d)),
             purged: flag(12).then_some(Time::from_unix_millis(e)),
+            softened: flag(16).then_some(Time::from_unix_millis(f)),
         },
         orphans: (0..numbers[7] >> 16 & 3)
             .map(|n| Orphan {

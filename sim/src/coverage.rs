@@ -59,6 +59,16 @@ kinds! {
     Split = "keys split into variants",
     /// An unsafe request changed a cell.
     Invalidated = "cells invalidated",
+    /// The store took a soft purge of the administrator's.
+    PurgedSoft = "soft purges acknowledged",
+    /// The store took an invalidating purge of the administrator's.
+    PurgedInvalidating = "invalidating purges acknowledged",
+    /// The store took a hard purge of the administrator's.
+    PurgedHard = "hard purges acknowledged",
+    /// The store did not take a purge of the administrator's at once.
+    PurgePending = "purges not acknowledged",
+    /// A purge of the administrator's came while the origin was being asked.
+    PurgeInFlight = "purges acknowledged with a refresh in flight",
     /// A request waited and got what another fetched.
     WaitFilled = "waits ended: filled",
     /// A request waited as long as it may.

@@ -4,6 +4,7 @@
 //! of delays, so that a failing scenario can be shrunk by leaving parts out.
 
 use crate::executor::{Micros, micros};
+use leeward::cell::transition::Purge;
 use std::fmt;
 use std::time::Duration;
 
@@ -103,6 +104,17 @@ pub(crate) struct Visit {
     pub(crate) leaves: Option<Duration>,
     /// One of the visits that look whether all is well after the faults.
     pub(crate) tail: bool,
+}
+
+/// What the administrator has thrown out.
+#[derive(Clone, Debug)]
+pub(crate) struct PurgeCall {
+    pub(crate) at: Micros,
+    /// An index into [`Scenario::resources`].
+    pub(crate) key: usize,
+    /// Through which node, modulo those that are up.
+    pub(crate) node: usize,
+    pub(crate) how: Purge,
 }
 
 /// The methods that visitors use.
@@ -258,6 +270,7 @@ pub(crate) struct Scenario {
     pub(crate) resources: Vec<Resource>,
     pub(crate) visits: Vec<Visit>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) purges: Vec<PurgeCall>,
     /// The origin says of what is one visitor's alone that it may be shared;
     /// to show that the oracle sees it.
     pub(crate) careless: bool,
@@ -315,6 +328,7 @@ impl Scenario {
                 .collect(),
             visits: Vec::new(),
             faults: faults(rng, theme, nodes, healed),
+            purges: Vec::new(),
             careless: false,
             healed,
             end: 0,
@@ -323,6 +337,7 @@ impl Scenario {
         };
         scenario.visits = visits(rng, &scenario);
         scenario.faults.extend(confirms(seed, theme, healed));
+        scenario.purges = purges(seed, scenario.resources.len(), healed);
         let settled = healed + micros(scenario.recovery());
         scenario.end = settled + micros(Duration::from_secs(5));
         for key in 0..scenario.resources.len() {
@@ -406,6 +421,9 @@ impl fmt::Display for Scenario {
                 fault.kind
             )?;
         }
+        for purge in &self.purges {
+            writeln!(f, "purge {:.3}s: {purge:?}", seconds(purge.at))?;
+        }
         Ok(())
     }
 }
@@ -419,6 +437,28 @@ pub(crate) fn seconds(at: Micros) -> f64 {
 /// Chosen so that what is drawn with it leaves all seeds as they were that are
 /// kept because they once broke a promise.
 const APART: u64 = 0x1002;
+
+/// The same, for purges.
+const PURGES_APART: u64 = 0x301a;
+
+/// One scenario in so many has purges.
+const PURGES_ONE_IN: u32 = 3;
+
+/// What the administrator purges, in some scenarios. Drawn apart from all else.
+fn purges(seed: u64, keys: usize, healed: Micros) -> Vec<PurgeCall> {
+    let mut rng = fastrand::Rng::with_seed(seed ^ PURGES_APART);
+    if rng.u32(..PURGES_ONE_IN) != 0 {
+        return Vec::new();
+    }
+    (0..rng.usize(1..=8))
+        .map(|_| PurgeCall {
+            at: rng.u64(..healed),
+            key: rng.usize(..keys),
+            node: rng.usize(..64),
+            how: [Purge::Soft, Purge::Invalidate, Purge::Hard][rng.usize(..3)],
+        })
+        .collect()
+}
 
 /// An origin that confirms validators which are not its own, in some scenarios.
 /// Drawn apart from all else: a scenario without it stays what it was.

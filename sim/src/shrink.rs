@@ -1,5 +1,5 @@
-//! Makes a failing scenario smaller: leaves out faults and visits while it
-//! still breaks the same promise.
+//! Makes a failing scenario smaller: leaves out faults, purges and visits
+//! while it still breaks the same promise.
 
 use crate::scenario::Scenario;
 use crate::world::play;
@@ -20,7 +20,8 @@ pub(crate) fn shrink(scenario: &Scenario, promise: &str, ignored: &[String]) -> 
         })
     };
     loop {
-        let size = (best.faults.len(), best.visits.len());
+        let size = |of: &Scenario| (of.faults.len(), of.purges.len(), of.visits.len());
+        let before = size(&best);
         let mut fault = 0;
         while fault < best.faults.len() && plays < PLAYS_MAX {
             let mut candidate = best.clone();
@@ -29,6 +30,16 @@ pub(crate) fn shrink(scenario: &Scenario, promise: &str, ignored: &[String]) -> 
                 best = candidate;
             } else {
                 fault += 1;
+            }
+        }
+        let mut purge = 0;
+        while purge < best.purges.len() && plays < PLAYS_MAX {
+            let mut candidate = best.clone();
+            candidate.purges.remove(purge);
+            if fails(&candidate, &mut plays) {
+                best = candidate;
+            } else {
+                purge += 1;
             }
         }
         let mut chunk = best.visits.len().div_ceil(2).max(1);
@@ -49,7 +60,7 @@ pub(crate) fn shrink(scenario: &Scenario, promise: &str, ignored: &[String]) -> 
             }
             chunk = chunk.div_ceil(2);
         }
-        if plays >= PLAYS_MAX || size == (best.faults.len(), best.visits.len()) {
+        if plays >= PLAYS_MAX || before == size(&best) {
             return best;
         }
     }

@@ -6,7 +6,7 @@ use crate::executor::{Executor, Micros, Owner, micros};
 use crate::oracle::{Got, Oracle, Violation};
 use crate::origin::{Origin, SimBody, VISITOR};
 use crate::platform::{Busy, SimPlatform};
-use crate::scenario::{FaultKind, Method, Scenario, Visit};
+use crate::scenario::{FaultKind, Method, PurgeCall, Scenario, Visit};
 use crate::stores::{Link, Server, Watched};
 use crate::trace::Trace;
 use bytes::BytesMut;
@@ -136,6 +136,13 @@ impl World {
             self.executor
                 .spawn(Owner::World, async move { world.suffer(fault).await });
         }
+        for purge in self.scenario.purges.clone() {
+            let world = Rc::clone(self);
+            self.executor.spawn(Owner::World, async move {
+                world.executor.sleep_until(purge.at).await;
+                world.purge(purge);
+            });
+        }
         let end = self.scenario.end;
         while self.executor.step(end) && self.executor.steps() < STEPS_MAX {
             for node in self.executor.burnt() {
@@ -245,6 +252,24 @@ impl World {
             guard.world.waiting.borrow_mut().remove(&visitor);
             world.receive(visitor, &visit, owner, arrived, answer).await;
             drop((guard, busy));
+        });
+    }
+
+    /// The administrator purges a key through a node.
+    fn purge(self: &Rc<Self>, call: PurgeCall) {
+        let Ok(target) = format!("/k{}", call.key).parse::<http::Uri>() else {
+            return;
+        };
+        let Some((shield, owner, head, busy)) = self.instance(call.node) else {
+            return;
+        };
+        self.oracle
+            .trace(owner, || format!("administrator: {call:?}"));
+        let (world, requested) = (Rc::clone(self), self.executor.now());
+        self.executor.spawn(owner, async move {
+            let purged = shield.purge_target(&target, call.how).await;
+            world.oracle.purged(owner, &call, requested, purged);
+            drop((head, busy));
         });
     }
 

@@ -293,6 +293,7 @@ mod tests {
                 variants: vec!["cell/0".into(), "cell/1".into()],
                 invalidated: Some(Time::from_unix_millis(8)),
                 purged: Some(Time::from_unix_millis(7)),
+                softened: Some(Time::from_unix_millis(6)),
             },
             orphans: vec![Orphan {
                 body: Nonce::new(6),
@@ -541,9 +542,10 @@ mod tests {
             proptest::collection::vec("\\PC{0,9}", 0..4),
             option(moment().boxed()),
             option(moment().boxed()),
+            option(moment().boxed()),
         )
             .prop_map(
-                |(pass, retry, vary, alias, variants, invalidated, purged)| Marks {
+                |(pass, retry, vary, alias, variants, invalidated, purged, softened)| Marks {
                     pass: pass.map(|(until, authorized_only)| Pass {
                         until,
                         authorized_only,
@@ -557,6 +559,7 @@ mod tests {
                     variants,
                     invalidated,
                     purged,
+                    softened,
                 },
             )
     }

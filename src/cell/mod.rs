@@ -125,6 +125,10 @@ pub struct Marks {
     /// one that was requested before is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purged: Option<Time>,
+    /// When the key was last purged softly, for the variants' entries likewise:
+    /// one that was requested before has been stale since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softened: Option<Time>,
 }
 
 /// A mark that a key's responses cannot be stored.

@@ -5,7 +5,7 @@
 //! come from the caller's clock.
 
 use super::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan, Pass, Retry};
-use crate::time::{Time, millis};
+use crate::time::Time;
 use std::time::Duration;
 
 /// A request for a lease.
@@ -299,10 +299,9 @@ pub fn purge(cell: &Cell, purge: Purge, stamp: Stamp) -> Cell {
     match purge {
         Purge::Soft => {
             if let Some(entry) = &mut next.entry {
-                let age = millis(entry.freshness.current_age(now));
-                let lifetime = &mut entry.freshness.lifetime_ms;
-                *lifetime = age.min(*lifetime);
+                entry.freshness.end_at(now);
             }
+            next.marks.softened = Some(now);
         }
         Purge::Invalidate => {
             if let Some(entry) = &mut next.entry {

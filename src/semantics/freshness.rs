@@ -46,6 +46,12 @@ impl Freshness {
         !self.no_cache && self.lifetime_ms > millis(self.current_age(now))
     }
 
+    /// Has the lifetime end at `moment`, if it does not end before. The stale
+    /// windows follow it.
+    pub fn end_at(&mut self, moment: Time) {
+        self.lifetime_ms = self.lifetime_ms.min(millis(self.current_age(moment)));
+    }
+
     /// What remains of the lifetime, in milliseconds; negative when stale.
     pub fn ttl_ms(&self, now: Time) -> i64 {
         let left = i128::from(self.lifetime_ms) - i128::from(millis(self.current_age(now)));

@@ -9,11 +9,12 @@ use super::platform::Platform;
 use super::{Shield, event};
 use crate::cell::codec::{self, Unreadable};
 use crate::cell::transition::{self, Claim, Fenced, NoLease, Purge, Stamp};
-use crate::cell::{Cell, Draft, Entry, Lease, Nonce, Orphan, Pass};
+use crate::cell::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan, Pass};
 use crate::store::{Store, StoreError, Swap};
 use crate::time::Time;
 use bytes::Bytes;
 use futures::future::{Either, select};
+use http::{HeaderMap, Uri};
 use sha2::{Digest, Sha256};
 use std::pin::pin;
 use std::rc::Rc;
@@ -119,6 +120,14 @@ pub(super) struct Held {
     pub(super) deadline: Time,
 }
 
+impl Held {
+    /// The cell's marks when the lease was taken.
+    pub(super) fn marks(&self) -> Marks {
+        let cell = self.loaded.cell.as_ref();
+        cell.map(|cell| cell.marks.clone()).unwrap_or_default()
+    }
+}
+
 /// How settling a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
@@ -128,6 +137,17 @@ pub(super) enum Settled {
     Fenced(Fenced),
     /// The store fails: the lease will expire.
     Failed,
+}
+
+/// How far a purge has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// The store has it, or has nothing to purge: it holds for all nodes.
+    Stored,
+    /// The store fails. It holds for this instance, which tries the store again
+    /// for a minute, if it lives that long, and logs `purge-lost` if that did
+    /// not help: ask again to be sure.
+    Pending,
 }
 
 impl Settled {
@@ -561,13 +581,26 @@ impl<P: Platform> Shield<P> {
         }
     }
 
+    /// Purges what is stored for a target, all its variants included: the entry
+    /// point for whoever administers the cache. Scheme and host count only where
+    /// the keys have them.
+    ///
+    /// From when it is [`Purged::Stored`] on, nobody on any node who comes is
+    /// given what the origin was asked for before the call, or not without what
+    /// `purge` says of it; the clock skew apart for [`Purge::Soft`]. Answers that
+    /// have begun go on, and an instance that cannot reach the store may still
+    /// serve what it has in its own memory.
+    pub async fn purge_target(self: &Rc<Self>, target: &Uri, purge: Purge) -> Purged {
+        self.purge(self.key(target, &HeaderMap::new()), purge).await
+    }
+
     /// Purges the cell of a key, if there is one, wherever this instance keeps
     /// or finds it. While the shared store fails, the attempt is repeated behind
     /// the answer: other nodes may serve what they should not until it succeeds.
-    pub(super) async fn purge(self: &Rc<Self>, key: String, purge: Purge) {
+    pub(super) async fn purge(self: &Rc<Self>, key: String, purge: Purge) -> Purged {
         self.purge_loaded(self.load_local(&key).await, purge).await;
         if self.purge_shared(&key, purge).await {
-            return;
+            return Purged::Stored;
         }
         let shield = Rc::clone(self);
         self.platform.spawn(async move {
@@ -581,6 +614,16 @@ impl<P: Platform> Shield<P> {
                 .platform
                 .log(&event("purge-lost", &[("key", key.into())]));
         });
+        Purged::Pending
+    }
+
+    /// Whether what was asked for at `asked` may be older than one of the marks.
+    /// Both were timed by two nodes' clocks: what lies within their skew counts
+    /// as older.
+    pub(super) fn predates(&self, asked: Time, marks: &[Option<Time>]) -> bool {
+        let skew = self.config.lease.clock_skew;
+        let mut marks = marks.iter().flatten();
+        marks.any(|mark| asked <= mark.plus(skew))
     }
 
     /// Whether the purge holds in the shared store. Tried even while that is

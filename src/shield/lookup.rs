@@ -303,12 +303,8 @@ impl<P: Platform> Shield<P> {
         let Some(cell) = loaded.cell.as_mut() else {
             return;
         };
-        // The mark and the entry were timed by two nodes' clocks: what lies
-        // within their skew counts as older.
-        let skew = self.config.lease.clock_skew;
-        let predates = |entry: &Entry, mark: Option<Time>| {
-            mark.is_some_and(|mark| entry.request_time <= mark.plus(skew))
-        };
+        let predates =
+            |entry: &Entry, mark: Option<Time>| self.predates(entry.request_time, &[mark]);
         if cell
             .entry
             .as_ref()
@@ -320,6 +316,12 @@ impl<P: Platform> Shield<P> {
             && predates(entry, invalidated)
         {
             entry.invalidated = true;
+        }
+        if let Some(entry) = &mut cell.entry
+            && let Some(softened) = marks.softened
+            && predates(entry, marks.softened)
+        {
+            entry.freshness.end_at(softened);
         }
     }
 

@@ -37,7 +37,7 @@ mod tee;
 mod variants;
 
 pub use answer::{Answer, AnswerBody};
-pub use cells::cell_id;
+pub use cells::{Purged, cell_id};
 pub use platform::{Body, OriginError, OriginRequest, Platform};
 
 use crate::config::{Config, Origin};

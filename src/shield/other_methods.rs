@@ -58,6 +58,13 @@ impl<P: Platform> Shield<P> {
         let Election::Held(held) = self.elect(&self.load(&forwarded.key).await).await else {
             return hand_on(response);
         };
+        // The lease was taken after the exchange, so a purge in between could not
+        // revoke it. An invalidation may be the request's own.
+        let marks = held.marks();
+        if self.predates(forwarded.request_time, &[marks.purged, marks.softened]) {
+            self.release(held).await;
+            return hand_on(response);
+        }
         self.spread(&mut freshness);
         let (head, receiver) = oneshot::channel();
         let (shield, forwarded) = (Rc::clone(self), forwarded.clone());
@@ -126,7 +133,9 @@ impl<P: Platform> Shield<P> {
             }
             match head_update(&entry.headers, entry.body.len(), &headers) {
                 HeadUpdate::Unknown => {}
-                HeadUpdate::Outdated => shield.purge(forwarded.key, Purge::Soft).await,
+                HeadUpdate::Outdated => {
+                    shield.purge(forwarded.key, Purge::Soft).await;
+                }
                 HeadUpdate::Freshen => {
                     strip_connection_fields(&mut headers);
                     let headers = freshen(&entry.headers, &headers);
@@ -147,6 +156,13 @@ impl<P: Platform> Shield<P> {
         let Election::Held(held) = self.elect(&loaded).await else {
             return;
         };
+        // As for a POST: the purge came first.
+        let marks = held.marks();
+        let purges = [marks.purged, marks.softened, marks.invalidated];
+        if self.predates(forwarded.request_time, &purges) {
+            self.release(held).await;
+            return;
+        }
         let fetched = forwarded.under(held.holder);
         let freshness: Freshness = match self.storability(&fetched, entry.status, &headers) {
             Storability::Store(freshness) => freshness,

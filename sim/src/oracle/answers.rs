@@ -27,7 +27,7 @@ pub(crate) struct Got<'a> {
 
 impl Got<'_> {
     /// What the shield says about the answer.
-    fn word(&self) -> &str {
+    pub(super) fn word(&self) -> &str {
         self.headers
             .get_all("cache-status")
             .iter()
@@ -36,12 +36,12 @@ impl Got<'_> {
             .unwrap_or_default()
     }
 
-    fn says(&self, word: &str) -> bool {
+    pub(super) fn says(&self, word: &str) -> bool {
         self.word().contains(word)
     }
 
     /// Where a stale entry may come from.
-    fn on_error(&self) -> bool {
+    pub(super) fn on_error(&self) -> bool {
         self.says("stale-if-error") || self.says("soft-timeout")
     }
 }
@@ -76,6 +76,7 @@ impl Oracle {
         } else {
             self.fresh_enough(got, &made, now);
             self.seen_since(got, &made);
+            self.heeds_purges(got, &made);
         }
         self.well_again(got, Some(&made), now);
         self.note(got, &made);
@@ -365,6 +366,10 @@ impl Oracle {
         let variant = server.get(&cell_id(&format!("{key}\nvary {selector}")))?;
         let mut cell = super::cells::read(&variant)?;
         cell.marks.invalidated = primary.marks.invalidated;
+        let skew = self.scenario.settings.skew;
+        let purged = primary.marks.purged.map(|purged| purged.plus(skew));
+        cell.entry
+            .take_if(|entry| purged.is_some_and(|purged| entry.request_time <= purged));
         Some(cell)
     }
 

@@ -4,12 +4,14 @@
 //! - [`cells`](self): what may happen to a cell in the store (S1, S2, S5);
 //! - `flights`: who may have the origin busy for a cell (S1);
 //! - `bodies`: that no chunk is missing and none is forgotten (S3);
-//! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3).
+//! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3);
+//! - `purges`: what nobody may get any more (S6).
 
 mod answers;
 mod bodies;
 mod cells;
 mod flights;
+mod purges;
 
 pub(crate) use answers::Got;
 pub(crate) use cells::read;
@@ -108,6 +110,8 @@ struct State {
     /// be told to the store.
     changed: HashMap<usize, Vec<Micros>>,
     acknowledged: HashMap<usize, Vec<Micros>>,
+    /// Purges that the store has.
+    purges: Vec<purges::Acknowledged>,
 }
 
 /// The oracle of a run.

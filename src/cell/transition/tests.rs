@@ -243,6 +243,7 @@ fn purges() {
     let soft = super::purge(&cell, Purge::Soft, stamp);
     let freshness = soft.entry.as_ref().unwrap().freshness;
     assert!(!freshness.is_fresh(now) && freshness.may_serve_while_revalidating(now));
+    assert_eq!(soft.marks.softened, Some(now));
 
     let invalid = super::purge(&cell, Purge::Invalidate, stamp);
     assert!(invalid.entry.as_ref().unwrap().invalidated);
