@@ -57,6 +57,8 @@ kinds! {
     PassMark = "pass marks",
     /// A key was found to have variants.
     Split = "keys split into variants",
+    /// A variant had to go, because its key had too many.
+    Evicted = "variants evicted",
     /// An unsafe request changed a cell.
     Invalidated = "cells invalidated",
     /// The store took a soft purge of the administrator's.

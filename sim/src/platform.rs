@@ -101,6 +101,9 @@ impl Platform for SimPlatform {
             return;
         };
         let text = |name: &str| line.get(name).and_then(serde_json::Value::as_str);
+        if text("event") == Some("variant-evicted") {
+            self.oracle.count(Kind::Evicted);
+        }
         match text("settled") {
             Some("fenced") => self.oracle.count(Kind::Fenced),
             Some("purged") => self.oracle.count(Kind::Purged),

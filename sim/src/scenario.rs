@@ -215,6 +215,8 @@ pub(crate) struct Settings {
     /// Bytes.
     pub(crate) chunk: usize,
     pub(crate) grace: Duration,
+    /// Of a key.
+    pub(crate) variants: usize,
 }
 
 impl Settings {
@@ -238,7 +240,8 @@ impl Settings {
              limits.inline = {inline}\n\
              limits.body = {body}\n\
              limits.chunk = {chunk}\n\
-             limits.grace = {grace}\n",
+             limits.grace = {grace}\n\
+             limits.variants = {variants}\n",
             preset = if self.strict { "strict" } else { "uptime" },
             default = self.default_ttl,
             swr = self.stale_while_revalidate,
@@ -255,6 +258,7 @@ impl Settings {
             body = self.body,
             chunk = self.chunk,
             grace = ms(self.grace),
+            variants = self.variants,
         )
     }
 }
@@ -337,6 +341,7 @@ impl Scenario {
         };
         scenario.visits = visits(rng, &scenario);
         scenario.faults.extend(confirms(seed, theme, healed));
+        scenario.settings.variants = variants(seed);
         scenario.purges = purges(seed, scenario.resources.len(), healed);
         let settled = healed + micros(scenario.recovery());
         scenario.end = settled + micros(Duration::from_secs(5));
@@ -444,6 +449,24 @@ const PURGES_APART: u64 = 0x301a;
 /// One scenario in so many has purges.
 const PURGES_ONE_IN: u32 = 3;
 
+/// The same, for `limits.variants`.
+const VARIANTS_APART: u64 = 0x95;
+
+/// One scenario in so many has fewer variants of a key than visitors ask for.
+const VARIANTS_ONE_IN: u32 = 8;
+
+/// More variants than visitors ask for.
+pub(crate) const VARIANTS_ENOUGH: usize = 200;
+
+/// How many variants of a key are kept. Drawn apart from all else.
+fn variants(seed: u64) -> usize {
+    let mut rng = fastrand::Rng::with_seed(seed ^ VARIANTS_APART);
+    match rng.u32(..VARIANTS_ONE_IN) {
+        0 => rng.usize(1..=3),
+        _ => VARIANTS_ENOUGH,
+    }
+}
+
 /// What the administrator purges, in some scenarios. Drawn apart from all else.
 fn purges(seed: u64, keys: usize, healed: Micros) -> Vec<PurgeCall> {
     let mut rng = fastrand::Rng::with_seed(seed ^ PURGES_APART);
@@ -503,6 +526,7 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
         body: 12_000,
         chunk: 1_024,
         grace: millis(lease),
+        variants: VARIANTS_ENOUGH,
     }
 }
 

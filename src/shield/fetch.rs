@@ -254,9 +254,7 @@ impl<P: Platform> Shield<P> {
                 .await;
         }
         if held.loaded.key == variant {
-            if held.loaded.entry().is_none() {
-                self.enlist(key, &variant).await;
-            }
+            self.enlist(key, &variant).await;
             let settled = self.publish(held, entry, removed).await;
             return ("stored".to_owned(), settled);
         }

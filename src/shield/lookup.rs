@@ -321,7 +321,9 @@ impl<P: Platform> Shield<P> {
             && let Some(softened) = marks.softened
             && predates(entry, marks.softened)
         {
-            entry.freshness.end_at(softened);
+            // The purge that the mark remembers may be the last of several, timed by
+            // a clock that is ahead: stale it is.
+            entry.freshness.end_at(softened.min(self.platform.now()));
         }
     }
 

@@ -1,11 +1,12 @@
 //! The list of a key's variants, which keeps them within `limits.variants`.
 //!
-//! It lies in a cell of its own, which is read and written when a variant is
-//! stored for the first time, and at no other time: neither hits nor refreshes
-//! pay for it. A variant is listed before it is published, and struck off the
-//! list only after its cell has been emptied, so a crash in between leaves none
-//! that nobody knows of. The oldest goes: to know which is used least, every hit
-//! would have to write.
+//! It lies in a cell of its own, which is read when a variant is stored or
+//! refreshed, and written when one is stored for the first time; hits do not pay
+//! for it. A variant is listed before it is published, and struck off the list
+//! only after its cell has been emptied, so a crash in between leaves none that
+//! nobody knows of. One that could not be listed, because the store failed, is
+//! when it is next refreshed. The oldest goes: to know which is used least, every
+//! hit would have to write.
 //!
 //! An emptied cell stays where it is, as every cell does; it is small.
 
@@ -27,8 +28,7 @@ fn list_key(key: &str) -> String {
 
 impl<P: Platform> Shield<P> {
     /// Lists a variant of `key` that is about to be stored, and empties the
-    /// oldest where there are too many. Where the store fails, so will the
-    /// publishing.
+    /// oldest where there are too many.
     pub(super) async fn enlist(&self, key: &str, variant: &str) {
         let list = self.load(&list_key(key)).await;
         // An instance's own store keeps itself within bounds.

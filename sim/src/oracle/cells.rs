@@ -11,12 +11,9 @@ use leeward::store::{StoreError, Swap};
 /// A task that took longer than this to its lease has waited for another's.
 const WAITED: Micros = 300_000;
 
-/// Reads a stored cell, whatever its key: that is in the metadata.
+/// Reads a stored cell, whatever its key.
 pub(crate) fn read(bytes: &Bytes) -> Option<Cell> {
-    let length = u32::from_le_bytes(bytes.get(5..9)?.try_into().ok()?);
-    let metadata = bytes.get(9..9 + usize::try_from(length).ok()?)?;
-    let metadata: serde_json::Value = serde_json::from_slice(metadata).ok()?;
-    codec::decode(bytes, metadata.get("key")?.as_str()?).ok()
+    codec::decode_any(bytes).ok()
 }
 
 impl Oracle {
