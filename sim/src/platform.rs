@@ -102,7 +102,7 @@ impl Platform for SimPlatform {
         };
         let text = |name: &str| line.get(name).and_then(serde_json::Value::as_str);
         match text("settled") {
-            Some("fenced") => self.oracle.count(Kind::Fenced),
+            Some("fenced") => self.oracle.fenced(),
             Some("purged") => self.oracle.count(Kind::Purged),
             Some("store-failed") if text("outcome") == Some("late") => {
                 self.oracle.count(Kind::Late);

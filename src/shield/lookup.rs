@@ -318,7 +318,8 @@ impl<P: Platform> Shield<P> {
             && let Some(softened) = marks.softened
             && predates(entry, marks.softened)
         {
-            entry.freshness.end_at(softened);
+            // A mark in the future, by this node's clock, would leave it fresh.
+            entry.freshness.end_at(softened.min(self.platform.now()));
         }
     }
 
