@@ -123,6 +123,18 @@ kinds! {
     CounterLied = "counters that told two callers 1",
     /// An upsert of a cell.
     Upserted = "creations by upsert",
+    /// A read that did not show what the store has.
+    Behind = "reads of a value before the last",
+    /// The same of a chunk that was not visible at all yet.
+    ChunkBehind = "reads of a chunk that was not visible yet",
+    /// A write without a swap that another's replaced within its wait.
+    RaceLost = "timed swaps lost to another's write",
+    /// A write that was told done, and overwritten: writes were later than agreed.
+    Undone = "timed swaps undone by late writes",
+    /// Two exchanges for one cell, because writes were later than agreed.
+    DoubleElection = "double elections by late writes",
+    /// A holder found another's cell at publish, where writes were late.
+    DoubleNoticed = "double elections noticed when settling",
     /// A chunk of a body was stored.
     ChunkStored = "chunks stored",
     /// A chunk of a body was removed.

@@ -24,4 +24,5 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod views;
 mod world;

@@ -105,7 +105,7 @@ impl Platform for SimPlatform {
             self.oracle.count(Kind::Evicted);
         }
         match text("settled") {
-            Some("fenced") => self.oracle.count(Kind::Fenced),
+            Some("fenced") => self.oracle.fenced(),
             Some("purged") => self.oracle.count(Kind::Purged),
             Some("store-failed") if text("outcome") == Some("late") => {
                 self.oracle.count(Kind::Late);

@@ -21,6 +21,9 @@ pub(crate) enum StoreKind {
     LooseCounter,
     /// Spin's DynamoDB: counters fail under contention.
     ContendedCounter,
+    /// Akamai Functions: neither swap nor counter, and writes that the nodes see
+    /// only after a while; used through [`leeward::store::Timed`].
+    Eventual,
     /// A broken store, to show that the oracle sees it: swaps always succeed.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
     Blind,
@@ -150,6 +153,8 @@ pub(crate) enum FaultKind {
         how: StoreFault,
         per_mille: u32,
     },
+    /// Writes stay invisible for longer than the nodes were told.
+    Late { most: Duration },
     /// The origin does badly for the keys.
     Origin { keys: u32, how: OriginFault },
 }
@@ -269,6 +274,12 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) store: StoreKind,
     pub(crate) settings: Settings,
+    /// How long the nodes are told that a write takes to be visible; zero
+    /// where it is at once.
+    pub(crate) write_delay: Duration,
+    /// How long a write takes at most to be visible, apart from
+    /// [`FaultKind::Late`].
+    pub(crate) visible_within: Duration,
     /// How far each node's clock is off, in milliseconds.
     pub(crate) offsets: Vec<i64>,
     pub(crate) resources: Vec<Resource>,
@@ -336,6 +347,8 @@ impl Scenario {
             careless: false,
             healed,
             end: 0,
+            write_delay: Duration::ZERO,
+            visible_within: Duration::ZERO,
             settings,
             resources,
         };
@@ -343,6 +356,7 @@ impl Scenario {
         scenario.faults.extend(confirms(seed, theme, healed));
         scenario.settings.variants = variants(seed);
         scenario.purges = purges(seed, scenario.resources.len(), healed);
+        eventual(&mut scenario);
         let settled = healed + micros(scenario.recovery());
         scenario.end = settled + micros(Duration::from_secs(5));
         for key in 0..scenario.resources.len() {
@@ -376,6 +390,19 @@ impl Scenario {
             + settings.lease * 3
             + settings.skew * 2
             + Duration::from_secs(7)
+            + self.write_delay * 10
+            + self.late().unwrap_or_default()
+    }
+
+    /// The longest that a write stays invisible while it is later than it may
+    /// be; none where it never is.
+    pub(crate) fn late(&self) -> Option<Duration> {
+        let faults = self.faults.iter();
+        let late = faults.filter_map(|fault| match fault.kind {
+            FaultKind::Late { most } => Some(most),
+            _ => None,
+        });
+        late.max()
     }
 
     /// Longest time to an answer, apart from stalls and jumps.
@@ -384,7 +411,7 @@ impl Scenario {
             true => Duration::from_secs(20),
             false => Duration::from_secs(3),
         };
-        self.settings.budget + self.settings.first_byte * 2 + store
+        self.settings.budget + self.settings.first_byte * 2 + store + self.write_delay * 20
     }
 
     pub(crate) fn has_store_faults(&self) -> bool {
@@ -501,6 +528,47 @@ fn confirms(seed: u64, theme: Theme, healed: Micros) -> Option<Fault> {
             },
         }
     })
+}
+
+/// The same, for stores that show writes late.
+const EVENTUAL_APART: u64 = 0x4000;
+
+/// One scenario in so many has such a store, and of those one in so many shows
+/// writes later than it may.
+const EVENTUAL_ONE_IN: u32 = 8;
+const LATE_ONE_IN: u32 = 3;
+
+/// Gives some scenarios a store that shows writes late, and settings that fit
+/// it. Drawn apart from all else.
+fn eventual(scenario: &mut Scenario) {
+    let mut rng = fastrand::Rng::with_seed(scenario.seed ^ EVENTUAL_APART);
+    if rng.u32(..EVENTUAL_ONE_IN) != 0 {
+        return;
+    }
+    let millis = Duration::from_millis;
+    let delay = millis(*rng.choice(&[60, 150, 300]).unwrap_or(&150));
+    let lease = Duration::from_secs(5);
+    scenario.store = StoreKind::Eventual;
+    scenario.write_delay = delay;
+    scenario.visible_within = delay;
+    let settings = &mut scenario.settings;
+    settings.lease = lease;
+    settings.grace = lease;
+    // The clocks' part, and the write delay's.
+    settings.skew += delay;
+    settings.budget = settings.budget.max(lease * 2);
+    if rng.u32(..LATE_ONE_IN) == 0 {
+        let from = rng.u64(..scenario.healed);
+        scenario.faults.push(Fault {
+            from,
+            to: from
+                .saturating_add(rng.u64(3_000_000..15_000_000))
+                .min(scenario.healed),
+            kind: FaultKind::Late {
+                most: delay * rng.u32(3..30),
+            },
+        });
+    }
 }
 
 fn settings(rng: &mut fastrand::Rng) -> Settings {

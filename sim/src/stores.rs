@@ -5,12 +5,15 @@
 //! arrives at the server happens there whatever becomes of whoever asked.
 
 use crate::coverage::Kind;
-use crate::executor::{Executor, Owner};
+use crate::executor::{Executor, Owner, Sleep};
 use crate::oracle::Oracle;
 use crate::scenario::{FaultKind, Scenario, StoreFault, StoreKind};
+use crate::views::Views;
 use bytes::Bytes;
 use futures::channel::oneshot;
-use leeward::store::{Guarded, KeyValue, Said, Store, StoreError, Swap};
+use leeward::store::{
+    Guarded, KeyValue, Said, Store, StoreError, Swap, Timed, Values, WriteDelayTooLong,
+};
 use leeward::time::Time;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,16 +25,49 @@ use std::time::Duration;
 pub(crate) struct Server {
     values: RefCell<BTreeMap<String, Bytes>>,
     counters: RefCell<BTreeMap<String, i64>>,
+    /// What each node sees of the values, where that differs.
+    views: Option<Views>,
     oracle: Rc<Oracle>,
 }
 
 impl Server {
-    pub(crate) fn new(oracle: Rc<Oracle>) -> Rc<Self> {
+    pub(crate) fn new(oracle: Rc<Oracle>, views: Option<Views>) -> Rc<Self> {
         Rc::new(Server {
             values: RefCell::default(),
             counters: RefCell::default(),
+            views,
             oracle,
         })
+    }
+
+    /// What a node reads.
+    fn read(&self, key: &str, by: Owner) -> Option<Bytes> {
+        let value = self.get(key);
+        let (Some(views), Some(node)) = (&self.views, by.node()) else {
+            return value;
+        };
+        let seen = views.read(key, node);
+        if seen != value {
+            self.oracle.count(Kind::Behind);
+            if is_chunk(key) && seen.is_none() {
+                self.oracle.count(Kind::ChunkBehind);
+            }
+        }
+        seen
+    }
+
+    fn show(&self, key: &str, value: Option<&Bytes>) {
+        if let Some(views) = &self.views {
+            views.write(key, value.cloned());
+        }
+    }
+
+    /// Writes whatever is there.
+    fn overwrite(&self, key: &str, new: &Bytes, by: Owner) {
+        self.values.borrow_mut().insert(key.to_owned(), new.clone());
+        self.show(key, Some(new));
+        self.oracle.overwritten(key, new, by);
+        self.oracle.complete(key, new, by, self);
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
@@ -74,6 +110,7 @@ impl Server {
             .values
             .borrow_mut()
             .insert(key.to_owned(), value.clone());
+        self.show(key, Some(value));
         if before.is_some() {
             self.oracle.rewritten(key, by);
         }
@@ -81,6 +118,7 @@ impl Server {
 
     fn remove_chunk(&self, key: &str, by: Owner) {
         if self.values.borrow_mut().remove(key).is_some() {
+            self.show(key, None);
             self.oracle.count(Kind::ChunkRemoved);
             self.oracle.removed(key, by, self);
         }
@@ -219,8 +257,8 @@ impl Link {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let (server, name) = (Rc::clone(&self.server), key.to_owned());
-        self.ask("get", async move { server.get(&name) }).await
+        let (server, name, by) = (Rc::clone(&self.server), key.to_owned(), self.owner);
+        self.ask("get", async move { server.read(&name, by) }).await
     }
 
     async fn swap(
@@ -329,11 +367,21 @@ pub(crate) struct Double {
     kind: StoreKind,
 }
 
-impl KeyValue for Double {
+impl Values for Double {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.link.get(key).await
     }
 
+    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.link.put(key, value).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.link.remove(key).await
+    }
+}
+
+impl KeyValue for Double {
     async fn compare_and_set(
         &self,
         key: &str,
@@ -397,17 +445,35 @@ impl KeyValue for Double {
         };
         self.link.ask("increment", work).await?
     }
+}
+
+/// A platform that only keeps values, and shows them late.
+#[derive(Debug)]
+pub(crate) struct Eventual(Link);
+
+impl Values for Eventual {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(key).await
+    }
 
     async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
-        self.link.put(key, value).await
+        if is_chunk(key) {
+            return self.0.put(key, value).await;
+        }
+        let server = Rc::clone(&self.0.server);
+        let (key, value, by) = (key.to_owned(), value.clone(), self.0.owner);
+        self.0
+            .ask("set", async move { server.overwrite(&key, &value, by) })
+            .await
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        self.link.remove(key).await
+        self.0.remove(key).await
     }
 }
 
 type Clock = Box<dyn Fn() -> Time>;
+type Sleeper = Box<dyn Fn(Duration) -> Sleep>;
 
 /// A store as an instance has it, watched by the oracle.
 pub(crate) struct Watched {
@@ -419,6 +485,7 @@ enum Inner {
     Exact(Exact),
     Blind(Blind),
     Guarded(Guarded<Double, Clock>),
+    Timed(Timed<Eventual, Clock, Sleeper>),
 }
 
 impl std::fmt::Debug for Watched {
@@ -429,11 +496,25 @@ impl std::fmt::Debug for Watched {
 
 impl Watched {
     /// The scenario's store, for the owner of `link`.
-    pub(crate) fn new(link: Link, clock: impl Fn() -> Time + 'static) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If its write delay is longer than the protocol can wait.
+    pub(crate) fn new(
+        link: Link,
+        clock: impl Fn() -> Time + 'static,
+    ) -> Result<Self, WriteDelayTooLong> {
         let kind = link.scenario.store;
         let inner = match kind {
             StoreKind::Exact => Inner::Exact(Exact(link.clone())),
             StoreKind::Blind => Inner::Blind(Blind(link.clone())),
+            StoreKind::Eventual => {
+                let executor = link.executor.clone();
+                let clock: Clock = Box::new(clock);
+                let sleep: Sleeper = Box::new(move |duration| executor.sleep(duration));
+                let values = Eventual(link.clone());
+                Inner::Timed(Timed::new(values, clock, sleep, link.scenario.write_delay)?)
+            }
             StoreKind::Upsert
             | StoreKind::DeniesSuccess
             | StoreKind::LooseCounter
@@ -447,7 +528,7 @@ impl Watched {
                 link.scenario.settings.lease / 2,
             )),
         };
-        Watched { link, inner }
+        Ok(Watched { link, inner })
     }
 }
 
@@ -458,6 +539,7 @@ impl Store for Watched {
             Inner::Exact(store) => store.load(key).await,
             Inner::Blind(store) => store.load(key).await,
             Inner::Guarded(store) => store.load(key).await,
+            Inner::Timed(store) => store.load(key).await,
         };
         self.link.oracle.loaded(task, key, &result);
         result
@@ -477,9 +559,19 @@ impl Store for Watched {
             Inner::Exact(store) => store.swap(key, expected, new).await,
             Inner::Blind(store) => store.swap(key, expected, new).await,
             Inner::Guarded(store) => store.swap(key, expected, new).await,
+            Inner::Timed(store) => store.swap(key, expected, new).await,
         };
-        self.link.oracle.swapped(task, key, &result);
+        self.link
+            .oracle
+            .swapped(task, self.link.owner, key, new, &result);
         result
+    }
+
+    async fn load_put(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        match &self.inner {
+            Inner::Timed(store) => store.load_put(key).await,
+            Inner::Exact(_) | Inner::Blind(_) | Inner::Guarded(_) => self.load(key).await,
+        }
     }
 
     async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
@@ -487,6 +579,7 @@ impl Store for Watched {
             Inner::Exact(store) => store.put(key, value).await,
             Inner::Blind(store) => store.put(key, value).await,
             Inner::Guarded(store) => store.put(key, value).await,
+            Inner::Timed(store) => store.put(key, value).await,
         }
     }
 
@@ -495,6 +588,7 @@ impl Store for Watched {
             Inner::Exact(store) => store.remove(key).await,
             Inner::Blind(store) => store.remove(key).await,
             Inner::Guarded(store) => store.remove(key).await,
+            Inner::Timed(store) => store.remove(key).await,
         }
     }
 }

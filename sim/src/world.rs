@@ -6,13 +6,15 @@ use crate::executor::{Executor, Micros, Owner, micros};
 use crate::oracle::{Got, Oracle, Violation};
 use crate::origin::{Origin, SimBody, VISITOR};
 use crate::platform::{Busy, SimPlatform};
-use crate::scenario::{FaultKind, Method, PurgeCall, Scenario, Visit};
+use crate::scenario::{FaultKind, Method, PurgeCall, Scenario, StoreKind, Visit};
 use crate::stores::{Link, Server, Watched};
 use crate::trace::Trace;
+use crate::views::Views;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Request, header};
 use leeward::config::{self, Config};
 use leeward::shield::{Answer, Shield};
+use leeward::store::{WRITE_DELAY_MAX, WriteDelayTooLong};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -90,6 +92,10 @@ struct World {
 
 impl World {
     fn new(scenario: &Scenario, trace: bool, ignored: &[String]) -> anyhow::Result<Rc<Self>> {
+        anyhow::ensure!(
+            scenario.write_delay <= WRITE_DELAY_MAX,
+            WriteDelayTooLong(scenario.write_delay)
+        );
         let executor = Executor::new(scenario.seed ^ 0x9e37_79b9_7f4a_7c15);
         let scenario = Rc::new(scenario.clone());
         let clocks = Rc::new(Clocks::new(executor.clone(), scenario.offsets.clone()));
@@ -106,10 +112,12 @@ impl World {
             scenario: Rc::clone(&scenario),
             clocks: Rc::clone(&clocks),
         });
+        let views = (scenario.store == StoreKind::Eventual)
+            .then(|| Views::new(executor.clone(), Rc::clone(&scenario)));
         Ok(Rc::new(World {
             config: Config::parse(&scenario.settings.toml())?,
             address: config::Origin::parse("http://origin.example")?,
-            server: Server::new(Rc::clone(&oracle)),
+            server: Server::new(Rc::clone(&oracle), views),
             nodes: RefCell::new(scenario.offsets.iter().map(|_| Node::default()).collect()),
             instances: Cell::new(0),
             tags: RefCell::new(vec![None; scenario.resources.len()]),
@@ -198,7 +206,7 @@ impl World {
                 self.executor.sleep(length).await;
                 self.clocks.jump(node, -millis);
             }
-            FaultKind::Store { .. } | FaultKind::Origin { .. } => {
+            FaultKind::Store { .. } | FaultKind::Late { .. } | FaultKind::Origin { .. } => {
                 self.executor.sleep(length).await;
             }
         }
@@ -298,7 +306,7 @@ impl World {
         let another = node.instances.len() < INSTANCES_PER_NODE
             && self.executor.random(|rng| rng.u32(..4)) == 0;
         if room.is_empty() || another {
-            node.instances.push(self.start(index));
+            node.instances.push(self.start(index)?);
         }
         let chosen = match room.as_slice() {
             [] => node.instances.len() - 1,
@@ -314,7 +322,8 @@ impl World {
         ))
     }
 
-    fn start(&self, node: usize) -> Instance {
+    /// None if the scenario has a store that cannot be.
+    fn start(&self, node: usize) -> Option<Instance> {
         let instance = self.instances.get();
         self.instances.set(instance + 1);
         let owner = Owner::Instance { node, instance };
@@ -332,16 +341,16 @@ impl World {
             oracle: Rc::clone(&self.oracle),
             clocks: Rc::clone(&self.clocks),
             origin: Rc::clone(&self.origin),
-            store: Watched::new(link, move || clocks.at(node)),
+            store: Watched::new(link, move || clocks.at(node)).ok()?,
             owner,
             busy: Rc::clone(&busy),
         };
-        Instance {
+        Some(Instance {
             owner,
             shield: Shield::new(platform, self.address.clone(), self.config.clone()),
             heads: Rc::default(),
             busy,
-        }
+        })
     }
 
     fn request(&self, visitor: u64, visit: &Visit) -> Request<Option<SimBody>> {

@@ -111,7 +111,7 @@ impl<P: Platform> Shield<P> {
     ) -> Result<Bytes, Lost> {
         let name = chunk_name(manifest.body, chunk);
         let value = self
-            .load_value(place.backing, &name)
+            .load_put(place.backing, &name)
             .await
             .map_err(|_| Lost::Store)?;
         value

@@ -10,7 +10,7 @@ use super::{Shield, event};
 use crate::cell::codec::{self, Unreadable};
 use crate::cell::transition::{self, Claim, Fenced, NoLease, Purge, Stamp};
 use crate::cell::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan, Pass};
-use crate::store::{Store, StoreError, Swap};
+use crate::store::{STORE_TIMEOUT, Store, StoreError, Swap};
 use crate::time::Time;
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -19,9 +19,6 @@ use sha2::{Digest, Sha256};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Longest wait for one operation of the store.
-const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long an instance does without the store after it failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -194,6 +191,21 @@ impl<P: Platform> Shield<P> {
             Backing::Local => self.memory.load(name).await,
             Backing::Shared => {
                 let loading = self.within(self.platform.store().load(name));
+                self.noting("load", loading).await
+            }
+        }
+    }
+
+    /// Reads a value beside the cells that a cell says is there.
+    pub(super) async fn load_put(
+        &self,
+        backing: Backing,
+        name: &str,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match backing {
+            Backing::Local => self.memory.load(name).await,
+            Backing::Shared => {
+                let loading = self.within(self.platform.store().load_put(name));
                 self.noting("load", loading).await
             }
         }

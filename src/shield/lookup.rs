@@ -321,8 +321,7 @@ impl<P: Platform> Shield<P> {
             && let Some(softened) = marks.softened
             && predates(entry, marks.softened)
         {
-            // The purge that the mark remembers may be the last of several, timed by
-            // a clock that is ahead: stale it is.
+            // A mark in the future, by this node's clock, would leave it fresh.
             entry.freshness.end_at(softened.min(self.platform.now()));
         }
     }

@@ -3,20 +3,29 @@
 //! A [`Store`] reads values, swaps cells, and keeps the chunks of long bodies. Platforms whose own swap is exact
 //! (SQL, a Redis script) implement it directly. Key-value platforms offer a
 //! [`KeyValue`], whose word cannot be trusted in ways that differ from platform
-//! to platform; [`Guarded`] makes a [`Store`] of any of them.
+//! to platform; [`Guarded`] makes a [`Store`] of any of them. Those with neither
+//! swap nor counter offer [`Values`]; [`Timed`] makes a [`Store`] of one that
+//! shows writes everywhere within a known time.
 //!
 //! Nothing here retries: a failed operation is the caller's to judge.
 
 mod guarded;
 mod memory;
+mod timed;
 
 pub use guarded::Guarded;
 pub use memory::Memory;
+pub use timed::{Timed, WRITE_DELAY_MAX, WriteDelayTooLong};
 
 use crate::time::Time;
 use bytes::Bytes;
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
+
+/// Longest that the shield waits for one operation of a store. Then it gives the
+/// operation up, and the outcome of a swap is what it reads after that.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A store of cells, shared by all nodes.
 pub trait Store: 'static {
@@ -49,6 +58,13 @@ pub trait Store: 'static {
     /// After an error the outcome is unknown: the value may appear later.
     fn put(&self, key: &str, value: &Bytes) -> impl Future<Output = Result<(), StoreError>>;
 
+    /// The value that [`Store::put`] wrote under `key`, as a cell says that is in
+    /// the store; none if it is gone. On a store that shows one write later than
+    /// the next this looks again until the write must be visible.
+    fn load_put(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, StoreError>> {
+        self.load(key)
+    }
+
     /// Removes a value that [`Store::put`] wrote, if it is there.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
 
@@ -74,11 +90,20 @@ pub enum Swap {
     },
 }
 
-/// A key-value platform as it is, mistakes included.
-pub trait KeyValue: 'static {
+/// A platform that keeps values, and promises nothing about two writers.
+pub trait Values: 'static {
     /// The value under `key`, or none.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, StoreError>>;
 
+    /// Writes a value, whatever is there.
+    fn set(&self, key: &str, value: &Bytes) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Removes `key`, if it is there.
+    fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+/// A key-value platform as it is, mistakes included.
+pub trait KeyValue: Values {
     /// Reads the value, compares it with `expected`, and asks the platform to
     /// replace it if it has not changed since. From a present value this must
     /// be exact. From absent it may overwrite what another has created since.
@@ -94,12 +119,6 @@ pub trait KeyValue: 'static {
     /// else reads or writes: on some platforms a counter that is not one ends
     /// the whole instance.
     fn increment(&self, key: &str) -> impl Future<Output = Result<i64, StoreError>>;
-
-    /// Writes a value, whatever is there.
-    fn set(&self, key: &str, value: &Bytes) -> impl Future<Output = Result<(), StoreError>>;
-
-    /// Removes `key`, if it is there.
-    fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
 
     /// See [`Store::is_worn`].
     fn is_worn(&self) -> bool {

@@ -325,7 +325,8 @@ impl Oracle {
         let node = got.owner.node().unwrap_or(usize::MAX);
         let now = self.clocks.at(node);
         let slack = self.scenario.settings.skew + Duration::from_millis(20);
-        let since = micros(Duration::from_millis(100));
+        // Two swaps, and until the last is visible.
+        let since = micros(Duration::from_millis(100) + self.scenario.write_delay * 6);
         let settled = self
             .response(number(&entry.headers, SERIAL))
             .is_some_and(|made| made.at + since < got.arrived);

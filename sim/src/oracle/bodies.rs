@@ -25,6 +25,11 @@ fn points_at(cell: &Cell, body: &str) -> bool {
 }
 
 impl Oracle {
+    /// Whether no cell ever has two holders: two do not know each other's bodies.
+    fn cells_are_one(&self) -> bool {
+        !self.scenario.has_jumps() && self.scenario.late().is_none()
+    }
+
     /// A cell was stored: all chunks that its entry points at are there.
     pub(crate) fn complete(&self, id: &str, new: &Bytes, by: Owner, server: &Server) {
         let Some(cell) = read(new) else { return };
@@ -34,7 +39,7 @@ impl Oracle {
         self.count(Kind::Chunked);
         for chunk in 0..manifest.chunks() {
             let name = format!("body/{}/{chunk}", manifest.body);
-            if server.get(&name).is_none() && !self.scenario.has_jumps() {
+            if server.get(&name).is_none() && self.cells_are_one() {
                 self.violated(
                     by,
                     "S3",
@@ -67,7 +72,7 @@ impl Oracle {
             .cells_with(body)
             .iter()
             .any(|cell| points_at(cell, body));
-        if used && !self.scenario.has_jumps() {
+        if used && self.cells_are_one() {
             self.violated(by, "S3", format!("{name} was removed from under an entry"));
         }
     }
@@ -83,7 +88,7 @@ impl Oracle {
                     || draft.is_some_and(|draft| is(draft.body, body))
                     || cell.orphans.iter().any(|orphan| is(orphan.body, body))
             });
-            if !known && !self.scenario.has_jumps() {
+            if !known && self.cells_are_one() {
                 return self.violated(
                     Owner::World,
                     "S3",

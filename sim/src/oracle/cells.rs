@@ -4,6 +4,7 @@ use super::{Claim, Lease, Oracle};
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner, TaskId};
 use crate::origin::{SERIAL, number};
+use crate::scenario::StoreKind;
 use bytes::Bytes;
 use leeward::cell::{Cell, codec};
 use leeward::store::{StoreError, Swap};
@@ -185,6 +186,10 @@ impl Oracle {
         let (Some(task), Some(new)) = (task, read(new)) else {
             return;
         };
+        if self.scenario.store == StoreKind::Eventual {
+            let lineage = &mut self.state.borrow_mut().lineage;
+            lineage.begins(new.nonce, expected);
+        }
         let before = expected
             .and_then(read)
             .and_then(|cell| cell.lease)
@@ -209,10 +214,14 @@ impl Oracle {
     pub(crate) fn swapped(
         &self,
         task: Option<TaskId>,
+        owner: Owner,
         id: &str,
+        new: &Bytes,
         result: &Result<Swap, StoreError>,
     ) {
         let Some(task) = task else { return };
+        let raced =
+            self.scenario.store == StoreKind::Eventual && self.race_ended(owner, id, new, result);
         let now = self.executor.now();
         let state = &mut *self.state.borrow_mut();
         let Some(claim) = state.claims.get(&task).filter(|claim| claim.cell == id) else {
@@ -230,6 +239,13 @@ impl Oracle {
                 if !held {
                     state.coverage.count(Kind::Lost);
                 }
+                // It never counted.
+                if !held
+                    && raced
+                    && let Some(lease) = state.leases.get_mut(&holder)
+                {
+                    lease.settled = Some(now);
+                }
                 Some(held)
             }
             Ok(Swap::Busy { .. }) => {
@@ -240,6 +256,28 @@ impl Oracle {
             Err(_) => None,
         };
         state.decide(task, holder, held, now);
+    }
+
+    /// A swap on a store without one has ended. Says whether it lost a race.
+    fn race_ended(
+        &self,
+        owner: Owner,
+        id: &str,
+        new: &Bytes,
+        result: &Result<Swap, StoreError>,
+    ) -> bool {
+        let Some(new) = read(new) else { return false };
+        match result {
+            Ok(Swap::Done) => {
+                self.told_done(id, &new, owner);
+                false
+            }
+            Ok(Swap::Conflict(_)) if self.told_conflict(&new) => {
+                self.count(Kind::RaceLost);
+                true
+            }
+            Ok(Swap::Conflict(_) | Swap::Busy { .. }) | Err(_) => false,
+        }
     }
 
     /// A task has read a cell.

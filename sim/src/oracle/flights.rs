@@ -166,6 +166,11 @@ impl Oracle {
             }
         }
         (0..overruns).for_each(|_| self.count(Kind::Overrun));
+        if self.scenario.late().is_some() {
+            overlaps
+                .iter()
+                .for_each(|_| self.count(Kind::DoubleElection));
+        }
         for other in overlaps {
             self.violated(
                 flight.owner,

@@ -1,6 +1,6 @@
 //! The platform's key-value store.
 
-use crate::store::{KeyValue, Said, StoreError};
+use crate::store::{KeyValue, Said, StoreError, Values};
 use bytes::Bytes;
 // spin-sdk generates these with wit-bindgen and keeps them in a hidden module. A
 // second declaration of the same interface, however small, cannot be linked
@@ -63,13 +63,27 @@ impl HostStore {
     }
 }
 
-impl KeyValue for HostStore {
+impl Values for HostStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let store = self.reads().await?;
         let value = store.get(key).await.map_err(read_error);
         self.noting(value.map(|value| value.map(Bytes::from)))
     }
 
+    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        let store = self.reads().await?;
+        let written = store.set(key, value).await.map_err(read_error);
+        self.noting(written)
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let store = self.reads().await?;
+        let removed = store.delete(key).await.map_err(read_error);
+        self.noting(removed)
+    }
+}
+
+impl KeyValue for HostStore {
     async fn compare_and_set(
         &self,
         key: &str,
@@ -99,18 +113,6 @@ impl KeyValue for HostStore {
 
     fn is_worn(&self) -> bool {
         self.swapped.get() >= SWAPS_BEFORE_WORN
-    }
-
-    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
-        let store = self.reads().await?;
-        let written = store.set(key, value).await.map_err(read_error);
-        self.noting(written)
-    }
-
-    async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        let store = self.reads().await?;
-        let removed = store.delete(key).await.map_err(read_error);
-        self.noting(removed)
     }
 }
 

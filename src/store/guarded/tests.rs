@@ -5,6 +5,7 @@
 )]
 
 use super::*;
+use crate::store::Values;
 use futures::FutureExt;
 use futures::executor::block_on;
 use std::cell::{Cell, RefCell};
@@ -47,11 +48,26 @@ impl Double {
     }
 }
 
-impl KeyValue for Double {
+impl Values for Double {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         Ok(self.values.borrow().get(key).cloned())
     }
 
+    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        self.values
+            .borrow_mut()
+            .insert(key.to_owned(), value.clone());
+        Ok(())
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        self.values.borrow_mut().remove(key);
+        self.counters.borrow_mut().remove(key);
+        Ok(())
+    }
+}
+
+impl KeyValue for Double {
     async fn compare_and_set(
         &self,
         key: &str,
@@ -91,19 +107,6 @@ impl KeyValue for Double {
         let counter = counters.entry(key.to_owned()).or_default();
         *counter += 1;
         Ok(*counter)
-    }
-
-    async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
-        self.values
-            .borrow_mut()
-            .insert(key.to_owned(), value.clone());
-        Ok(())
-    }
-
-    async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        self.values.borrow_mut().remove(key);
-        self.counters.borrow_mut().remove(key);
-        Ok(())
     }
 }
 
