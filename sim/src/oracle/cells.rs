@@ -276,7 +276,15 @@ impl Oracle {
                 self.count(Kind::RaceLost);
                 true
             }
-            Ok(Swap::Conflict(_) | Swap::Busy { .. }) | Err(_) => false,
+            Ok(Swap::Conflict(_) | Swap::Busy { .. }) => false,
+            Err(_) => {
+                // Its own write did not show in time: to the instance a store
+                // that fails. Where writes are in time the link has counted it.
+                if self.scenario.late().is_some() {
+                    self.hampered(owner);
+                }
+                false
+            }
         }
     }
 
