@@ -1,7 +1,7 @@
 //! What can happen in a state.
 
 use super::record::Record;
-use super::settings::Settings;
+use super::settings::{Behaviour, Settings};
 use super::state::{At, Goal, Kind, Outcome, PURGER, State, Write};
 
 /// How a clock reads.
@@ -47,6 +47,8 @@ pub enum Action {
     Step(usize, Clock),
     /// A guard counter tells a second caller 1.
     Twice(usize),
+    /// A guard counter fails to count, as if others counted at the same time.
+    Contend(usize),
     /// The reply of the operation that a process is at gets lost.
     Lose(usize, Fate),
     /// The origin answers. A renewal that is on its way to the store is cut
@@ -115,7 +117,15 @@ fn of_process(settings: &Settings, state: &State, place: usize, actions: &mut Ve
         actions.extend(fates.iter().map(|fate| Action::Crash(place, *fate)));
     }
     if matches!(at, At::Guarding { .. }) {
-        actions.push(Action::Twice(place));
+        match settings.behaviour {
+            Behaviour::DoubledGuard => actions.push(Action::Twice(place)),
+            Behaviour::ContendedGuard => actions.push(Action::Contend(place)),
+            Behaviour::Exact
+            | Behaviour::Upsert
+            | Behaviour::FalseConflict
+            | Behaviour::LostReply
+            | Behaviour::UpsertLostReply => {}
+        }
     }
     if settings.behaviour.loses() {
         losses(at, place, fates, actions);

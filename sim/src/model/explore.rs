@@ -110,14 +110,16 @@ pub enum Extent {
     Quick,
     /// Everything that ten minutes are enough for.
     Full,
+    /// The rest: what takes longer than that for a single row.
+    Deep,
 }
 
 /// The configurations that the protocol has to hold in.
 pub fn configurations(extent: Extent) -> Vec<Settings> {
-    let quick = quick();
     match extent {
-        Extent::Quick => quick,
-        Extent::Full => quick.into_iter().chain(beyond_quick()).collect(),
+        Extent::Quick => quick(),
+        Extent::Full => quick().into_iter().chain(beyond_quick()).collect(),
+        Extent::Deep => deep(),
     }
 }
 
@@ -125,16 +127,19 @@ fn quick() -> Vec<Settings> {
     let mut found = Vec::new();
     for behaviour in [Behaviour::Exact, Behaviour::Upsert] {
         found.extend([
-            with_liveness(behaviour, Purges::None),
-            with_liveness(behaviour, Purges::Only(Purge::Hard)),
-            protocol(3, behaviour, Purges::None),
+            with_liveness(2, behaviour, Purges::None),
+            with_liveness(2, behaviour, Purges::Only(Purge::Hard)),
+            with_liveness(3, behaviour, Purges::None),
         ]);
     }
-    found.extend([
-        with_liveness(Behaviour::FalseConflict, Purges::None),
-        protocol(2, Behaviour::LostReply, Purges::None),
-        with_liveness(Behaviour::DoubledGuard, Purges::None),
-    ]);
+    for behaviour in [
+        Behaviour::FalseConflict,
+        Behaviour::LostReply,
+        Behaviour::DoubledGuard,
+        Behaviour::ContendedGuard,
+    ] {
+        found.push(with_liveness(2, behaviour, Purges::None));
+    }
     found
 }
 
@@ -143,27 +148,22 @@ fn beyond_quick() -> Vec<Settings> {
     let mut found = Vec::new();
     for behaviour in [Behaviour::Exact, Behaviour::Upsert] {
         found.extend([
-            with_liveness(behaviour, Purges::Only(Purge::Soft)),
-            with_liveness(behaviour, Purges::Only(Purge::Invalidate)),
-            with_liveness(behaviour, Purges::Mixed),
+            with_liveness(2, behaviour, Purges::Only(Purge::Soft)),
+            with_liveness(2, behaviour, Purges::Only(Purge::Invalidate)),
+            with_liveness(2, behaviour, Purges::Mixed),
             protocol(3, behaviour, hard),
         ]);
     }
     found.extend([
-        with_liveness(Behaviour::FalseConflict, hard),
-        protocol(3, Behaviour::FalseConflict, Purges::None),
-        with_liveness(Behaviour::LostReply, Purges::None),
-        // Late swaps and crashes do not fit into the time together with purges
-        // and losses; with purges alone they are explored above.
-        Settings {
-            crashes: false,
-            late: false,
-            failures: false,
-            ..protocol(2, Behaviour::LostReply, hard)
-        },
-        with_liveness(Behaviour::DoubledGuard, hard),
+        with_liveness(2, Behaviour::FalseConflict, hard),
+        with_liveness(3, Behaviour::FalseConflict, Purges::None),
+        with_liveness(3, Behaviour::LostReply, Purges::None),
+        with_liveness(2, Behaviour::DoubledGuard, hard),
         protocol(3, Behaviour::DoubledGuard, Purges::None),
-        with_liveness(Behaviour::UpsertLostReply, Purges::None),
+        with_liveness(2, Behaviour::ContendedGuard, hard),
+        with_liveness(3, Behaviour::ContendedGuard, Purges::None),
+        with_liveness(2, Behaviour::UpsertLostReply, Purges::None),
+        with_liveness(3, Behaviour::UpsertLostReply, Purges::None),
         // The folding itself: the same without it.
         Settings {
             detail: Detail::Full,
@@ -173,10 +173,20 @@ fn beyond_quick() -> Vec<Settings> {
     found
 }
 
-fn with_liveness(behaviour: Behaviour, purges: Purges) -> Settings {
+fn deep() -> Vec<Settings> {
+    let hard = Purges::Only(Purge::Hard);
+    vec![
+        protocol(2, Behaviour::LostReply, hard),
+        with_liveness(3, Behaviour::DoubledGuard, Purges::None),
+        with_liveness(3, Behaviour::Exact, hard),
+        with_liveness(3, Behaviour::Upsert, hard),
+    ]
+}
+
+fn with_liveness(nodes: usize, behaviour: Behaviour, purges: Purges) -> Settings {
     Settings {
         liveness: true,
-        ..protocol(2, behaviour, purges)
+        ..protocol(nodes, behaviour, purges)
     }
 }
 

@@ -4,7 +4,7 @@ use super::action::Fate;
 use super::record::{Mark, Record, Taint};
 use super::settings::{Behaviour, Safeguard};
 use super::state::{At, Goal, Kind, Late, PURGER, Word, Write};
-use super::step::{Stepper, cleaned, leave_guards};
+use super::step::{Stepper, cleaned, leave_first_guard, leave_guards};
 
 impl Stepper<'_> {
     /// The second of two concurrent increments hears 1 as well.
@@ -23,13 +23,22 @@ impl Stepper<'_> {
         true
     }
 
+    /// An increment fails, and has not counted.
+    pub(super) fn contend(&mut self, place: usize) -> bool {
+        let At::Guarding { write, second } = self.state.processes[place] else {
+            return false;
+        };
+        self.state.processes[place] = leave_first_guard(&write, second);
+        self.settings.behaviour == Behaviour::ContendedGuard
+    }
+
     pub(super) fn lose(&mut self, place: usize, fate: Fate) -> bool {
         let next = match self.state.processes[place] {
             At::Guarding { write, second } => {
                 if fate == Fate::Applied {
                     self.increment(&write, second);
                 }
-                At::Idle
+                leave_first_guard(&write, second)
             }
             At::Rereading(write) => leave_guards(&write),
             At::Creating(mut write) | At::Overwriting(mut write) | At::Swapping(mut write) => {

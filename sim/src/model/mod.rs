@@ -29,6 +29,7 @@ pub mod action;
 pub mod explore;
 mod fault;
 pub mod liveness;
+mod losses;
 mod normal;
 pub mod record;
 pub mod settings;
@@ -51,11 +52,17 @@ pub struct Args {
     /// Only over stores that behave so.
     #[arg(long)]
     behaviour: Option<Behaviour>,
+    /// Only with such purges: none, soft, invalidate, hard or all.
+    #[arg(long)]
+    purges: Option<String>,
     /// Only what takes a minute.
     #[arg(long)]
     quick: bool,
+    /// What takes longer than all the rest, instead of that.
+    #[arg(long, conflicts_with = "quick")]
+    deep: bool,
     /// Take a measure away, and show what goes wrong.
-    #[arg(long, conflicts_with_all = ["nodes", "behaviour", "quick"])]
+    #[arg(long, conflicts_with_all = ["nodes", "behaviour", "purges", "quick", "deep"])]
     without: Option<Safeguard>,
     /// Explore as many states at a time.
     #[arg(long, default_value_t = 2)]
@@ -81,6 +88,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let extent = if args.quick {
         Extent::Quick
+    } else if args.deep {
+        Extent::Deep
     } else {
         Extent::Full
     };
@@ -91,7 +100,11 @@ pub fn run(args: &Args) -> Result<()> {
             .is_none_or(|nodes| usize::from(nodes) == settings.nodes)
             && args
                 .behaviour
-                .is_none_or(|behaviour| behaviour == settings.behaviour);
+                .is_none_or(|behaviour| behaviour == settings.behaviour)
+            && args
+                .purges
+                .as_ref()
+                .is_none_or(|purges| purges == settings.purges.name());
         if asked {
             let report = explore(settings, None, args.threads);
             eprintln!(
@@ -106,7 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     if reports.is_empty() {
-        bail!("nothing is explored with these --nodes and this --behaviour");
+        bail!("nothing is explored with these --nodes, --behaviour and --purges");
     }
     println!("{}", table(&reports));
     let violated: Vec<_> = reports

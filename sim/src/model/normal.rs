@@ -25,6 +25,8 @@ impl State {
     ///   and leaves. So from then on guards count as removed, and nodes that
     ///   have not got past both of these reads count as idle.
     /// - Then, too, the position within a bucket is of no importance.
+    /// - Where replies get lost, more is alike:
+    ///   [`State::fold_losses`](super::losses).
     pub fn normalise(&mut self, settings: &Settings) {
         while self.now >= EPOCH + BUCKET {
             self.shift();
@@ -38,6 +40,9 @@ impl State {
             self.fold_lost_swaps();
         }
         self.drop_lost_claims();
+        if settings.detail != Detail::Full && settings.behaviour.loses() {
+            self.fold_losses(settings);
+        }
         self.drop_dead_lease();
         if settings.detail != Detail::Full && settings.has(Safeguard::Fencing) {
             self.fold_lost_fetches();

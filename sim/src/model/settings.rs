@@ -43,6 +43,9 @@ pub enum Behaviour {
     /// A guard counter may tell two callers 1; creation is exact (`CosmosDB` on
     /// Spin).
     DoubledGuard,
+    /// A guard counter may fail to count, as where several count at once;
+    /// creation is exact (`DynamoDB` on Spin).
+    ContendedGuard,
     /// Upserting and losing replies at once: in no row of the table, but what
     /// SQLite on a failing disk does.
     UpsertLostReply,
@@ -56,7 +59,8 @@ impl Behaviour {
             Behaviour::Exact
             | Behaviour::FalseConflict
             | Behaviour::LostReply
-            | Behaviour::DoubledGuard => false,
+            | Behaviour::DoubledGuard
+            | Behaviour::ContendedGuard => false,
         }
     }
 
@@ -67,7 +71,8 @@ impl Behaviour {
             Behaviour::Exact
             | Behaviour::Upsert
             | Behaviour::FalseConflict
-            | Behaviour::DoubledGuard => false,
+            | Behaviour::DoubledGuard
+            | Behaviour::ContendedGuard => false,
         }
     }
 
@@ -79,6 +84,7 @@ impl Behaviour {
             Behaviour::FalseConflict => "false-conflict",
             Behaviour::LostReply => "lost-reply",
             Behaviour::DoubledGuard => "doubled-guard",
+            Behaviour::ContendedGuard => "contended-guard",
             Behaviour::UpsertLostReply => "upsert-lost-reply",
         }
     }

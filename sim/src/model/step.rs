@@ -61,6 +61,7 @@ impl<'a> Stepper<'a> {
             }
             Action::Step(place, clock) => self.advance(place, clock),
             Action::Twice(place) => self.twice(place),
+            Action::Contend(place) => self.contend(place),
             Action::Lose(place, fate) => self.lose(place, fate),
             Action::Answer(place, origin, clock, fate) => self.answer(place, origin, clock, fate),
             Action::Renew(place, clock) => self.renew(place, clock),
@@ -680,6 +681,19 @@ pub(super) fn leave_guards(write: &Write) -> At {
     At::Cleaning {
         bucket: write.bucket,
         second: false,
+        then: Then::Leave,
+    }
+}
+
+/// `win`, after an increment that failed: removes the first guard if it was won,
+/// and only that.
+pub(super) fn leave_first_guard(write: &Write, second: bool) -> At {
+    if !second || write.bucket == 0 {
+        return At::Idle;
+    }
+    At::Cleaning {
+        bucket: write.bucket - 1,
+        second: true,
         then: Then::Leave,
     }
 }

@@ -87,6 +87,29 @@ impl State {
         }
     }
 
+    /// Of every lease in use, the entry that a 304 would renew.
+    pub(super) fn each_base(&mut self, visit: &mut dyn FnMut(&mut Option<Taint>)) {
+        for at in &mut self.processes {
+            match at {
+                At::Holding(_, base)
+                | At::Cleaning {
+                    then: Then::Hold(_, base),
+                    ..
+                } => visit(base),
+                At::Fetching(_, fetch) => visit(&mut fetch.base),
+                _ => {
+                    if let Some(Write {
+                        goal: Goal::Renew { fetch, .. },
+                        ..
+                    }) = at.write_mut()
+                    {
+                        visit(&mut fetch.base);
+                    }
+                }
+            }
+        }
+    }
+
     /// Every taint there is.
     pub fn each_taint(&mut self, visit: &mut dyn FnMut(&mut Taint)) {
         self.each_record(&mut |record| {

@@ -53,6 +53,11 @@ fn line(before: &State, action: Action, after: &State) -> String {
             text
         }
         Action::Twice(place) => format!("{}: hears 1 from a guard, though not first", name(place)),
+        Action::Contend(place) => format!(
+            "{}: {}; the store fails to count",
+            name(place),
+            operation(before, &before.processes[place])
+        ),
         Action::Lose(place, fate) => format!(
             "{}: {}; the reply is lost{}",
             name(place),
