@@ -289,6 +289,9 @@ pub(crate) struct Scenario {
     /// The origin says of what is one visitor's alone that it may be shared;
     /// to show that the oracle sees it.
     pub(crate) careless: bool,
+    /// The administrator is told that purges are done, and they are not; to show
+    /// that the oracle sees it.
+    pub(crate) forgetful: bool,
     /// All faults are over.
     pub(crate) healed: Micros,
     pub(crate) end: Micros,
@@ -345,6 +348,7 @@ impl Scenario {
             faults: faults(rng, theme, nodes, healed),
             purges: Vec::new(),
             careless: false,
+            forgetful: false,
             healed,
             end: 0,
             write_delay: Duration::ZERO,

@@ -6,6 +6,7 @@ use crate::scenario::{
     Fault, FaultKind, OriginFault, Resource, Scenario, Speech, StoreKind, VARIANTS_ENOUGH,
 };
 use crate::world::play;
+use leeward::cell::transition::Purge;
 
 /// Seeds that once broke a promise. Never remove one.
 const REGRESSIONS: &[u64] = &[
@@ -176,6 +177,17 @@ fn what_is_one_visitors_alone_is_seen_with_others() {
         }
     });
     assert!(broken.contains(&"S5"), "{broken:?}");
+}
+
+#[test]
+fn purges_that_were_only_said_to_be_done_are_seen() {
+    for how in [Purge::Soft, Purge::Invalidate, Purge::Hard] {
+        let broken = broken(40, |scenario| {
+            scenario.forgetful = true;
+            scenario.purges.retain(|purge| purge.how == how);
+        });
+        assert!(broken.contains(&"S6"), "{how:?}: {broken:?}");
+    }
 }
 
 #[test]

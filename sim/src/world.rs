@@ -13,7 +13,7 @@ use crate::views::Views;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Request, header};
 use leeward::config::{self, Config};
-use leeward::shield::{Answer, Shield};
+use leeward::shield::{Answer, Purged, Shield};
 use leeward::store::{WRITE_DELAY_MAX, WriteDelayTooLong};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -275,7 +275,10 @@ impl World {
             .trace(owner, || format!("administrator: {call:?}"));
         let (world, requested) = (Rc::clone(self), self.executor.now());
         self.executor.spawn(owner, async move {
-            let purged = shield.purge_target(&target, call.how).await;
+            let purged = match world.scenario.forgetful {
+                true => Purged::Stored,
+                false => shield.purge_target(&target, call.how).await,
+            };
             world.oracle.purged(owner, &call, requested, purged);
             drop((head, busy));
         });
