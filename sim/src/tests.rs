@@ -40,11 +40,19 @@ const REGRESSIONS_OF_PURGING: &[u64] = &[
     833,
 ];
 
+/// The same, of scenarios with a store that shows writes late.
+const REGRESSIONS_OF_LATE_STORES: &[u64] = &[
+    // Purges at the same pace undid each other's writes, and every entry with
+    // them, for ever (L1).
+    65_455,
+];
+
 fn everything() -> impl Iterator<Item = &'static u64> {
     let lists = [
         REGRESSIONS,
         REGRESSIONS_OF_CONFIRMING,
         REGRESSIONS_OF_PURGING,
+        REGRESSIONS_OF_LATE_STORES,
     ];
     lists.into_iter().flatten()
 }
@@ -99,6 +107,10 @@ fn regressions_stay_the_scenarios_that_they_were() {
     }
     for &seed in REGRESSIONS_OF_PURGING {
         assert!(!Scenario::new(seed).purges.is_empty(), "seed {seed}");
+    }
+    for &seed in REGRESSIONS_OF_LATE_STORES {
+        let store = Scenario::new(seed).store;
+        assert_eq!(store, StoreKind::Eventual, "seed {seed}");
     }
     for &seed in [
         REGRESSIONS,

@@ -23,14 +23,23 @@ use std::time::Duration;
 /// How long an instance does without the store after it failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often a purge that the store did not take is tried again, a
-/// [`STORE_PAUSE`] apart.
-const PURGE_ATTEMPTS: usize = 60;
+/// How often a purge that the store did not take is tried again, and how long
+/// the pauses in between may become: from a [`STORE_PAUSE`] on they double, and
+/// are cut at random. Purges that fail because of each other must not meet again
+/// and again.
+const PURGE_ATTEMPTS: u32 = 24;
+const PURGE_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// How often a holder tries to settle its lease against others' swaps. Only
 /// purges and new variants can touch a cell whose lease is live, so a second
 /// time is rare.
-const SETTLE_ATTEMPTS: usize = 8;
+const SETTLE_ATTEMPTS: u32 = 8;
+
+/// For how long it begins anew, and the longest pause after its second conflict,
+/// which doubles with each. Where a swap is made of waiting, several who try at
+/// the same pace could undo each other's writes for ever.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Most chunks that are removed in the course of one refresh; those of one body
 /// always are.
@@ -142,7 +151,7 @@ pub enum Purged {
     /// The store has it, or has nothing to purge: it holds for all nodes.
     Stored,
     /// The store fails. It holds for this instance, which tries the store again
-    /// for a minute, if it lives that long, and logs `purge-lost` if that did
+    /// for a minute or two, if it lives that long, and logs `purge-lost` if that did
     /// not help: ask again to be sure.
     Pending,
 }
@@ -616,8 +625,9 @@ impl<P: Platform> Shield<P> {
         }
         let shield = Rc::clone(self);
         self.platform.spawn(async move {
-            for _ in 0..PURGE_ATTEMPTS {
-                shield.platform.sleep(STORE_PAUSE).await;
+            for attempt in 0..PURGE_ATTEMPTS {
+                let pause = doubled(STORE_PAUSE, attempt).min(PURGE_PAUSE_MAX);
+                shield.platform.sleep(shield.up_to(pause)).await;
                 if shield.purge_shared(&key, purge).await {
                     return;
                 }
@@ -702,7 +712,15 @@ impl<P: Platform> Shield<P> {
         transition: impl Fn(Option<&Cell>) -> Result<Cell, Fenced>,
         is_ours: impl Fn(&Cell) -> bool,
     ) -> (Settled, Loaded) {
-        for _ in 0..SETTLE_ATTEMPTS {
+        let start = self.platform.now();
+        for attempt in 0..SETTLE_ATTEMPTS {
+            if let Some(doublings) = attempt.checked_sub(2) {
+                if self.platform.now().since(start) >= SETTLE_TIME {
+                    break;
+                }
+                let pause = doubled(SETTLE_PAUSE, doublings);
+                self.platform.sleep(self.up_to(pause)).await;
+            }
             let cell = match transition(loaded.cell.as_ref()) {
                 Ok(cell) => cell,
                 Err(fenced) => return (Settled::Fenced(fenced), loaded),
@@ -717,6 +735,12 @@ impl<P: Platform> Shield<P> {
             }
         }
         (Settled::Failed, loaded)
+    }
+
+    /// A random part of a pause, so that several do not keep step.
+    fn up_to(&self, pause: Duration) -> Duration {
+        let part = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
+        pause.saturating_mul(part) / 1_000
     }
 
     /// An operation of the store, for at most [`STORE_TIMEOUT`].
@@ -754,6 +778,10 @@ impl<P: Platform> Shield<P> {
             ],
         ));
     }
+}
+
+fn doubled(pause: Duration, times: u32) -> Duration {
+    pause.saturating_mul(2_u32.saturating_pow(times))
 }
 
 #[cfg(test)]
