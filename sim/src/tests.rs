@@ -37,7 +37,8 @@ const REGRESSIONS_OF_PURGING: &[u64] = &[
     // A soft purge did not reach the entries of a key's variants (S6).
     1, 204, 260,
     // The next one made them fresh again for a node whose clock was behind (S6).
-    833,
+    833, // New variants that came at once held up their own publishing (L3).
+    48_253,
 ];
 
 /// The same, of scenarios with a store that shows writes late.

@@ -36,10 +36,11 @@ const PURGE_PAUSE_MAX: Duration = Duration::from_secs(8);
 const SETTLE_ATTEMPTS: u32 = 8;
 
 /// For how long it begins anew, and the longest pause after its second conflict,
-/// which doubles with each. Where a swap is made of waiting, several who try at
+/// which doubles with each up to a limit. Where a swap is made of waiting, several who try at
 /// the same pace could undo each other's writes for ever.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
-const SETTLE_PAUSE: Duration = Duration::from_millis(250);
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+const SETTLE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Most chunks that are removed in the course of one refresh; those of one body
 /// always are.
@@ -718,7 +719,7 @@ impl<P: Platform> Shield<P> {
                 if self.platform.now().since(start) >= SETTLE_TIME {
                     break;
                 }
-                let pause = doubled(SETTLE_PAUSE, doublings);
+                let pause = doubled(SETTLE_PAUSE, doublings).min(SETTLE_PAUSE_MAX);
                 self.platform.sleep(self.up_to(pause)).await;
             }
             let cell = match transition(loaded.cell.as_ref()) {

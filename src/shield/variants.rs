@@ -15,10 +15,16 @@ use super::lookup::VARIANT;
 use super::platform::Platform;
 use super::{Shield, event};
 use crate::cell::Orphan;
+use futures::future::select;
+use std::pin::pin;
 
 /// Most variants that are emptied for one that comes: one, but for those that
 /// came at the same time, and after the limit was lowered.
 const EVICTIONS_MAX: usize = 8;
+
+/// Listing may take this part of a lease: the variant waits for it, and those who
+/// wait for the variant.
+const LISTING_PART: u32 = 4;
 
 /// The key of the cell that lists the variants of `key`: unlike any primary
 /// key, and any variant's.
@@ -28,8 +34,16 @@ fn list_key(key: &str) -> String {
 
 impl<P: Platform> Shield<P> {
     /// Lists a variant of `key` that is about to be stored, and empties the
-    /// oldest where there are too many.
+    /// oldest where there are too many. Where that takes long, because many come
+    /// at once or the store is slow, the variant is listed when it is refreshed.
     pub(super) async fn enlist(&self, key: &str, variant: &str) {
+        let most = self.config.lease.duration / LISTING_PART;
+        let timeout = self.platform.sleep(most);
+        // What is cut short may be stored or not, and both are right.
+        let _ = select(pin!(self.list_variant(key, variant)), pin!(timeout)).await;
+    }
+
+    async fn list_variant(&self, key: &str, variant: &str) {
         let list = self.load(&list_key(key)).await;
         // An instance's own store keeps itself within bounds.
         if list.backing == Backing::Local {

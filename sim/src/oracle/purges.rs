@@ -86,3 +86,13 @@ impl Oracle {
         }
     }
 }
+
+impl super::State {
+    /// How many purges of a key were acknowledged since a moment.
+    pub(super) fn purges_since(&self, key: usize, moment: Micros) -> usize {
+        let purges = self.purges.iter();
+        purges
+            .filter(|purge| purge.key == key && purge.at >= moment)
+            .count()
+    }
+}
