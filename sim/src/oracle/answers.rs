@@ -274,7 +274,7 @@ impl Oracle {
             // waits for another's fetch: said among what is not promised.
             let waited = got.says("wait-budget")
                 && (self.is_bereft(&state, got, now)
-                    || state.purges_since(got.visit.key, got.arrived) >= PURGES_MANY
+                    || state.fetches_purged_since(got.visit.key, got.arrived) >= PURGES_MANY
                     || self.hampered_since(got.owner, got.arrived) > 0);
             origin || accident || waited || self.scenario.has_jumps()
         };

@@ -17,6 +17,8 @@ pub(super) struct Acknowledged {
     requested: Micros,
     /// When the administrator was told that the store has it.
     at: Micros,
+    /// The origin was being asked for the key just then.
+    amid_fetch: bool,
 }
 
 impl Oracle {
@@ -36,7 +38,8 @@ impl Oracle {
         });
         let state = &mut *self.state.borrow_mut();
         let mut flights = state.flights.iter();
-        if flights.any(|flight| flight.key == call.key && flight.is_busy(at)) {
+        let amid_fetch = flights.any(|flight| flight.key == call.key && flight.is_busy(at));
+        if amid_fetch {
             state.coverage.count(Kind::PurgeInFlight);
         }
         state.purges.push(Acknowledged {
@@ -44,6 +47,7 @@ impl Oracle {
             how: call.how,
             requested,
             at,
+            amid_fetch,
         });
     }
 
@@ -88,11 +92,11 @@ impl Oracle {
 }
 
 impl super::State {
-    /// How many purges of a key were acknowledged since a moment.
-    pub(super) fn purges_since(&self, key: usize, moment: Micros) -> usize {
+    /// How many purges of a key have made a fetch useless since a moment.
+    pub(super) fn fetches_purged_since(&self, key: usize, moment: Micros) -> usize {
         let purges = self.purges.iter();
         purges
-            .filter(|purge| purge.key == key && purge.at >= moment)
+            .filter(|purge| purge.key == key && purge.at >= moment && purge.amid_fetch)
             .count()
     }
 }
