@@ -357,9 +357,14 @@ fn describe(cell: &Cell) -> String {
     let short = |nonce: leeward::cell::Nonce| nonce.to_string().chars().take(6).collect::<String>();
     let entry = match &cell.entry {
         Some(entry) => format!(
-            "response {} of lease {}{}",
+            "response {} of lease {}{}{}",
             number(&entry.headers, SERIAL),
             short(entry.lease),
+            entry
+                .body
+                .manifest()
+                .map(|manifest| format!(", body {}", short(manifest.body)))
+                .unwrap_or_default(),
             if entry.invalidated {
                 ", invalidated"
             } else {
@@ -370,15 +375,31 @@ fn describe(cell: &Cell) -> String {
     };
     let lease = match &cell.lease {
         Some(lease) => format!(
-            "{} until {}{}",
+            "{} until {}{}{}",
             short(lease.holder),
             lease.deadline,
+            lease
+                .draft
+                .map(|draft| format!(", writing body {}", short(draft.body)))
+                .unwrap_or_default(),
             if lease.revoked { ", revoked" } else { "" }
         ),
         None => "none".to_owned(),
     };
+    let orphans: Vec<_> = cell
+        .orphans
+        .iter()
+        .map(|orphan| short(orphan.body))
+        .collect();
     format!(
-        "v{} of {:?}: entry {entry}; lease {lease}; {:?}",
-        cell.version, cell.key, cell.marks
+        "v{} of {:?}: entry {entry}; lease {lease}; {:?}; orphans {}",
+        cell.version,
+        cell.key,
+        cell.marks,
+        if orphans.is_empty() {
+            "none".to_owned()
+        } else {
+            orphans.join(", ")
+        }
     )
 }
