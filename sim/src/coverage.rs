@@ -73,6 +73,9 @@ kinds! {
     PurgeInFlight = "purges acknowledged with a refresh in flight",
     /// A request waited and got what another fetched.
     WaitFilled = "waits ended: filled",
+    /// A request waited and got what another of its instance fetched, before the
+    /// store had it or without its ever having it.
+    WaitHanded = "waits ended: handed over unstored",
     /// A request waited as long as it may.
     WaitDeadline = "waits ended: deadline",
     /// A request waited for a lease that lapsed, and took it.

@@ -78,6 +78,9 @@ pub(super) struct Loaded {
     raw: Option<Bytes>,
     /// None where nothing is stored, or nothing readable.
     pub(super) cell: Option<Cell>,
+    /// A variant's: when its key was last invalidated or purged, by the key's
+    /// own cell.
+    pub(super) key_purges: [Option<Time>; 3],
 }
 
 impl Loaded {
@@ -299,6 +302,7 @@ impl<P: Platform> Shield<P> {
             backing,
             raw,
             cell,
+            key_purges: [None; 3],
         }
     }
 
@@ -584,6 +588,7 @@ impl<P: Platform> Shield<P> {
             backing: Backing::Shared,
             raw,
             cell: Some(cell),
+            key_purges: [None; 3],
         }))
     }
 

@@ -5,6 +5,7 @@ use super::exchange::{Fill, Head, HeadSender, NotStorable, Outcome};
 use super::flight::Landing;
 use super::lookup::variant_key;
 use super::platform::Platform;
+use super::wait::{self, Fetched};
 use super::{Shield, event};
 use crate::cell::{Draft, Entry, Orphan, Pass};
 use crate::semantics::Reason as NotStored;
@@ -59,8 +60,9 @@ pub(super) struct Job<P: Platform> {
     pub(super) on_error: bool,
     /// Who waits for the head; none where the visitor has been answered.
     pub(super) head: Option<oneshot::Sender<Head<P::Body>>>,
-    /// Keeps others of this instance waiting until the lease is settled.
-    pub(super) landing: Landing<P::Wake>,
+    /// Keeps others of this instance waiting until there is an answer that they
+    /// may have too, or the lease is settled.
+    pub(super) landing: Landing<P::Wake, Fetched>,
 }
 
 impl<P: Platform> Shield<P> {
@@ -113,7 +115,12 @@ impl<P: Platform> Shield<P> {
                 visitor: &visitor,
                 on_error,
             };
-            let exchange = self.exchange(&fill, &mut head, &mut status);
+            landing.ask();
+            let exchange = async {
+                let outcome = self.exchange(&fill, &mut head, &mut status).await;
+                wait::hand_over(&landing, &outcome, &visitor.headers);
+                outcome
+            };
             // While the origin takes its time there is some for housework.
             let work = pin!(join(exchange, self.collect(&loaded)));
             self.renewing(&mut held, &acts_until, work).await

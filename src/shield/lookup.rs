@@ -1,12 +1,13 @@
-//! What a cell means for a GET or HEAD, and waiting for it to change.
+//! What a cell means for a GET or HEAD.
 
 use super::answer::can_answer;
 use super::bodies::Lost;
 use super::cells::{Election, Loaded};
 use super::exchange::{Head, announced};
 use super::fetch::{Job, Reason};
-use super::flight::{Landing, Seat};
+use super::flight::Seat;
 use super::platform::Platform;
+use super::wait::Waited;
 use super::{Answer, Shield};
 use crate::cell::{Entry, Marks, Nonce};
 use crate::semantics::{
@@ -27,11 +28,6 @@ use std::time::Duration;
 /// waits together are bounded by `wait.budget`; this only ends a loop that no
 /// wait would.
 const LOOKS_MAX: u32 = 1_000;
-
-/// First and longest pause between two looks at a cell that another instance
-/// fills. The pause grows by half each time, and is spread at random.
-const POLL_FIRST: Duration = Duration::from_millis(20);
-const POLL_MAX: Duration = Duration::from_millis(250);
 
 /// What stands between a key and the selector of a variant; in no primary key.
 pub(super) const VARIANT: &str = "\nvary ";
@@ -76,14 +72,6 @@ enum Step<'a> {
     /// Become the revalidator, or wait for who is. The entry, if any, may be
     /// used if the origin fails.
     Fetch(Option<&'a Entry>),
-}
-
-/// What ended a wait.
-enum Waited {
-    /// The cell changed, or its lease ended: look again.
-    Changed,
-    /// Waited as long as it may.
-    Expired,
 }
 
 impl Visit {
@@ -177,12 +165,11 @@ impl<P: Platform> Shield<P> {
                 .filter(|_| self.config.policy.preset == Preset::Uptime);
             let limit = soft.map_or(visit.deadline, |soft| soft.min(visit.deadline));
             let waited = match self.flights.join(&loaded.id, || self.platform.signal()) {
-                Seat::Follower(landed) => {
+                Seat::Follower(landed, handed) => {
                     visit.collapsed = true;
-                    let timeout = self.platform.sleep(limit.since(now));
-                    match select(pin!(landed), pin!(timeout)).await {
-                        Either::Left(_) => Waited::Changed,
-                        Either::Right(_) => Waited::Expired,
+                    match self.follow(&visit, &loaded, landed, &handed, limit).await {
+                        Ok(answer) => return answer,
+                        Err(waited) => waited,
                     }
                 }
                 Seat::Leader(landing) => match self.elect(&loaded).await {
@@ -300,6 +287,7 @@ impl<P: Platform> Shield<P> {
     /// Applies to a variant's cell what the marks of its key's say.
     fn heed(&self, loaded: &mut Loaded, marks: &Marks) {
         let (invalidated, purged) = (marks.invalidated, marks.purged);
+        loaded.key_purges = [invalidated, purged, marks.softened];
         let Some(cell) = loaded.cell.as_mut() else {
             return;
         };
@@ -381,12 +369,9 @@ impl<P: Platform> Shield<P> {
             Verdict::StaleWhileRevalidate => {
                 Step::ServeAndRefresh(entry, Some("stale"), Reason::Refresh)
             }
-            // Requested from the origin after this request came: as good as if
-            // this request itself had gone there. Without this, requests for
-            // what must always be validated would queue for each other.
-            Verdict::Revalidate { .. }
-                if visit.collapsed && !entry.invalidated && entry.request_time >= visit.arrival =>
-            {
+            // Without this, requests for what must always be validated would
+            // queue for each other.
+            Verdict::Revalidate { .. } if visit.collapsed && self.is_since(visit, entry) => {
                 Step::Serve(entry, None)
             }
             Verdict::Revalidate { on_error } => match backoff {
@@ -397,6 +382,18 @@ impl<P: Platform> Shield<P> {
         }
     }
 
+    /// Whether an entry was requested from the origin after this request came: as
+    /// good as if this request itself had gone there. What has been invalidated
+    /// since may have been even before this request came, if it was requested by
+    /// a node whose clock is ahead.
+    fn is_since(&self, visit: &Visit, entry: &Entry) -> bool {
+        let skew = match entry.invalidated {
+            true => self.config.lease.clock_skew,
+            false => Duration::ZERO,
+        };
+        entry.request_time >= visit.arrival.plus(skew)
+    }
+
     fn refresh_early(&self, entry: &Entry, now: Time) -> bool {
         let ttl = u64::try_from(entry.freshness.ttl_ms(now)).unwrap_or(0);
         self.config.early_refresh
@@ -404,7 +401,7 @@ impl<P: Platform> Shield<P> {
             && self.platform.random().is_multiple_of(EARLY_REFRESH_ONE_IN)
     }
 
-    async fn hit(
+    pub(super) async fn hit(
         self: &Rc<Self>,
         visit: &Visit,
         entry: &Entry,
@@ -432,7 +429,7 @@ impl<P: Platform> Shield<P> {
         Ok(answer)
     }
 
-    fn verdict(&self, visit: &Visit, entry: &Entry, now: Time) -> Verdict {
+    pub(super) fn verdict(&self, visit: &Visit, entry: &Entry, now: Time) -> Verdict {
         verdict(
             &entry.freshness,
             &visit.directives,
@@ -621,42 +618,6 @@ impl<P: Platform> Shield<P> {
                 Verdict::Revalidate { on_error } => on_error,
             })?;
         self.hit(visit, entry, loaded, now, Some(detail)).await.ok()
-    }
-
-    /// Looks at a cell that another instance is filling until it changes, its
-    /// lease ends at `until`, or the request may wait no longer. Followers in
-    /// this instance wait for `landing`.
-    async fn wait_for_change(
-        &self,
-        loaded: &Loaded,
-        limit: Time,
-        until: Time,
-        landing: Landing<P::Wake>,
-    ) -> Waited {
-        let mut pause = POLL_FIRST;
-        let waited = loop {
-            let now = self.platform.now();
-            if now >= limit {
-                break Waited::Expired;
-            }
-            if now >= until {
-                break Waited::Changed;
-            }
-            let spread = u32::try_from(self.platform.random() % 512).unwrap_or(0);
-            let pause_spread = pause / 2 + pause.saturating_mul(spread) / 512;
-            self.platform
-                .sleep(pause_spread.min(limit.since(now)).min(until.since(now)))
-                .await;
-            match self.reload(loaded).await {
-                Ok(current) if current.differs(loaded) => break Waited::Changed,
-                Ok(_) => {}
-                // The next look reads the instance's own store.
-                Err(_) => break Waited::Changed,
-            }
-            pause = (pause + pause / 2).min(POLL_MAX);
-        };
-        drop(landing);
-        waited
     }
 }
 

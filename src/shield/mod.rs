@@ -18,7 +18,7 @@
 //! goes to the origin under a lease, in an `exchange`, and `forward` goes there
 //! without one, where `other_methods` has what concerns entries all the same.
 //! `cells` reads and swaps, `flight` keeps an instance to one
-//! attempt per key. `store_body` stores while `tee` streams, `bodies` reads and
+//! attempt per key, `wait` waits for others'. `store_body` stores while `tee` streams, `bodies` reads and
 //! removes what is in chunks; `variants` keeps those of a key within their limit.
 //! `answer` builds what the visitor gets.
 
@@ -35,6 +35,7 @@ pub mod platform;
 mod store_body;
 mod tee;
 mod variants;
+mod wait;
 
 pub use answer::{Answer, AnswerBody};
 pub use cells::{Purged, cell_id};
@@ -50,6 +51,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use std::cell::Cell;
 use std::rc::Rc;
+use wait::Fetched;
 
 /// Most bytes of cells that an instance keeps while the store fails.
 const LOCAL_STORE_LIMIT: usize = 16 << 20;
@@ -64,7 +66,7 @@ pub struct Shield<P: Platform> {
     memory: Memory,
     /// Until when the platform's store is left alone after it failed.
     store_pause: Cell<Time>,
-    flights: Flights<P::Wake>,
+    flights: Flights<P::Wake, Fetched>,
 }
 
 impl<P: Platform> Shield<P> {

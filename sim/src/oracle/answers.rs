@@ -432,7 +432,11 @@ impl Oracle {
         } else if direct {
             Kind::Direct
         } else if got.says("collapsed") {
-            Kind::WaitFilled
+            let number = number(got.headers, SERIAL);
+            match self.state.borrow().stored.contains(&number) {
+                true => Kind::WaitFilled,
+                false => Kind::WaitHanded,
+            }
         } else if got.says("stale") && !got.says("fwd=stale") {
             Kind::Stale
         } else {

@@ -124,6 +124,8 @@ impl Oracle {
             return;
         }
         self.count(Kind::Published);
+        let stored = number(&entry.headers, SERIAL);
+        self.state.borrow_mut().stored.insert(stored);
         let holder = old.and_then(|old| old.lease).map(|lease| lease.holder);
         if holder != Some(entry.lease) {
             return self.violated(

@@ -98,6 +98,8 @@ struct State {
     coverage: Coverage,
     violation: Option<Violation>,
     made: Vec<Made>,
+    /// Numbers of the responses that the store has or had.
+    stored: HashSet<u64>,
     leases: HashMap<Nonce, Lease>,
     claims: HashMap<TaskId, Claim>,
     flights: Vec<Rc<Flight>>,
