@@ -299,8 +299,12 @@ impl<P: Platform> Shield<P> {
     async fn publish_elsewhere(&self, from: &Held, to: Box<Held>, entry: Entry) -> Settled {
         if let Some(manifest) = entry.body.manifest() {
             // Where the store failed in between, the chunks are not where the
-            // other cell is.
-            if from.loaded.backing != to.loaded.backing {
+            // other cell is. And what a 304 has confirmed is this cell's: whoever
+            // asks for the other fetches it whole.
+            let present = from.loaded.entry().and_then(|entry| entry.body.manifest());
+            if from.loaded.backing != to.loaded.backing
+                || present.is_some_and(|present| present.body == manifest.body)
+            {
                 return self.release(to).await;
             }
             let draft = Draft {
