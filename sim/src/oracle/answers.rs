@@ -25,10 +25,6 @@ pub(crate) struct Got<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// So many purges during one wait, each in the middle of a fetch, keep what is
-/// fetched from whoever waits for it.
-const PURGES_MANY: usize = 3;
-
 impl Got<'_> {
     /// What the shield says about the answer.
     pub(super) fn word(&self) -> &str {
@@ -274,7 +270,6 @@ impl Oracle {
             // waits for another's fetch: said among what is not promised.
             let waited = got.says("wait-budget")
                 && (self.is_bereft(&state, got, now)
-                    || state.fetches_purged_since(got.visit.key, got.arrived) >= PURGES_MANY
                     || self.hampered_since(got.owner, got.arrived) > 0);
             origin || accident || waited || self.scenario.has_jumps()
         };

@@ -17,8 +17,6 @@ pub(super) struct Acknowledged {
     requested: Micros,
     /// When the administrator was told that the store has it.
     at: Micros,
-    /// The origin was being asked for the key just then.
-    amid_fetch: bool,
 }
 
 impl Oracle {
@@ -38,8 +36,7 @@ impl Oracle {
         });
         let state = &mut *self.state.borrow_mut();
         let mut flights = state.flights.iter();
-        let amid_fetch = flights.any(|flight| flight.key == call.key && flight.is_busy(at));
-        if amid_fetch {
+        if flights.any(|flight| flight.key == call.key && flight.is_busy(at)) {
             state.coverage.count(Kind::PurgeInFlight);
         }
         state.purges.push(Acknowledged {
@@ -47,7 +44,6 @@ impl Oracle {
             how: call.how,
             requested,
             at,
-            amid_fetch,
         });
     }
 
@@ -88,15 +84,5 @@ impl Oracle {
                 ),
             );
         }
-    }
-}
-
-impl super::State {
-    /// How many purges of a key have made a fetch useless since a moment.
-    pub(super) fn fetches_purged_since(&self, key: usize, moment: Micros) -> usize {
-        let purges = self.purges.iter();
-        purges
-            .filter(|purge| purge.key == key && purge.at >= moment && purge.amid_fetch)
-            .count()
     }
 }
