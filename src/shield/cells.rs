@@ -35,9 +35,9 @@ const PURGE_PAUSE_MAX: Duration = Duration::from_secs(8);
 /// time is rare.
 const SETTLE_ATTEMPTS: u32 = 8;
 
-/// For how long it begins anew, and the longest pause after its second conflict,
-/// which doubles with each up to a limit. Where a swap is made of waiting, several who try at
-/// the same pace could undo each other's writes for ever.
+/// For how long it begins anew; the longest pause after its second conflict, which
+/// doubles with each; and what it may grow to. Where a swap is made of waiting,
+/// several who try at the same pace could undo each other's writes for ever.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_PAUSE_MAX: Duration = Duration::from_secs(1);

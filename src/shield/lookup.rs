@@ -401,6 +401,12 @@ impl<P: Platform> Shield<P> {
             && self.platform.random().is_multiple_of(EARLY_REFRESH_ONE_IN)
     }
 
+    /// Answers with an entry; `detail` is for `Cache-Status`.
+    ///
+    /// # Errors
+    ///
+    /// If its body cannot be read, or so late that the entry is not any more what
+    /// it was decided to be.
     pub(super) async fn hit(
         self: &Rc<Self>,
         visit: &Visit,
@@ -429,6 +435,7 @@ impl<P: Platform> Shield<P> {
         Ok(answer)
     }
 
+    /// What an entry is good for, to this request, at `now`.
     pub(super) fn verdict(&self, visit: &Visit, entry: &Entry, now: Time) -> Verdict {
         verdict(
             &entry.freshness,

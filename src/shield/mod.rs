@@ -17,10 +17,10 @@
 //! Files: [`lookup`](self) decides what a cell means for a request, `fetch`
 //! goes to the origin under a lease, in an `exchange`, and `forward` goes there
 //! without one, where `other_methods` has what concerns entries all the same.
-//! `cells` reads and swaps, `flight` keeps an instance to one
-//! attempt per key, `wait` waits for others'. `store_body` stores while `tee` streams, `bodies` reads and
-//! removes what is in chunks; `variants` keeps those of a key within their limit.
-//! `answer` builds what the visitor gets.
+//! `cells` reads and swaps, `flight` keeps an instance to one attempt per key,
+//! `wait` waits for others' attempts. `store_body` stores while `tee` streams,
+//! `bodies` reads and removes what is in chunks; `variants` keeps those of a key
+//! within their limit. `answer` builds what the visitor gets.
 
 mod answer;
 mod bodies;

@@ -24,7 +24,7 @@ const POLL_MAX: Duration = Duration::from_millis(250);
 
 /// What ended a wait.
 pub(super) enum Waited {
-    /// The cell changed, or its lease ended: look again.
+    /// The cell changed, or its lease or another's attempt ended: look again.
     Changed,
     /// Waited as long as it may.
     Expired,
