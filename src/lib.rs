@@ -27,6 +27,7 @@ pub mod cell;
 pub mod config;
 #[cfg(target_family = "wasm")]
 pub mod platform;
+pub mod question;
 pub mod semantics;
 pub mod shield;
 pub mod store;
