@@ -123,7 +123,7 @@ pub(super) fn latin1(bytes: &[u8]) -> String {
 
 /// The value of a field that must appear on one line; `None` if it is on none
 /// or on several.
-pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (Some(value), None) => Some(value),

@@ -28,6 +28,7 @@ pub mod response;
 pub mod serve;
 mod stale;
 pub mod storable;
+mod text;
 pub mod update;
 pub mod vary;
 
@@ -36,6 +37,7 @@ pub use cache_status::{CacheStatus, Forward};
 pub use conditional::{
     Precondition, add_validators, evaluate, not_modified_headers, remove_conditions,
 };
+pub(crate) use fields::single;
 pub use fields::{append_via, is_upgrade, strip_connection_fields};
 pub use freshness::Freshness;
 pub use hops::{Hop, count_hop};
@@ -53,5 +55,6 @@ pub use request::{MaxStale, RequestDirectives};
 pub use response::ResponseDirectives;
 pub use serve::{Verdict, verdict};
 pub use storable::{Storability, storability, storability_of_post};
+pub(crate) use text::{field_members, joined_value, normal_value, push_counted, weight};
 pub use update::{HeadUpdate, freshen, head_update, matches};
 pub use vary::{Vary, content_language, language_selector, preferred_language, selector, vary};

@@ -1,0 +1,75 @@
+//! Requests that are forwarded with the visitor's own fields: unsafe methods, and
+//! requests that no entry can answer. Their answers are never stored.
+
+use super::fields::{Class, class};
+use super::fill::{Outgoing, X_FORWARDED_HOST};
+use super::visitor::{X_FORWARDED_PROTO, host_of, is_secure, uri_of};
+use crate::config::Origin;
+use crate::semantics::{append_via, joined_value, strip_connection_fields};
+use http::header::HOST;
+use http::{HeaderName, HeaderValue, Version, request};
+use std::net::IpAddr;
+
+/// `X-Forwarded-For`.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// A visitor's request as the origin gets it. `content` says whether it has any;
+/// `address` is the visitor's, where the platform tells it.
+///
+/// # Errors
+///
+/// If the target cannot be part of a URI.
+pub fn forwarded(
+    visitor: &request::Parts,
+    content: bool,
+    address: Option<IpAddr>,
+    origin: &Origin,
+    outgoing: Outgoing<'_>,
+) -> Result<request::Parts, http::Error> {
+    let mut parts = visitor.clone();
+    let path = visitor
+        .uri
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    parts.uri = uri_of(origin, path)?;
+    let secure = is_secure(&visitor.uri, &visitor.headers);
+    let fields = &mut parts.headers;
+    strip_connection_fields(fields);
+    fields.remove(HOST);
+    if !content {
+        // A length without the bytes would make the origin wait for them.
+        let about_content: Vec<HeaderName> = fields
+            .keys()
+            .filter(|name| class(name) == Class::Content)
+            .cloned()
+            .collect();
+        for name in about_content {
+            fields.remove(name);
+        }
+    }
+    let scheme = if secure { "https" } else { "http" };
+    let _full = fields.try_insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if !fields.contains_key(&X_FORWARDED_HOST)
+        && let Some(Ok(host)) = host_of(visitor).map(HeaderValue::try_from)
+    {
+        let _full = fields.try_insert(X_FORWARDED_HOST, host);
+    }
+    if let Some(address) = address {
+        extend_forwarded_for(fields, address);
+    }
+    if let Some(pseudonym) = outgoing.via {
+        append_via(fields, Version::HTTP_11, pseudonym);
+    }
+    Ok(parts)
+}
+
+fn extend_forwarded_for(fields: &mut http::HeaderMap, address: IpAddr) {
+    let mut value = joined_value(&X_FORWARDED_FOR, fields);
+    if !value.is_empty() {
+        value.extend_from_slice(b", ");
+    }
+    value.extend_from_slice(address.to_string().as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&value) {
+        let _full = fields.try_insert(X_FORWARDED_FOR, value);
+    }
+}
