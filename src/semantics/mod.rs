@@ -5,6 +5,7 @@
 //! A reader finds each rule beside the section that it comes from.
 
 pub mod answer;
+pub mod audience;
 pub mod cache_status;
 pub mod conditional;
 pub mod date;
@@ -23,6 +24,7 @@ pub mod policy;
 pub mod private;
 pub mod ranges;
 pub mod reason;
+pub mod retry_after;
 pub mod request;
 pub mod response;
 pub mod serve;
@@ -32,6 +34,7 @@ mod text;
 pub mod update;
 pub mod vary;
 
+pub use audience::{Audience, is_static_file};
 pub use answer::{age_header, content_length, date_header};
 pub use cache_status::{CacheStatus, Forward};
 pub use conditional::{
@@ -53,6 +56,7 @@ pub use ranges::{ByteRange, RangeAnswer, content_range, range, unsatisfied_range
 pub use reason::Reason;
 pub use request::{MaxStale, RequestDirectives};
 pub use response::ResponseDirectives;
+pub use retry_after::retry_after;
 pub use serve::{Verdict, verdict};
 pub use storable::{Storability, storability, storability_of_post};
 pub(crate) use text::{field_members, joined_value, normal_value, push_counted, weight};
