@@ -1,6 +1,5 @@
 //! What a cell means for a GET or HEAD.
 
-use super::answer::can_answer;
 use super::bodies::Lost;
 use super::cells::{Election, Loaded};
 use super::exchange::{Head, announced};
@@ -350,9 +349,7 @@ impl<P: Platform> Shield<P> {
             .retry
             .map(|retry| retry.not_before)
             .filter(|not_before| now < *not_before);
-        // A part that does not have what is asked for is as good as none.
-        let entry = cell.entry.as_ref();
-        let Some(entry) = entry.filter(|entry| can_answer(entry, &visit.parts)) else {
+        let Some(entry) = &cell.entry else {
             return match backoff {
                 Some(until) => Step::Unavailable(until),
                 None => Step::Fetch(None),
@@ -583,8 +580,8 @@ impl<P: Platform> Shield<P> {
                 Some(self.origin_answer(&visit.parts, response, body, &cache_status))
             }
             // A body that is lost makes who waits look again.
-            Head::Entry(entry, status) => {
-                let cache_status = cache_status(Some(status), true, None);
+            Head::Entry(entry) => {
+                let cache_status = cache_status(Some(StatusCode::NOT_MODIFIED), true, None);
                 self.entry_answer(&visit.parts, &entry, loaded, now, &cache_status)
                     .await
                     .ok()
