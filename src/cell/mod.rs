@@ -109,10 +109,6 @@ pub struct Marks {
     /// entries then lie in cells of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vary: Vec<String>,
-    /// In a cell that stands for a language: the key of the variant whose entry
-    /// is in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alias: Option<String>,
     /// In a cell that lists a key's variants: the names of their cells, the
     /// oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -49,4 +49,4 @@ pub use response::ResponseDirectives;
 pub use serve::{Verdict, verdict};
 pub use storable::{Storability, storability, storability_of_post};
 pub use update::{HeadUpdate, freshen, head_update, matches};
-pub use vary::{Vary, content_language, language_selector, preferred_language, selector, vary};
+pub use vary::{Vary, selector, vary};

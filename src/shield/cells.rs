@@ -551,15 +551,6 @@ impl<P: Platform> Shield<P> {
         .await;
     }
 
-    /// Notes in a cell of its own which variant has an entry in a language.
-    pub(super) async fn alias(&self, key: &str, variant: &str) {
-        let loaded = self.load(key).await;
-        self.apply(loaded, |cell| {
-            transition::alias(cell, key, variant, self.nonce())
-        })
-        .await;
-    }
-
     /// Has a key's list name one more of its variants; see
     /// [`transition::enlist`].
     pub(super) async fn list(

@@ -10,8 +10,7 @@ use super::wait::Waited;
 use super::{Answer, Shield};
 use crate::cell::{Entry, Marks, Nonce};
 use crate::semantics::{
-    CacheStatus, Forward, Preset, RequestDirectives, Verdict, content_language, key,
-    language_selector, preferred_language, selector, verdict,
+    CacheStatus, Forward, Preset, RequestDirectives, Verdict, key, selector, verdict,
 };
 use crate::store::Store;
 use crate::time::{Time, millis};
@@ -260,27 +259,7 @@ impl<P: Platform> Shield<P> {
         let key = variant_key(&visit.key, &marks.vary, &visit.parts.headers);
         let mut loaded = load(&key).await;
         self.heed(&mut loaded, marks);
-        if loaded.entry().is_some() {
-            return loaded;
-        }
-        // Perhaps there is what this visitor likes best, fetched for another who
-        // asked in other words.
-        let language = preferred_language(&visit.parts.headers);
-        let Some(key) = language_key(&visit.key, &marks.vary, &visit.parts.headers, language)
-        else {
-            return loaded;
-        };
-        let Some(key) = load(&key).await.cell.and_then(|cell| cell.marks.alias) else {
-            return loaded;
-        };
-        let mut other = load(&key).await;
-        self.heed(&mut other, marks);
-        let now = self.platform.now();
-        let is_fresh = |entry: &Entry| self.verdict(visit, entry, now) == Verdict::Fresh;
-        match other.entry().is_some_and(is_fresh) {
-            true => other,
-            false => loaded,
-        }
+        loaded
     }
 
     /// Applies to a variant's cell what the marks of its key's say.
@@ -310,22 +289,6 @@ impl<P: Platform> Shield<P> {
         {
             // A mark in the future, by this node's clock, would leave it fresh.
             entry.freshness.end_at(softened.min(self.platform.now()));
-        }
-    }
-
-    /// Lets visitors find an entry by its language who asked for that language
-    /// in other words than the one it was fetched for.
-    pub(super) async fn note_language(
-        &self,
-        key: &str,
-        vary: &[String],
-        visitor: &request::Parts,
-        variant: &str,
-        entry: &Entry,
-    ) {
-        let language = content_language(&entry.headers);
-        if let Some(key) = language_key(key, vary, &visitor.headers, language) {
-            self.alias(&key, variant).await;
         }
     }
 
@@ -625,25 +588,11 @@ impl<P: Platform> Shield<P> {
     }
 }
 
-/// The key of the cell that says which variant is in a language; none if
-/// language does not choose variants.
-fn language_key(
-    key: &str,
-    vary: &[String],
-    headers: &http::HeaderMap,
-    language: Option<String>,
-) -> Option<String> {
-    let selector = language_selector(&field_names(vary), headers, language)?;
-    Some(format!("{key}{VARIANT}{selector}"))
-}
-
-fn field_names(vary: &[String]) -> Vec<HeaderName> {
-    vary.iter()
-        .filter_map(|name| HeaderName::try_from(name).ok())
-        .collect()
-}
-
 /// The key of a variant's cell: unlike any primary key, and canonical.
 pub(super) fn variant_key(key: &str, vary: &[String], headers: &http::HeaderMap) -> String {
-    format!("{key}{VARIANT}{}", selector(&field_names(vary), headers))
+    let fields: Vec<HeaderName> = vary
+        .iter()
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .collect();
+    format!("{key}{VARIANT}{}", selector(&fields, headers))
 }
