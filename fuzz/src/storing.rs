@@ -120,10 +120,8 @@ fn aged(freshness: &Freshness, [now, later]: [Time; 2]) {
     assert!(freshness.ttl_ms(now) >= freshness.ttl_ms(later));
     assert!(freshness.is_fresh(now) || !freshness.is_fresh(later));
     assert!(freshness.may_serve_on_error(now) || !freshness.may_serve_on_error(later));
-    assert!(freshness.useful_until() >= freshness.expires_at());
-    assert!(freshness.expires_at() >= freshness.response_time);
     if freshness.is_fresh(now) {
-        assert!(freshness.ttl_ms(now) > 0 && now < freshness.expires_at());
+        assert!(freshness.ttl_ms(now) > 0);
         assert!(!freshness.may_serve_while_revalidating(now));
     } else {
         assert!(freshness.no_cache || freshness.ttl_ms(now) <= 0);

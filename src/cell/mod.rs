@@ -90,9 +90,10 @@ impl Lease {
         now < self.deadline.plus(clock_skew)
     }
 
-    /// Whether the holder may still start something under the lease at `now`.
-    pub fn may_act(&self, now: Time, clock_skew: std::time::Duration) -> bool {
-        now < self.deadline.minus(clock_skew)
+    /// Until when a holder may start something under a lease that ends at
+    /// `deadline`: [`Lease::is_live`] still holds then by every other clock.
+    pub fn acts_until(deadline: Time, clock_skew: std::time::Duration) -> Time {
+        deadline.minus(clock_skew)
     }
 }
 

@@ -387,7 +387,7 @@ impl<P: Platform> Shield<P> {
 
     /// Until when the holder may start something under the lease.
     pub(super) fn acts_until(&self, held: &Held) -> Time {
-        held.deadline.minus(self.config.lease.clock_skew)
+        Lease::acts_until(held.deadline, self.config.lease.clock_skew)
     }
 
     /// Whether the holder may ask the origin: with as much of the lease left as
