@@ -20,9 +20,6 @@ use std::time::Duration;
 pub struct Time(u64);
 
 impl Time {
-    /// The latest representable moment, used where a mark has no end.
-    pub const MAX: Time = Time(u64::MAX);
-
     /// A moment from milliseconds since the Unix epoch.
     pub const fn from_unix_millis(millis: u64) -> Self {
         Time(millis)

@@ -125,7 +125,6 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             } else {
                 Vec::new()
             },
-            alias: flag(15).then(|| "alias".to_owned()),
             variants: (0..numbers[7] >> 18 & 3)
                 .map(|n| format!("cell/{n}"))
                 .collect(),

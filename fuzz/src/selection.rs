@@ -5,13 +5,11 @@
 //! ignore a line each, a response's fields, two requests'.
 
 use crate::input::{Sections, lines};
-use http::header::ACCEPT_LANGUAGE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use leeward::semantics::key::normal_target;
 use leeward::semantics::vary::FIELDS_MAX;
 use leeward::semantics::{
-    KeyPolicy, Target, Vary, content_language, invalidation_targets, key, language_selector,
-    preferred_language, selector, stands_for_target, vary,
+    KeyPolicy, Target, Vary, invalidation_targets, key, selector, stands_for_target, vary,
 };
 
 /// Everything below, for one input.
@@ -106,8 +104,6 @@ fn letters(text: &str) -> Vec<(bool, u8)> {
 }
 
 fn variants(response: &HeaderMap, one: &HeaderMap, other: &HeaderMap) {
-    let _ = content_language(response);
-    let language = preferred_language(one);
     if lines(response, "vary")
         .iter()
         .any(|line| line.as_bytes() == b"*")
@@ -137,11 +133,6 @@ fn variants(response: &HeaderMap, one: &HeaderMap, other: &HeaderMap) {
     assert_eq!(selector(&fields, &named), selected);
     for name in &fields {
         by_lines(name, one, other);
-    }
-    if let Some(second) = language_selector(&fields, one, language) {
-        assert!(fields.contains(&ACCEPT_LANGUAGE));
-        assert_ne!(second, selected);
-        assert_ne!(second, selector(&fields, other));
     }
 }
 

@@ -289,7 +289,6 @@ mod tests {
                     failures: 2,
                 }),
                 vary: vec!["accept".into()],
-                alias: Some("GET /a\nvary".into()),
                 variants: vec!["cell/0".into(), "cell/1".into()],
                 invalidated: Some(Time::from_unix_millis(8)),
                 purged: Some(Time::from_unix_millis(7)),
@@ -538,14 +537,13 @@ mod tests {
             proptest::option::of((moment(), any::<bool>())),
             proptest::option::of((moment(), any::<u32>())),
             proptest::collection::vec("\\PC{0,9}", 0..4),
-            proptest::option::of("\\PC{0,9}"),
             proptest::collection::vec("\\PC{0,9}", 0..4),
             option(moment().boxed()),
             option(moment().boxed()),
             option(moment().boxed()),
         )
             .prop_map(
-                |(pass, retry, vary, alias, variants, invalidated, purged, softened)| Marks {
+                |(pass, retry, vary, variants, invalidated, purged, softened)| Marks {
                     pass: pass.map(|(until, authorized_only)| Pass {
                         until,
                         authorized_only,
@@ -555,7 +553,6 @@ mod tests {
                         failures,
                     }),
                     vary,
-                    alias,
                     variants,
                     invalidated,
                     purged,

@@ -90,9 +90,10 @@ impl Lease {
         now < self.deadline.plus(clock_skew)
     }
 
-    /// Whether the holder may still start something under the lease at `now`.
-    pub fn may_act(&self, now: Time, clock_skew: std::time::Duration) -> bool {
-        now < self.deadline.minus(clock_skew)
+    /// Until when a holder may start something under a lease that ends at
+    /// `deadline`: [`Lease::is_live`] still holds then by every other clock.
+    pub fn acts_until(deadline: Time, clock_skew: std::time::Duration) -> Time {
+        deadline.minus(clock_skew)
     }
 }
 
@@ -109,10 +110,6 @@ pub struct Marks {
     /// entries then lie in cells of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vary: Vec<String>,
-    /// In a cell that stands for a language: the key of the variant whose entry
-    /// is in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alias: Option<String>,
     /// In a cell that lists a key's variants: the names of their cells, the
     /// oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

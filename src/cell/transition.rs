@@ -229,18 +229,6 @@ pub fn vary(cell: Option<&Cell>, key: &str, vary: &[String], stamp: Stamp) -> Op
     Some(next)
 }
 
-/// Has a cell name the variant whose entry is in the language that it stands
-/// for. Returns none where it does already.
-pub fn alias(cell: Option<&Cell>, key: &str, variant: &str, nonce: Nonce) -> Option<Cell> {
-    let known = cell.and_then(|cell| cell.marks.alias.as_deref());
-    if known == Some(variant) {
-        return None;
-    }
-    let mut next = next(cell, key, nonce);
-    next.marks.alias = Some(variant.to_owned());
-    Some(next)
-}
-
 /// Has a cell list one more of a key's variants, by the name of its cell, and no
 /// more those in `evicted`, which the caller has emptied. It answers for what is
 /// left of their bodies, `litter`, and no more for `removed`.

@@ -24,14 +24,10 @@ pub enum Forward {
     UriMiss,
     /// Entries for the key, none of them for these request fields.
     VaryMiss,
-    /// Nothing usable stored, without saying which of the two above.
-    Miss,
     /// An entry was usable, but the request's directives asked for more.
     Request,
     /// The entry was stale.
     Stale,
-    /// The entry was incomplete.
-    Partial,
 }
 
 impl Forward {
@@ -42,10 +38,8 @@ impl Forward {
             Forward::Method => "method",
             Forward::UriMiss => "uri-miss",
             Forward::VaryMiss => "vary-miss",
-            Forward::Miss => "miss",
             Forward::Request => "request",
             Forward::Stale => "stale",
-            Forward::Partial => "partial",
         }
     }
 }
@@ -198,12 +192,12 @@ mod tests {
             ),
             (
                 CacheStatus {
-                    fwd: Some(Forward::Miss),
+                    fwd: Some(Forward::UriMiss),
                     collapsed: true,
                     key: Some("/a?\"b\u{e9}".to_owned()),
                     ..status()
                 },
-                "leeward;fwd=miss;collapsed;key=\"/a?\\\"b?\"",
+                "leeward;fwd=uri-miss;collapsed;key=\"/a?\\\"b?\"",
             ),
             (
                 CacheStatus {
@@ -245,10 +239,8 @@ mod tests {
             (Forward::Method, "method"),
             (Forward::UriMiss, "uri-miss"),
             (Forward::VaryMiss, "vary-miss"),
-            (Forward::Miss, "miss"),
             (Forward::Request, "request"),
             (Forward::Stale, "stale"),
-            (Forward::Partial, "partial"),
         ] {
             let status = CacheStatus {
                 fwd: Some(fwd),
@@ -280,7 +272,7 @@ mod tests {
         #[test]
         fn any_text_makes_a_valid_member(key in any::<String>(), detail in any::<String>(), ttl in any::<i64>(), fwd_status in any::<u16>()) {
             let mut headers = HeaderMap::new();
-            CacheStatus { fwd: Some(Forward::Miss), fwd_status: Some(fwd_status), ttl: Some(ttl), key: Some(key), detail: Some(detail), ..CacheStatus::default() }.append_to(&mut headers);
+            CacheStatus { fwd: Some(Forward::UriMiss), fwd_status: Some(fwd_status), ttl: Some(ttl), key: Some(key), detail: Some(detail), ..CacheStatus::default() }.append_to(&mut headers);
             let value = headers.get("cache-status").unwrap();
             let list: sfv::List = sfv::Parser::new(value.as_bytes()).parse().unwrap();
             prop_assert_eq!(list.len(), 1);

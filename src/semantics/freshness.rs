@@ -63,13 +63,6 @@ impl Freshness {
         self.ttl_ms(now).div_euclid(1_000)
     }
 
-    /// The first moment at which it is stale, `no-cache` apart; no earlier than
-    /// when it was received.
-    pub fn expires_at(&self) -> Time {
-        let left = self.lifetime_ms.saturating_sub(self.initial_age_ms);
-        self.response_time.plus(Duration::from_millis(left))
-    }
-
     /// Whether it is stale, and may be answered with while a refresh runs behind.
     pub fn may_serve_while_revalidating(&self, now: Time) -> bool {
         !self.no_cache
@@ -84,24 +77,6 @@ impl Freshness {
             && (self.is_fresh(now)
                 || self.stale_for_ms(now)
                     < self.stale_if_error_ms.max(self.stale_while_revalidate_ms))
-    }
-
-    /// Whether any later request may be answered without asking the origin
-    /// first. If not, requests for it need not queue behind each other.
-    pub fn saves_requests(&self) -> bool {
-        self.is_fresh(self.response_time) || self.may_serve_while_revalidating(self.response_time)
-    }
-
-    /// The last moment at which it is of use without a validation: the end of
-    /// the lifetime and of the longer window. A store may forget it after that,
-    /// unless it keeps it for its validators.
-    pub fn useful_until(&self) -> Time {
-        let window = self.stale_while_revalidate_ms.max(self.stale_if_error_ms);
-        let left = self
-            .lifetime_ms
-            .saturating_add(window)
-            .saturating_sub(self.initial_age_ms);
-        self.response_time.plus(Duration::from_millis(left))
     }
 
     /// How long it has been stale, in milliseconds; zero while the lifetime lasts.
@@ -150,8 +125,6 @@ pub(super) mod tests {
             assert_eq!(EXAMPLE.may_serve_on_error(now), error, "{second}");
             assert_eq!(EXAMPLE.ttl(now), ttl, "{second}");
         }
-        assert_eq!(EXAMPLE.expires_at(), at(50));
-        assert_eq!(EXAMPLE.useful_until(), at(110));
         assert_eq!(EXAMPLE.current_age(at(5)), Duration::from_secs(15));
         // Another node's clock is behind: no younger than received.
         assert_eq!(
@@ -181,31 +154,6 @@ pub(super) mod tests {
         assert!(!freshness.is_fresh(at(0)));
         assert!(!freshness.may_serve_while_revalidating(at(55)));
         assert!(!freshness.may_serve_on_error(at(0)));
-        assert!(!freshness.saves_requests());
-    }
-
-    #[test]
-    fn born_stale_saves_requests_only_with_a_window() {
-        let stale = Freshness {
-            lifetime_ms: 0,
-            stale_while_revalidate_ms: 0,
-            ..EXAMPLE
-        };
-        assert!(!stale.saves_requests());
-        assert!(
-            Freshness {
-                stale_while_revalidate_ms: 10_001,
-                ..stale
-            }
-            .saves_requests()
-        );
-        assert!(
-            !Freshness {
-                stale_while_revalidate_ms: 10_000,
-                ..stale
-            }
-            .saves_requests()
-        );
     }
 
     pub(in super::super) fn arbitrary_freshness() -> impl Strategy<Value = Freshness> {
@@ -244,12 +192,10 @@ pub(super) mod tests {
         fn arithmetic_never_overflows(freshness in arbitrary_freshness(), now in any::<u64>()) {
             let now = Time::from_unix_millis(now);
             prop_assert!(freshness.current_age(now) >= Duration::from_millis(freshness.initial_age_ms));
-            let _ = (freshness.ttl(now), freshness.useful_until());
-            prop_assert!(freshness.expires_at() >= freshness.response_time);
+            let _ = freshness.ttl(now);
             if freshness.is_fresh(now) {
                 prop_assert!(freshness.ttl_ms(now) > 0);
                 prop_assert!(!freshness.may_serve_while_revalidating(now));
-                prop_assert!(now < freshness.expires_at());
             }
         }
 

@@ -107,7 +107,7 @@ fn received_age_ms(headers: &HeaderMap) -> u64 {
 }
 
 /// Statuses that are cacheable without a word about freshness (RFC 9110
-/// section 15.1); 206 is not here, parts being stored by rules of their own.
+/// section 15.1); 206 is missing because parts are not stored.
 fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),

@@ -19,7 +19,6 @@ pub mod key;
 mod lifetime;
 #[cfg(test)]
 mod oracle;
-pub mod partial;
 pub mod policy;
 pub mod private;
 pub mod ranges;
@@ -46,13 +45,9 @@ pub use freshness::Freshness;
 pub use hops::{Hop, count_hop};
 pub use invalidate::{Target, invalidation_targets, is_safe, stands_for_target};
 pub use key::{KeyPolicy, key};
-pub use partial::{
-    Part, PartAnswer, ask_for_rest, combine, part, range_of_part, storability_of_part,
-    whole_headers,
-};
 pub use policy::{IgnoreOrigin, Policy, Preset};
 pub use private::remove_private_fields;
-pub use ranges::{ByteRange, RangeAnswer, content_range, range, unsatisfied_range};
+pub use ranges::{RangeAnswer, content_range, range, unsatisfied_range};
 pub use reason::Reason;
 pub use request::{MaxStale, RequestDirectives};
 pub use response::ResponseDirectives;
@@ -61,4 +56,4 @@ pub use serve::{Verdict, verdict};
 pub use storable::{Storability, storability, storability_of_post};
 pub(crate) use text::{field_members, joined_value, normal_value, push_counted, weight};
 pub use update::{HeadUpdate, freshen, head_update, matches};
-pub use vary::{Vary, content_language, language_selector, preferred_language, selector, vary};
+pub use vary::{Vary, selector, vary};

@@ -8,30 +8,24 @@ use http::header::{DATE, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::time::Duration;
 
-/// The most ranges of one request that are answered in parts; one that asks for
-/// more gets the whole (RFC 9110 section 14.2 leaves it to us).
-pub const RANGES_MAX: usize = 16;
+/// The most ranges of one request that are read. A request that asks for more
+/// gets the whole (RFC 9110 section 14.2 allows that).
+const RANGES_MAX: usize = 16;
 
 /// Bytes of a representation; both positions count from zero and are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteRange {
+struct ByteRange {
     /// First byte.
-    pub start: u64,
+    start: u64,
     /// Last byte, never before `start`.
-    pub end: u64,
-}
-
-impl ByteRange {
-    /// How many bytes; never zero.
-    pub fn length(self) -> u64 {
-        self.end.saturating_sub(self.start).saturating_add(1)
-    }
+    end: u64,
 }
 
 /// What a visitor's `Range` makes of a complete entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RangeAnswer {
-    /// Answer with the whole entry.
+    /// Answer with the whole entry. That is also the answer to several ranges
+    /// that do not overlap (RFC 9110 section 14.2 allows it).
     Whole,
     /// Answer 206 with these bytes and [`content_range`].
     Single {
@@ -40,9 +34,6 @@ pub enum RangeAnswer {
         /// Last byte, inclusive.
         end: u64,
     },
-    /// Answer 206 as `multipart/byteranges` with these 2 to [`RANGES_MAX`] parts,
-    /// none overlapping another; or with the whole, which is always right.
-    Multiple(Vec<ByteRange>),
     /// Answer 416 with [`unsatisfied_range`].
     Unsatisfiable,
 }
@@ -128,7 +119,7 @@ fn member_of_range(member: &str) -> Option<Asked> {
 }
 
 /// Digits alone; a number beyond what a length can be counts as the largest.
-pub(super) fn position(text: &str) -> Option<u64> {
+fn position(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -141,24 +132,15 @@ fn answer(asked: &[Asked], length: u64) -> RangeAnswer {
         .iter()
         .filter_map(|asked| satisfy(*asked, length))
         .collect();
-    let mut ordered = ranges.clone();
-    ordered.sort_by_key(|range| range.start);
-    let overlap = ordered
-        .iter()
-        .zip(ordered.iter().skip(1))
-        .any(|(one, next)| next.start <= one.end);
-    if overlap {
-        // RFC 9110 section 15.3.7.2 lets us join what overlaps: nobody gets
-        // more bytes out of us than there are.
-        ranges = joined(&ordered);
-    }
-    match ranges.as_slice() {
+    ranges.sort_by_key(|range| range.start);
+    // RFC 9110 section 15.3.7.2 allows joining ranges that overlap.
+    match joined(&ranges).as_slice() {
         [] => RangeAnswer::Unsatisfiable,
         [ByteRange { start, end }] => RangeAnswer::Single {
             start: *start,
             end: *end,
         },
-        [..] => RangeAnswer::Multiple(ranges),
+        [..] => RangeAnswer::Whole,
     }
 }
 
@@ -225,32 +207,6 @@ pub fn unsatisfied_range(length: u64) -> HeaderValue {
     value(format!("bytes */{length}"))
 }
 
-/// What precedes a part's bytes in `multipart/byteranges` (RFC 9110 section
-/// 14.6): delimiter, its fields, an empty line. Every part's is preceded by a
-/// line break of its own.
-pub fn part_head(
-    boundary: &str,
-    content_type: Option<&HeaderValue>,
-    range: ByteRange,
-    length: u64,
-) -> Vec<u8> {
-    let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
-    if let Some(content_type) = content_type {
-        head.extend_from_slice(b"Content-Type: ");
-        head.extend_from_slice(content_type.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
-    head.extend_from_slice(b"Content-Range: ");
-    head.extend_from_slice(content_range(range.start, range.end, length).as_bytes());
-    head.extend_from_slice(b"\r\n\r\n");
-    head
-}
-
-/// What follows the last part.
-pub fn parts_end(boundary: &str) -> Vec<u8> {
-    format!("\r\n--{boundary}--\r\n").into_bytes()
-}
-
 fn value(text: String) -> HeaderValue {
     // Digits, spaces and punctuation always make a value.
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
@@ -276,15 +232,6 @@ mod tests {
         RangeAnswer::Single { start, end }
     }
 
-    fn multiple(ranges: &[(u64, u64)]) -> RangeAnswer {
-        RangeAnswer::Multiple(
-            ranges
-                .iter()
-                .map(|&(start, end)| ByteRange { start, end })
-                .collect(),
-        )
-    }
-
     #[test]
     fn ranges_of_ten_bytes() {
         for (field, expected) in [
@@ -306,11 +253,11 @@ mod tests {
             ("bytes=-0", RangeAnswer::Unsatisfiable),
             ("bytes=10-11,12-13", RangeAnswer::Unsatisfiable),
             // Several.
-            ("bytes=0-1,4-5", multiple(&[(0, 1), (4, 5)])),
-            ("bytes=4-5,0-1", multiple(&[(4, 5), (0, 1)])),
+            ("bytes=0-1,4-5", RangeAnswer::Whole),
+            ("bytes=4-5,0-1", RangeAnswer::Whole),
             ("bytes=0-1, 99-", single_range(0, 1)),
             ("bytes=0-5,3-7", single_range(0, 7)),
-            ("bytes=8-9,0-5,3-6", multiple(&[(0, 6), (8, 9)])),
+            ("bytes=8-9,0-5,3-6", RangeAnswer::Whole),
             ("bytes=0-,-1", single_range(0, 9)),
             // Malformed, or not bytes: as if absent.
             ("", RangeAnswer::Whole),
@@ -330,19 +277,10 @@ mod tests {
             assert_eq!(of(field, 10), expected, "{field}");
         }
         assert_eq!(of("bytes=0-0", 0), RangeAnswer::Whole);
-        let many = |count: u64| {
-            format!(
-                "bytes={}",
-                (0..count)
-                    .map(|n| format!("{0}-{0}", n * 2))
-                    .collect::<Vec<_>>()
-                    .join(",")
-            )
-        };
-        assert!(
-            matches!(of(&many(16), 1_000), RangeAnswer::Multiple(ranges) if ranges.len() == 16)
-        );
-        assert_eq!(of(&many(17), 1_000), RangeAnswer::Whole);
+        // Too many, as if absent.
+        let many = |count: usize| format!("bytes={}", vec!["2-3"; count].join(","));
+        assert_eq!(of(&many(RANGES_MAX), 10), single_range(2, 3));
+        assert_eq!(of(&many(RANGES_MAX + 1), 10), RangeAnswer::Whole);
     }
 
     #[test]
@@ -416,39 +354,18 @@ mod tests {
 
     #[test]
     fn answers_are_labelled() {
-        let range = ByteRange { start: 0, end: 9 };
-        assert_eq!(range.length(), 10);
         assert_eq!(content_range(0, 9, 100), "bytes 0-9/100");
         assert_eq!(unsatisfied_range(100), "bytes */100");
-        let content_type = HeaderValue::from_static("text/plain");
-        assert_eq!(
-            part_head("B", Some(&content_type), range, 100),
-            b"\r\n--B\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-9/100\r\n\r\n"
-        );
-        assert_eq!(parts_end("B"), b"\r\n--B--\r\n");
     }
 
     proptest! {
         #[test]
-        fn answers_lie_inside_and_do_not_overlap(
+        fn answers_lie_inside(
             field in prop_oneof!["bytes=[0-9,-]{0,30}", "bytes=[0-9]{0,21}-[0-9]{19,21}", "bytes=([0-9]{0,2}-[0-9]{0,3},){0,6}1-"],
             length in prop_oneof![0..30u64, any::<u64>()],
         ) {
-            let ranges = match of(&field, length) {
-                RangeAnswer::Whole | RangeAnswer::Unsatisfiable => Vec::new(),
-                RangeAnswer::Single { start, end } => vec![ByteRange { start, end }],
-                RangeAnswer::Multiple(ranges) => {
-                    prop_assert!((2..=RANGES_MAX).contains(&ranges.len()));
-                    ranges
-                }
-            };
-            for range in &ranges {
-                prop_assert!(range.start <= range.end && range.end < length);
-            }
-            for (index, one) in ranges.iter().enumerate() {
-                for other in ranges.iter().skip(index + 1) {
-                    prop_assert!(one.end < other.start || other.end < one.start);
-                }
+            if let RangeAnswer::Single { start, end } = of(&field, length) {
+                prop_assert!(start <= end && end < length);
             }
         }
 

@@ -42,7 +42,8 @@ pub fn storability(
     if method != Method::GET {
         return Storability::DoNotStore(Reason::Method);
     }
-    // RFC 9111 section 3: the status is final; 304 and 206 have rules of their own.
+    // RFC 9111 section 3: the status is final. A 304 updates an entry; parts are
+    // not stored (section 3.3 allows it, and does not ask for it).
     match status {
         _ if status.is_informational() => Storability::DoNotStore(Reason::NotFinal),
         StatusCode::NOT_MODIFIED => Storability::DoNotStore(Reason::NotModified),
@@ -88,8 +89,8 @@ pub fn storability_of_post(
     )
 }
 
-/// All rules but those on method and on incomplete responses.
-pub(super) fn decide(
+/// All rules but those on method, 304 and incomplete responses.
+fn decide(
     request_headers: &HeaderMap,
     status: StatusCode,
     response_headers: &HeaderMap,
@@ -205,7 +206,7 @@ fn forbidden(
 }
 
 /// Statuses whose meaning for a cache is implemented: those of RFC 9110 section
-/// 15 but for 206, 304 and 416, which are never stored as they are.
+/// 15 but for 206, 304 and 416, which are never stored.
 fn is_understood(status: StatusCode) -> bool {
     matches!(status.as_u16(),
         200..=205 | 300..=303 | 307 | 308 | 400..=415 | 417 | 421 | 422 | 426 | 500..=505)

@@ -2,7 +2,7 @@
 
 use super::directives::{members, trim};
 use super::fields::latin1;
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 
 /// What a response's `Vary` says.
@@ -51,80 +51,10 @@ pub fn vary(response_headers: &HeaderMap) -> Vary {
 /// Each name and value carries its length, so that no value can imitate
 /// another field; an absent field differs from an empty one.
 pub fn selector(fields: &[HeaderName], request_headers: &HeaderMap) -> String {
-    selector_with(fields, |name| normalised(name, request_headers))
-}
-
-/// A second selector of the variant, where `Accept-Language` is replaced by the
-/// one language that the answer is in or that the request likes best; `None` if
-/// there is no such language, or `Accept-Language` does not select.
-///
-/// The caller keeps an entry under both selectors, and looks for a request
-/// under the second if nothing is under the first: a visitor whose first choice
-/// is a variant's language gets it, whatever else the two requests listed.
-pub fn language_selector(
-    fields: &[HeaderName],
-    request_headers: &HeaderMap,
-    language: Option<String>,
-) -> Option<String> {
-    if !fields.contains(&ACCEPT_LANGUAGE) {
-        return None;
-    }
-    let language = language?;
-    Some(selector_with(fields, |name| {
-        if *name == ACCEPT_LANGUAGE {
-            Value::Language(language.clone())
-        } else {
-            normalised(name, request_headers)
-        }
-    }))
-}
-
-/// The one language of an answer, lower case (RFC 9110 section 8.5).
-pub fn content_language(response_headers: &HeaderMap) -> Option<String> {
-    let mut tags = response_headers
-        .get_all(CONTENT_LANGUAGE)
-        .iter()
-        .flat_map(|line| members(line.as_bytes()));
-    match (tags.next(), tags.next()) {
-        (Some(tag), None) => Some(latin1(tag).to_ascii_lowercase()),
-        (Some(_), Some(_)) | (None, _) => None,
-    }
-}
-
-/// The one language that a request likes best, lower case; `None` if it likes
-/// several equally, any, or none (RFC 9110 section 12.5.4).
-pub fn preferred_language(request_headers: &HeaderMap) -> Option<String> {
-    let choices = choices(&ACCEPT_LANGUAGE, request_headers, str::to_owned)?;
-    let best = choices
-        .iter()
-        .map(|choice| choice.weight)
-        .max()
-        .filter(|weight| *weight > 0)?;
-    let mut favourites = choices.into_iter().filter(|choice| choice.weight == best);
-    match (favourites.next(), favourites.next()) {
-        (Some(favourite), None) if favourite.name != "*" => Some(favourite.name),
-        (Some(_), _) | (None, _) => None,
-    }
-}
-
-/// What a selector says of one field. Each kind has a mark of its own, so that
-/// none can spell another.
-enum Value {
-    /// The request has no such field.
-    Absent,
-    /// As text.
-    Text(String),
-    /// As a set of weighted choices.
-    Choices(Vec<Choice>),
-    /// As the one language that counts.
-    Language(String),
-}
-
-fn selector_with(fields: &[HeaderName], value: impl Fn(&HeaderName) -> Value) -> String {
     let mut text = String::new();
     for name in fields {
         push_counted(&mut text, name.as_str());
-        match value(name) {
+        match normalised(name, request_headers) {
             Value::Absent => text.push('-'),
             Value::Text(value) => {
                 text.push('=');
@@ -138,13 +68,20 @@ fn selector_with(fields: &[HeaderName], value: impl Fn(&HeaderName) -> Value) ->
                 text.push('~');
                 push_counted(&mut text, &choices.join(","));
             }
-            Value::Language(language) => {
-                text.push('@');
-                push_counted(&mut text, &language);
-            }
         }
     }
     text
+}
+
+/// What a selector says of one field. Each kind has a mark of its own, so that
+/// no value of one kind equals a value of another.
+enum Value {
+    /// The request has no such field.
+    Absent,
+    /// As text.
+    Text(String),
+    /// As a set of weighted choices.
+    Choices(Vec<Choice>),
 }
 
 /// Appends `<length in bytes>:<text>`.
@@ -434,71 +371,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_choice_of_language_finds_its_variant() {
-        let fields = named(&["accept-language", "foo"]);
-        for (accept, expected) in [
-            ("en, de", None),
-            ("fr;q=0.5, de;q=1.0", Some("de")),
-            ("DE-at", Some("de-at")),
-            ("*", None),
-            ("de, *;q=0.1", Some("de")),
-            ("de;q=0", None),
-            ("", None),
-            ("de;q=x", None),
-        ] {
-            assert_eq!(
-                preferred_language(&map(&[("accept-language", accept)])).as_deref(),
-                expected,
-                "{accept}"
-            );
-        }
-        for (content, expected) in [
-            ("de", Some("de")),
-            ("DE", Some("de")),
-            ("de, en", None),
-            ("", None),
-        ] {
-            assert_eq!(
-                content_language(&map(&[("content-language", content)])).as_deref(),
-                expected,
-                "{content}"
-            );
-        }
-        let stored = language_selector(
-            &fields,
-            &map(&[("accept-language", "en, de"), ("foo", "1")]),
-            Some("de".to_owned()),
-        );
-        let asked = map(&[("accept-language", "fr;q=0.5, de"), ("foo", "1")]);
-        assert!(stored.is_some());
-        assert_eq!(
-            stored,
-            language_selector(&fields, &asked, preferred_language(&asked))
-        );
-        let other = map(&[("accept-language", "fr;q=0.5, de"), ("foo", "2")]);
-        assert_ne!(
-            stored,
-            language_selector(&fields, &other, preferred_language(&other))
-        );
-        assert_eq!(
-            language_selector(&named(&["foo"]), &asked, Some("de".to_owned())),
-            None
-        );
-        // No request can spell a second selector, nor a malformed one a sound one.
-        for spelled in ["=de", "@de", "@2:de", "de", "de;1000"] {
-            let spelled = selector(&fields, &map(&[("accept-language", spelled), ("foo", "1")]));
-            assert_ne!(stored.as_deref(), Some(spelled.as_str()));
-        }
+    fn a_malformed_language_does_not_select_what_a_valid_one_selects() {
         let one = [ACCEPT_LANGUAGE];
         let plain = selector(&one, &map(&[("accept-language", "de")]));
-        assert_ne!(
-            plain,
-            selector(&one, &map(&[("accept-language", "de;1000")]))
-        );
-        assert_ne!(
-            plain,
-            selector(&one, &map(&[("accept-language", "de;q=1000")]))
-        );
+        for malformed in ["de;1000", "de;q=1000", "~de;1000", "=de"] {
+            let spelled = selector(&one, &map(&[("accept-language", malformed)]));
+            assert_ne!(plain, spelled, "{malformed}");
+        }
     }
 
     proptest! {
@@ -508,7 +387,6 @@ mod tests {
                 prop_assert!(!fields.is_empty() && fields.len() <= FIELDS_MAX);
                 prop_assert_eq!(selector(&fields, &request), selector(&fields, &request.clone()));
             }
-            let _ = language_selector(&[ACCEPT_LANGUAGE], &request, preferred_language(&request));
         }
 
         #[test]

@@ -8,7 +8,7 @@ use super::platform::{Body, OriginError, Platform};
 use super::store_body::ByteStream;
 use crate::cell::{self, Entry};
 use crate::semantics::{
-    self, CacheStatus, PartAnswer, Precondition, RangeAnswer, append_via, strip_connection_fields,
+    self, CacheStatus, Precondition, RangeAnswer, append_via, strip_connection_fields,
 };
 use crate::time::Time;
 use bytes::Bytes;
@@ -122,7 +122,7 @@ impl<P: Platform> Shield<P> {
     ///
     /// # Errors
     ///
-    /// If the entry does not have what the answer needs.
+    /// If the entry's body cannot be read.
     pub(super) async fn entry_answer(
         self: &Rc<Self>,
         request: &request::Parts,
@@ -149,20 +149,20 @@ impl<P: Platform> Shield<P> {
             ));
         }
         let length = entry.body.len();
-        let (status, range) = match wanted(entry, request) {
-            Wanted::Missing => return Err(Lost::Missing),
-            Wanted::Whole => (entry.status, 0..length),
-            Wanted::Part {
-                start,
-                end,
-                of,
-                from,
-            } => {
-                headers.insert(CONTENT_RANGE, semantics::content_range(start, end, of));
-                let range = start.saturating_sub(from)..end.saturating_sub(from).saturating_add(1);
-                (StatusCode::PARTIAL_CONTENT, range)
+        let range = semantics::range(
+            &request.method,
+            &request.headers,
+            entry.status,
+            &entry.headers,
+            length,
+        );
+        let (status, range) = match range {
+            RangeAnswer::Whole => (entry.status, 0..length),
+            RangeAnswer::Single { start, end } => {
+                headers.insert(CONTENT_RANGE, semantics::content_range(start, end, length));
+                (StatusCode::PARTIAL_CONTENT, start..end.saturating_add(1))
             }
-            Wanted::Unsatisfiable { of } => {
+            RangeAnswer::Unsatisfiable => {
                 // What described the entry's content does not describe none.
                 for name in [
                     CONTENT_TYPE,
@@ -172,7 +172,7 @@ impl<P: Platform> Shield<P> {
                 ] {
                     headers.remove(name);
                 }
-                headers.insert(CONTENT_RANGE, semantics::unsatisfied_range(of));
+                headers.insert(CONTENT_RANGE, semantics::unsatisfied_range(length));
                 (StatusCode::RANGE_NOT_SATISFIABLE, 0..0)
             }
         };
@@ -266,69 +266,6 @@ impl<P: Platform> Shield<P> {
         }
         cache_status
     }
-}
-
-/// What a request wants of an entry.
-enum Wanted {
-    Whole,
-    /// These bytes, counted from the start of the whole, of which there are
-    /// `of`; the entry's content begins at `from`.
-    Part {
-        start: u64,
-        end: u64,
-        of: u64,
-        from: u64,
-    },
-    /// Nothing that there is.
-    Unsatisfiable {
-        of: u64,
-    },
-    /// What the entry, a part itself, does not have.
-    Missing,
-}
-
-fn wanted(entry: &Entry, request: &request::Parts) -> Wanted {
-    let length = entry.body.len();
-    let (method, fields) = (&request.method, &request.headers);
-    if entry.status == StatusCode::PARTIAL_CONTENT {
-        let Some(part) = semantics::part(entry.status, &entry.headers, length) else {
-            return Wanted::Missing;
-        };
-        return match semantics::range_of_part(method, fields, &entry.headers, part) {
-            PartAnswer::Single { start, end } => Wanted::Part {
-                start,
-                end,
-                of: part.complete_length,
-                from: part.range.start,
-            },
-            PartAnswer::Unsatisfiable => Wanted::Unsatisfiable {
-                of: part.complete_length,
-            },
-            PartAnswer::Missing => Wanted::Missing,
-        };
-    }
-    match semantics::range(method, fields, entry.status, &entry.headers, length) {
-        // Several ranges may be answered with the whole (RFC 9110, 14.2).
-        RangeAnswer::Whole | RangeAnswer::Multiple(_) => Wanted::Whole,
-        RangeAnswer::Single { start, end } => Wanted::Part {
-            start,
-            end,
-            of: length,
-            from: 0,
-        },
-        RangeAnswer::Unsatisfiable => Wanted::Unsatisfiable { of: length },
-    }
-}
-
-/// Whether an entry has what a request wants: one that is a part of the whole
-/// may not.
-pub(super) fn can_answer(entry: &Entry, request: &request::Parts) -> bool {
-    // On every hit: a whole entry is not looked into twice.
-    entry.status != StatusCode::PARTIAL_CONTENT
-        || match wanted(entry, request) {
-            Wanted::Whole | Wanted::Part { .. } | Wanted::Unsatisfiable { .. } => true,
-            Wanted::Missing => false,
-        }
 }
 
 /// Whether the visitor has this response already. Only a GET or HEAD that the

@@ -387,7 +387,7 @@ impl<P: Platform> Shield<P> {
 
     /// Until when the holder may start something under the lease.
     pub(super) fn acts_until(&self, held: &Held) -> Time {
-        held.deadline.minus(self.config.lease.clock_skew)
+        Lease::acts_until(held.deadline, self.config.lease.clock_skew)
     }
 
     /// Whether the holder may ask the origin: with as much of the lease left as
@@ -547,15 +547,6 @@ impl<P: Platform> Shield<P> {
         let loaded = self.load(key).await;
         self.apply(loaded, |cell| {
             transition::vary(cell, key, vary, self.stamp())
-        })
-        .await;
-    }
-
-    /// Notes in a cell of its own which variant has an entry in a language.
-    pub(super) async fn alias(&self, key: &str, variant: &str) {
-        let loaded = self.load(key).await;
-        self.apply(loaded, |cell| {
-            transition::alias(cell, key, variant, self.nonce())
         })
         .await;
     }

@@ -4,17 +4,16 @@ use super::Shield;
 use super::answer::AnswerBody;
 use super::bodies::Place;
 use super::cells::Loaded;
-use super::platform::{Body, OriginError, OriginRequest, Platform};
+use super::platform::{OriginError, OriginRequest, Platform};
 use super::store_body::{Kept, Storing};
 use crate::cell::{self, Entry, Nonce};
 use crate::semantics::Reason as NotStored;
 use crate::semantics::{
-    Freshness, Part, Preset, Storability, add_validators, ask_for_rest, combine, freshen, matches,
-    part, remove_conditions, remove_private_fields, storability, storability_of_part,
-    strip_connection_fields, whole_headers,
+    Freshness, Preset, Storability, add_validators, freshen, matches, remove_conditions,
+    remove_private_fields, storability, strip_connection_fields,
 };
 use crate::time::{Time, millis};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use http::header::{CONTENT_LENGTH, RANGE, SET_COOKIE};
@@ -27,9 +26,8 @@ use std::rc::Rc;
 pub(super) enum Head<B> {
     /// The origin's response, while it comes, and whether it is being stored.
     Response(response::Parts, AnswerBody<B>, bool),
-    /// An entry that the origin has confirmed or completed, and with which
-    /// status it said so.
-    Entry(Box<Entry>, StatusCode),
+    /// An entry that the origin has confirmed with a 304.
+    Entry(Box<Entry>),
     /// Nothing of use: the stale entry, if there is one.
     Failed,
 }
@@ -116,8 +114,6 @@ enum Ask<'a> {
     Whole,
     /// Whether the entry is still good, or the whole.
     Validation(&'a Entry),
-    /// What is missing of the entry, if it is still good, or the whole.
-    Rest(&'a Entry, Part),
 }
 
 impl<P: Platform> Shield<P> {
@@ -131,13 +127,10 @@ impl<P: Platform> Shield<P> {
     ) -> Outcome {
         let mut ask = match fill.loaded.entry() {
             None => Ask::Whole,
-            Some(entry) => match part(entry.status, &entry.headers, entry.body.len()) {
-                Some(part) => Ask::Rest(entry, part),
-                None => Ask::Validation(entry),
-            },
+            Some(entry) => Ask::Validation(entry),
         };
         loop {
-            let parts = match self.fill_parts(fill.visitor, &mut ask) {
+            let parts = match self.fill_parts(fill.visitor, &ask) {
                 Ok(parts) => parts,
                 Err(error) => return head.fail(&OriginError::Failed(error.to_string())),
             };
@@ -166,23 +159,13 @@ impl<P: Platform> Shield<P> {
                 {
                     return self.renewed(fill, &fetched, entry, &response, head).await;
                 }
-                (Ask::Rest(entry, stored), StatusCode::PARTIAL_CONTENT) => {
-                    if let Some(outcome) = self
-                        .completed(fill, &fetched, entry, *stored, response, head)
-                        .await
-                    {
-                        return outcome;
-                    }
-                }
-                (Ask::Validation(_), StatusCode::NOT_MODIFIED)
-                | (Ask::Rest(..), StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE) => {
-                }
+                (Ask::Validation(_), StatusCode::NOT_MODIFIED) => {}
                 // It says nothing about what nobody has.
                 (Ask::Whole, StatusCode::NOT_MODIFIED) => {
                     let why = "it answered 304 to a request without conditions";
                     return head.fail(&OriginError::Failed(why.to_owned()));
                 }
-                (Ask::Whole | Ask::Validation(_) | Ask::Rest(..), _) => {
+                (Ask::Whole | Ask::Validation(_), _) => {
                     return self.received(fill, &fetched, response, head).await;
                 }
             }
@@ -201,20 +184,15 @@ impl<P: Platform> Shield<P> {
     fn fill_parts(
         &self,
         visitor: &request::Parts,
-        ask: &mut Ask<'_>,
+        ask: &Ask<'_>,
     ) -> Result<request::Parts, http::Error> {
         let mut parts = self.origin_parts(visitor)?;
         parts.method = Method::GET;
         remove_conditions(&mut parts.headers);
-        match *ask {
+        match ask {
             Ask::Whole => {}
             Ask::Validation(entry) => {
                 add_validators(&mut parts.headers, &entry.headers);
-            }
-            Ask::Rest(entry, part) => {
-                if !ask_for_rest(&mut parts.headers, &entry.headers, part) {
-                    *ask = Ask::Whole;
-                }
             }
         }
         Ok(parts)
@@ -249,7 +227,7 @@ impl<P: Platform> Shield<P> {
                     body: entry.body.clone(),
                     ..self.entry(fetched, entry.status, freshness)
                 });
-                head.send(Head::Entry(entry.clone(), StatusCode::NOT_MODIFIED));
+                head.send(Head::Entry(entry.clone()));
                 Outcome::Store(entry)
             }
             // The visitor may have it, and nobody after.
@@ -284,49 +262,6 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    /// The origin has sent what was missing of the entry (RFC 9111, 3.4). None
-    /// if that does not fit it after all.
-    async fn completed(
-        &self,
-        fill: &Fill<'_>,
-        fetched: &Fetched<'_>,
-        entry: &Entry,
-        stored: Part,
-        response: Response<P::Body>,
-        head: &mut HeadSender<P::Body>,
-    ) -> Option<Outcome> {
-        let cell::Body::Inline(old) = &entry.body else {
-            return None;
-        };
-        let (parts, body) = response.into_parts();
-        let new = match self.collect_body(body).await {
-            Ok(Some(new)) => new,
-            Ok(None) => return None,
-            Err(error) => return Some(head.fail(&error)),
-        };
-        let came = part(parts.status, &parts.headers, new.len() as u64)?;
-        let (headers, combined) = combine(&entry.headers, stored, &parts.headers, came)?;
-        let content = join(old, stored, &new, came)?;
-        let (status, headers) = match combined.is_whole() {
-            true => (StatusCode::OK, whole_headers(&headers, combined)),
-            false => (StatusCode::PARTIAL_CONTENT, headers),
-        };
-        let Storability::Store(freshness) = self.storability(fetched, status, &headers) else {
-            return None;
-        };
-        let entry = Box::new(Entry {
-            headers: self.storable_headers(headers),
-            body: cell::Body::Inline(content),
-            ..self.entry(fetched, status, freshness)
-        });
-        // Whoever wants what is still missing asks for the whole.
-        if !combined.is_whole() && !super::answer::can_answer(&entry, fill.visitor) {
-            return None;
-        }
-        head.send(Head::Entry(entry.clone(), parts.status));
-        Some(Outcome::Store(entry))
-    }
-
     /// A response with content of its own.
     async fn received(
         self: &Rc<Self>,
@@ -336,8 +271,8 @@ impl<P: Platform> Shield<P> {
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
         let status = response.status();
-        // Fills ask for the whole; who wants no part is better served by what is
-        // stored.
+        // A fill asks for the whole. A visitor who did not ask for a part is better
+        // served by the stored entry.
         let unasked =
             status == StatusCode::PARTIAL_CONTENT && !fill.visitor.headers.contains_key(RANGE);
         if (status.is_server_error() || unasked) && fill.on_error {
@@ -390,11 +325,7 @@ impl<P: Platform> Shield<P> {
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
         let announced = announced(response.headers());
-        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-        let limit = match partial {
-            true => self.inline_limit() as u64,
-            false => self.config.limits.body,
-        };
+        let limit = self.config.limits.body;
         if announced.is_some_and(|length| length > limit) {
             self.hand_on(response, head);
             return Outcome::Pass(NotStorable::TooLong);
@@ -417,30 +348,11 @@ impl<P: Platform> Shield<P> {
         match kept.await {
             Kept::Whole(body) => {
                 entry.body = body;
-                let is_part = part(entry.status, &entry.headers, entry.body.len()).is_some();
-                if partial && !is_part {
-                    return Outcome::Pass(NotStorable::Because(NotStored::Partial));
-                }
                 Outcome::Store(entry)
             }
             Kept::TooLong => Outcome::Pass(NotStorable::TooLong),
             Kept::Broken(error) => Outcome::Failed(error.to_string()),
             Kept::Lost(why) => Outcome::Unstored(why),
-        }
-    }
-
-    /// All of a body; none if it is longer than may be inline.
-    async fn collect_body(&self, mut body: P::Body) -> Result<Option<Bytes>, OriginError> {
-        let mut whole = BytesMut::new();
-        loop {
-            let next = self.in_time(async { body.chunk().await.transpose() });
-            match next.await? {
-                None => return Ok(Some(whole.freeze())),
-                Some(bytes) if whole.len() + bytes.len() <= self.inline_limit() => {
-                    whole.extend_from_slice(&bytes);
-                }
-                Some(_) => return Ok(None),
-            }
         }
     }
 
@@ -458,25 +370,15 @@ impl<P: Platform> Shield<P> {
     ) -> Storability {
         let policy = &self.config.policy;
         let (request_time, response_time) = (fetched.request_time, fetched.response_time);
-        let mut storability = match status {
-            StatusCode::PARTIAL_CONTENT => storability_of_part(
-                &Method::GET,
-                fetched.request_headers,
-                headers,
-                request_time,
-                response_time,
-                policy,
-            ),
-            status => storability(
-                &Method::GET,
-                fetched.request_headers,
-                status,
-                headers,
-                request_time,
-                response_time,
-                policy,
-            ),
-        };
+        let mut storability = storability(
+            &Method::GET,
+            fetched.request_headers,
+            status,
+            headers,
+            request_time,
+            response_time,
+            policy,
+        );
         if let Storability::Store(freshness) = &mut storability {
             self.spread(freshness);
         }
@@ -536,52 +438,4 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok())
-}
-
-/// Two parts that touch or overlap as one; the new bytes where both have some.
-fn join(old: &Bytes, stored: Part, new: &Bytes, came: Part) -> Option<Bytes> {
-    let offset = |from: u64, to: u64| usize::try_from(to.checked_sub(from)?).ok();
-    let mut joined = BytesMut::new();
-    // What of the old part lies before the new one, and what behind.
-    if stored.range.start < came.range.start {
-        let before = offset(stored.range.start, came.range.start)?;
-        joined.extend_from_slice(old.get(..before)?);
-    }
-    joined.extend_from_slice(new);
-    if stored.range.end > came.range.end {
-        let behind = offset(stored.range.start, came.range.end.checked_add(1)?)?;
-        joined.extend_from_slice(old.get(behind..)?);
-    }
-    Some(joined.freeze())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::semantics::ByteRange;
-
-    #[test]
-    fn parts_are_joined_where_they_touch_and_the_new_bytes_win() {
-        let part = |start, end| Part {
-            range: ByteRange { start, end },
-            complete_length: 10,
-        };
-        for (old, stored, new, came, joined) in [
-            ("abcde", (0, 4), "FGHIJ", (5, 9), Some("abcdeFGHIJ")),
-            ("fghij", (5, 9), "ABCDE", (0, 4), Some("ABCDEfghij")),
-            ("abcde", (0, 4), "CDEF", (2, 5), Some("abCDEF")),
-            ("abcdefghij", (0, 9), "DE", (3, 4), Some("abcDEfghij")),
-            ("cd", (2, 3), "ABCDEF", (0, 5), Some("ABCDEF")),
-            // A stored body may be shorter than its fields say.
-            ("a", (0, 4), "FGHIJ", (5, 9), None),
-        ] {
-            let joined_now = join(
-                &old.into(),
-                part(stored.0, stored.1),
-                &new.into(),
-                part(came.0, came.1),
-            );
-            assert_eq!(joined_now, joined.map(Bytes::from), "{old} {new}");
-        }
-    }
 }

@@ -256,10 +256,6 @@ impl<P: Platform> Shield<P> {
             return self.pass_on(held, NotStorable::TooManyVaryFields).await;
         }
         let variant = variant_key(key, &names, &visitor.headers);
-        if held.loaded.entry().is_none() {
-            self.note_language(key, &names, visitor, &variant, &entry)
-                .await;
-        }
         if held.loaded.key == variant {
             self.enlist(key, &variant).await;
             let settled = self.publish(held, entry, removed).await;

@@ -1,6 +1,5 @@
 //! What a cell means for a GET or HEAD.
 
-use super::answer::can_answer;
 use super::bodies::Lost;
 use super::cells::{Election, Loaded};
 use super::exchange::{Head, announced};
@@ -11,8 +10,7 @@ use super::wait::Waited;
 use super::{Answer, Shield};
 use crate::cell::{Entry, Marks, Nonce};
 use crate::semantics::{
-    CacheStatus, Forward, Preset, RequestDirectives, Verdict, content_language, key,
-    language_selector, preferred_language, selector, verdict,
+    CacheStatus, Forward, Preset, RequestDirectives, Verdict, key, selector, verdict,
 };
 use crate::store::Store;
 use crate::time::{Time, millis};
@@ -261,27 +259,7 @@ impl<P: Platform> Shield<P> {
         let key = variant_key(&visit.key, &marks.vary, &visit.parts.headers);
         let mut loaded = load(&key).await;
         self.heed(&mut loaded, marks);
-        if loaded.entry().is_some() {
-            return loaded;
-        }
-        // Perhaps there is what this visitor likes best, fetched for another who
-        // asked in other words.
-        let language = preferred_language(&visit.parts.headers);
-        let Some(key) = language_key(&visit.key, &marks.vary, &visit.parts.headers, language)
-        else {
-            return loaded;
-        };
-        let Some(key) = load(&key).await.cell.and_then(|cell| cell.marks.alias) else {
-            return loaded;
-        };
-        let mut other = load(&key).await;
-        self.heed(&mut other, marks);
-        let now = self.platform.now();
-        let is_fresh = |entry: &Entry| self.verdict(visit, entry, now) == Verdict::Fresh;
-        match other.entry().is_some_and(is_fresh) {
-            true => other,
-            false => loaded,
-        }
+        loaded
     }
 
     /// Applies to a variant's cell what the marks of its key's say.
@@ -314,22 +292,6 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    /// Lets visitors find an entry by its language who asked for that language
-    /// in other words than the one it was fetched for.
-    pub(super) async fn note_language(
-        &self,
-        key: &str,
-        vary: &[String],
-        visitor: &request::Parts,
-        variant: &str,
-        entry: &Entry,
-    ) {
-        let language = content_language(&entry.headers);
-        if let Some(key) = language_key(key, vary, &visitor.headers, language) {
-            self.alias(&key, variant).await;
-        }
-    }
-
     /// The heart of it: what a cell means for a request.
     fn decide<'a>(&self, visit: &Visit, loaded: &'a Loaded, now: Time) -> Step<'a> {
         let Some(cell) = &loaded.cell else {
@@ -350,9 +312,7 @@ impl<P: Platform> Shield<P> {
             .retry
             .map(|retry| retry.not_before)
             .filter(|not_before| now < *not_before);
-        // A part that does not have what is asked for is as good as none.
-        let entry = cell.entry.as_ref();
-        let Some(entry) = entry.filter(|entry| can_answer(entry, &visit.parts)) else {
+        let Some(entry) = &cell.entry else {
             return match backoff {
                 Some(until) => Step::Unavailable(until),
                 None => Step::Fetch(None),
@@ -583,8 +543,8 @@ impl<P: Platform> Shield<P> {
                 Some(self.origin_answer(&visit.parts, response, body, &cache_status))
             }
             // A body that is lost makes who waits look again.
-            Head::Entry(entry, status) => {
-                let cache_status = cache_status(Some(status), true, None);
+            Head::Entry(entry) => {
+                let cache_status = cache_status(Some(StatusCode::NOT_MODIFIED), true, None);
                 self.entry_answer(&visit.parts, &entry, loaded, now, &cache_status)
                     .await
                     .ok()
@@ -628,25 +588,11 @@ impl<P: Platform> Shield<P> {
     }
 }
 
-/// The key of the cell that says which variant is in a language; none if
-/// language does not choose variants.
-fn language_key(
-    key: &str,
-    vary: &[String],
-    headers: &http::HeaderMap,
-    language: Option<String>,
-) -> Option<String> {
-    let selector = language_selector(&field_names(vary), headers, language)?;
-    Some(format!("{key}{VARIANT}{selector}"))
-}
-
-fn field_names(vary: &[String]) -> Vec<HeaderName> {
-    vary.iter()
-        .filter_map(|name| HeaderName::try_from(name).ok())
-        .collect()
-}
-
 /// The key of a variant's cell: unlike any primary key, and canonical.
 pub(super) fn variant_key(key: &str, vary: &[String], headers: &http::HeaderMap) -> String {
-    format!("{key}{VARIANT}{}", selector(&field_names(vary), headers))
+    let fields: Vec<HeaderName> = vary
+        .iter()
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .collect();
+    format!("{key}{VARIANT}{}", selector(&fields, headers))
 }

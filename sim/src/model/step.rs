@@ -10,7 +10,7 @@ use super::settings::{
 };
 use super::state::{At, Fetch, Goal, Held, Kind, Outcome, PURGER, State, Then, Word, Write};
 use leeward::cell::transition::{self, Backoff, Claim, Fenced, Purge, Stamp};
-use leeward::cell::{Cell, Nonce};
+use leeward::cell::{Cell, Lease, Nonce};
 use std::time::Duration;
 
 /// A step being taken.
@@ -172,9 +172,10 @@ impl<'a> Stepper<'a> {
                 cleaned(bucket, second, then)
             }
             At::Holding(held, base) => {
-                // `run_job`: `may_act`.
-                let end = held.deadline.saturating_sub(self.settings.margin());
-                if self.reading(clock) < end {
+                // `run_job`: `may_begin`.
+                let margin = ticks(self.settings.margin());
+                let end = Lease::acts_until(time(held.deadline), margin);
+                if time(self.reading(clock)) < end {
                     At::Fetching(
                         held,
                         Fetch {
