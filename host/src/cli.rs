@@ -1,4 +1,4 @@
-//! The command line: which commands there are.
+//! The command line.
 
 use clap::{Parser, Subcommand};
 
@@ -18,8 +18,51 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the shield in front of an origin.
     Up(up::Args),
-    /// Run a stand-in for a fragile origin, to try the shield against.
+    /// Run a stand-in for a fragile origin, to try the shield with.
+    #[command(hide = true)]
     Origin(origin::Args),
-    /// Show the origin fall over without the shield and stand with it.
+    /// Put the same load on an origin without the shield and with it.
+    #[command(hide = true)]
     Demo(demo::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_shows_what_operators_need_and_not_what_tests_need() {
+        let mut cli = Cli::command();
+        let commands = cli.render_long_help().to_string();
+        assert!(commands.contains("  up "), "{commands}");
+        for hidden in ["  origin ", "  demo "] {
+            assert!(!commands.contains(hidden), "{hidden}: {commands}");
+        }
+        let up = cli.find_subcommand_mut("up").unwrap();
+        let options = up.render_long_help().to_string();
+        for shown in ["--origin", "--connect", "--listen", "--store ", "--config"] {
+            assert!(options.contains(shown), "{shown}: {options}");
+        }
+        for hidden in [
+            "--store-behaviour",
+            "--max-instance",
+            "--idle-instance-timeout",
+            "--admin-token",
+            "--allow-unreachable-origin",
+        ] {
+            assert!(!options.contains(hidden), "{hidden}: {options}");
+        }
+    }
+
+    #[test]
+    fn hidden_options_are_accepted() {
+        let line = "leeward up --store-behaviour exact --max-instance-reuse-count 1 \
+                    --max-instance-concurrent-reuse-count 1 --idle-instance-timeout 1s \
+                    --admin-token x --allow-unreachable-origin";
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_ok());
+    }
 }

@@ -3,6 +3,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::report;
+
 /// Most descriptors that are asked for: connections of visitors, as many to the
 /// origin, and room for the store.
 const WANTED: u64 = 65_536;
@@ -18,7 +20,9 @@ pub(crate) fn raise_limit() {
             maximum: limit.maximum,
         };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            eprintln!("warning: the limit of open files stays where it is: {error}");
+            report::line(format_args!(
+                "warning: the limit of open files stays where it is: {error}"
+            ));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The instances of the component: how many there are, how many requests each
 //! is given, when it ends.
 //!
-//! The rules are Spin's: an instance is handed so many requests in its life and
-//! so many at once (counting those without the head of an answer yet), ends
+//! The rules are Spin's: an instance is handed a limited number of requests in its life, and
+//! a limited number at once (counting those without the head of an answer yet), ends
 //! after it was idle for a while, and lives on for what it does behind its
 //! answers.
 
@@ -23,6 +23,7 @@ use wasmtime_wasi_http::handler::{
 };
 
 use crate::guest::{Guest, GuestState, INSTANCES_MAX};
+use crate::report;
 
 /// When instances are used again, and when they end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +209,7 @@ impl WorkerState for Worker {
             // An instance that outlasts the host's patience is cut off; the
             // server has said so for all of them.
             if !self.closing.has_begun() {
-                eprintln!("an instance of the component died: {error:#}");
+                report::line(format_args!("an instance of the component died: {error:#}"));
             }
         }
         // Last: what the bodies under way see of this must come after the above.

@@ -1,17 +1,18 @@
-//! `leeward`: runs the shield on a machine without Spin, and brings the
-//! stand-in origin and the demo that show what it does.
+//! `leeward`: runs the shield on a machine without Spin. It also has a stand-in
+//! for an origin and a demo, which show what the shield does.
 //!
-//! This file is glue: it reads the command line and hands over.
+//! This file reads the command line and calls the command.
 //!
-//! - `up` runs the component: `settings` checks what it was told, `reach` tries
-//!   the origin, `guest` is the component in its sandbox, `instances` says how
-//!   many of it live, `server` and `outbound` are HTTP on its two sides, and
-//!   `store` is where it keeps its cells.
-//! - `origin` is a server that falls over easily.
-//! - `demo` shows the one with and without the other.
+//! - `up` runs the component: `settings` checks the options, `reach` tries the
+//!   origin, `guest` runs the component in its sandbox, `instances` decides how
+//!   many instances there are, `server` and `outbound` are the HTTP server and
+//!   client, and `store` is the key-value store.
+//! - `origin` is a server that fails under load.
+//! - `demo` compares the two.
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod cli;
 mod demo;
 mod descriptors;
@@ -20,6 +21,7 @@ mod instances;
 mod origin;
 mod outbound;
 mod reach;
+mod report;
 mod server;
 mod settings;
 mod store;
@@ -31,7 +33,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
-/// Exit status of every error that the operator can correct: a wrong option, a
+/// Exit status for errors that the operator can correct: a wrong option, a
 /// malformed origin, an address in use.
 const EXIT_USAGE: u8 = 2;
 
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start: {error}");
+            report::line(format_args!("error: cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -51,11 +53,11 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
         }
     });
-    // Each command has waited for its work as long as it means to: a guest that
-    // never ends does not keep the process.
+    // Each command has waited for its own work. A guest that does not end must
+    // not keep the process running.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        report::line(format_args!("error: {error:#}"));
         ExitCode::from(EXIT_USAGE)
     })
 }

@@ -1,8 +1,11 @@
-//! Requests that the guest sends: over connections that are kept and used
-//! again, `http` and `https`.
+//! Requests that the guest sends, over `http` and `https`. Connections are kept
+//! for later requests, except those that authenticate a visitor (`bound`).
 //!
-//! A request is sent once. hyper sends it again by itself in one case only: a
-//! kept connection turns out to be closed before anything was written to it.
+//! A request is sent once. hyper repeats it in one case only: a kept connection
+//! turns out to be closed before anything was written to it.
+
+mod bound;
+mod route;
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -15,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Uri;
+use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -27,34 +31,48 @@ use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// How long an unused connection is kept. Shorter than the five seconds after
-/// which some servers close theirs, because a request that meets that close
-/// fails.
+use self::bound::{authenticates_connection, offers_connection_authentication};
+pub(crate) use self::route::Route;
+use self::route::Routed;
+
+/// How long an unused connection is kept. This is less than the five seconds
+/// after which some servers close theirs: a request that is sent while the
+/// server closes the connection fails.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Most unused connections that are kept to one host.
 const IDLE_PER_HOST_MAX: usize = 32;
 
-/// Time for each of: connecting, the head of the answer, the next part of its
-/// body; where the guest sets none.
+/// Default time limit for each of: connecting, receiving the head of the answer,
+/// and receiving the next part of its body. The guest may set others.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Largest head of an answer, in bytes.
 const RESPONSE_HEAD_BYTES_MAX: usize = 256 * 1024;
 
+/// By this field the guest says that a GET or HEAD has content of unknown length:
+/// WASI HTTP hides `Transfer-Encoding` from guests.
+const CONTENT: HeaderName = HeaderName::from_static("spin-content");
+
 /// Most fields of an answer.
 const RESPONSE_FIELDS_MAX: usize = 1_000;
+
+type Connector = Bounded<HttpsConnector<Routed<HttpConnector>>>;
+type HttpClient = Client<Connector, WasiBody>;
 
 /// Sends the requests of all instances. Clones share their connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound {
-    client: Client<Bounded<HttpsConnector<HttpConnector>>, WasiBody>,
+    /// Keeps its connections for later requests.
+    pooled: HttpClient,
+    /// Opens a connection for each request and closes it after the answer.
+    unpooled: HttpClient,
 }
 
 impl Outbound {
-    /// With the certificate authorities of this machine, or Mozilla's where it
-    /// has none.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// Trusts the certificate authorities of this machine, or Mozilla's list if
+    /// the machine has none. Connections follow `route`, if there is one.
+    pub(crate) fn new(route: Option<Route>) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -65,15 +83,85 @@ impl Outbound {
                 .with_provider_and_webpki_roots(provider())
                 .context("cannot set up TLS")?,
         };
-        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .http1_max_buf_size(RESPONSE_HEAD_BYTES_MAX)
-            .http1_max_headers(RESPONSE_FIELDS_MAX)
-            .build(Bounded(connector));
-        Ok(Self { client })
+        let routed = Routed {
+            connector: tcp,
+            route,
+        };
+        let connector = Bounded(tls.https_or_http().enable_http1().wrap_connector(routed));
+        let client = |idle_per_host_max| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle_per_host_max)
+                .http1_max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+                .http1_max_headers(RESPONSE_FIELDS_MAX)
+                .build(connector.clone())
+        };
+        Ok(Self {
+            pooled: client(IDLE_PER_HOST_MAX),
+            unpooled: client(0),
+        })
+    }
+
+    async fn send(
+        &self,
+        mut request: http::Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<http::Response<WasiBody>, Error> {
+        let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
+
+        if request.headers_mut().remove(CONTENT).is_some() {
+            // hyper sends a GET with content only if this asks for it.
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
+        let client = if authenticates_connection(request.headers()) {
+            // A proxy in front of the origin has to close its connection too.
+            let close = HeaderValue::from_static("close");
+            request.headers_mut().insert(CONNECTION, close);
+            &self.unpooled
+        } else {
+            &self.pooled
+        };
+        let mut connection = capture_connection(&mut request);
+        let answer = CONNECT_TIMEOUT.scope(connect, client.request(request));
+        let mut answer = std::pin::pin!(answer);
+        // The connector limits the time until there is a connection. The limit
+        // for the head of the answer begins then.
+        let connected = async {
+            connection.wait_for_connection_metadata().await;
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => Some(answered),
+            () = connected => None,
+        };
+        let answered = match answered {
+            Some(answered) => answered,
+            None => tokio::time::timeout(first_byte, answer)
+                .await
+                .map_err(|_| Error::ConnectionReadTimeout)?,
+        };
+        let mut response = answered.map_err(|error| match error.is_connect() {
+            true => classify(&error).unwrap_or(Error::DestinationUnavailable),
+            false => classify(&error).unwrap_or(Error::HttpProtocolError),
+        })?;
+        if offers_connection_authentication(response.headers()) {
+            // The pool neither takes nor hands out a poisoned connection. If the
+            // answer has no body, the connection may be in the pool already and
+            // another request may just have taken it. That request is safe:
+            // nobody has authenticated on the connection, because requests that
+            // do so are not sent on pooled connections.
+            if let Some(connected) = connection.connection_metadata().as_ref() {
+                connected.poison();
+            }
+        }
+        // WASI HTTP hides `Connection` from guests, so the fields that it names
+        // are removed here.
+        strip_connection_fields(response.headers_mut());
+        Ok(response.map(|body| TimedBody::new(body, between_bytes).boxed_unsync()))
     }
 }
 
@@ -87,55 +175,18 @@ impl WasiHttpHooks for Outbound {
         options: Option<RequestOptions>,
         _response_processed: Transmission,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let client = self.client.clone();
+        let outbound = self.clone();
         let options = options.unwrap_or_default();
         Box::new(async move {
-            let response = send(&client, request, options).await?;
-            // The client drives the connection by itself: there is nothing left
-            // to do for who waits for the transmission.
+            let response = outbound.send(request, options).await?;
+            // The client drives the connection by itself, so the transmission
+            // needs no further work.
             Ok((response, Box::new(async { Ok(()) }) as Transmission))
         })
     }
 }
 
-async fn send(
-    client: &Client<Bounded<HttpsConnector<HttpConnector>>, WasiBody>,
-    mut request: http::Request<WasiBody>,
-    options: RequestOptions,
-) -> Result<http::Response<WasiBody>, Error> {
-    let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
-    let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
-
-    let mut connection = capture_connection(&mut request);
-    let answer = CONNECT_TIMEOUT.scope(connect, client.request(request));
-    let mut answer = std::pin::pin!(answer);
-    // Until there is a connection, the connector keeps the time; from then on
-    // the answer's head has its own.
-    let connected = async {
-        connection.wait_for_connection_metadata().await;
-    };
-    let answered = tokio::select! {
-        biased;
-        answered = &mut answer => Some(answered),
-        () = connected => None,
-    };
-    let answered = match answered {
-        Some(answered) => answered,
-        None => tokio::time::timeout(first_byte, answer)
-            .await
-            .map_err(|_| Error::ConnectionReadTimeout)?,
-    };
-    let mut response = answered.map_err(|error| match error.is_connect() {
-        true => classify(&error).unwrap_or(Error::DestinationUnavailable),
-        false => classify(&error).unwrap_or(Error::HttpProtocolError),
-    })?;
-    // WASI HTTP hides `Connection` from guests, so what it names has to go here.
-    strip_connection_fields(response.headers_mut());
-    Ok(response.map(|body| TimedBody::new(body, between_bytes).boxed_unsync()))
-}
-
-/// What went wrong, in the words of WASI HTTP, if any cause of `error` tells.
+/// Returns the error of WASI HTTP for `error`, if one of its causes is known.
 fn classify(error: &(dyn StdError + 'static)) -> Option<Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -143,7 +194,7 @@ fn classify(error: &(dyn StdError + 'static)) -> Option<Error> {
             return Some(Error::ConnectionTimeout);
         }
         if let Some(error) = error.downcast_ref::<Error>() {
-            // The guest's own request body broke off.
+            // The body of the guest's request ended early.
             return Some(Error::InternalError(Some(error.to_string())));
         }
         if let Some(error) = error.downcast_ref::<hyper::Error>()
@@ -177,13 +228,13 @@ fn classify_io(error: &io::Error) -> Error {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => Error::ConnectionTerminated,
-        // The connection was closed within a message.
+        // The connection was closed in the middle of a message.
         io::ErrorKind::UnexpectedEof => Error::HttpResponseIncomplete,
         io::ErrorKind::TimedOut => Error::ConnectionTimeout,
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::NetworkDown => Error::DestinationUnavailable,
-        // What the resolver says has no kind of its own.
+        // Errors of the resolver have no kind of their own.
         _ if error.to_string().contains("lookup") => Error::DnsError {
             rcode: Some(error.to_string()),
             info_code: None,
@@ -193,16 +244,16 @@ fn classify_io(error: &io::Error) -> Error {
 }
 
 tokio::task_local! {
-    /// How long the request under way lets a new connection take. The client
-    /// asks its connector within the request's own task, so it is there to read.
+    /// Time limit of the current request for a new connection. The client calls
+    /// its connector in the task of the request, so the connector can read it.
     static CONNECT_TIMEOUT: Duration;
 }
 
-/// A connector that is given up when the request's time for it is over.
+/// A connector that fails when the time limit of the request is exceeded.
 #[derive(Debug, Clone)]
 struct Bounded<C>(C);
 
-/// The time to connect is over.
+/// The time limit for connecting was exceeded.
 #[derive(Debug)]
 struct ConnectTimedOut;
 
@@ -244,8 +295,8 @@ where
     }
 }
 
-/// The body of an answer, each part of which has to come in time. Whatever ends
-/// it early, a reset or a missing last chunk, is an error and never its end.
+/// The body of an answer, with a time limit for each part. A body that ends
+/// early, by a reset or without its last chunk, ends with an error.
 struct TimedBody {
     incoming: Incoming,
     timeout: Duration,
@@ -298,6 +349,10 @@ impl Body for TimedBody {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::io::Cursor;
+    use std::sync::{Mutex, PoisonError};
+
+    use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
     use http_body_util::{BodyExt as _, Empty};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -318,21 +373,170 @@ mod tests {
     }
 
     async fn sent(outbound: &Outbound, url: &str) -> Result<http::Response<WasiBody>, Error> {
-        send(&outbound.client, get(url), RequestOptions::default()).await
+        outbound.send(get(url), RequestOptions::default()).await
     }
 
-    /// Reads one request without a body.
-    async fn read_request(stream: &mut TcpStream) {
+    /// Reads one request without a body, and returns its head in lower case.
+    /// Returns `None` if the connection ends first.
+    async fn read_head(stream: &mut TcpStream) -> Option<String> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
+            head.push(stream.read_u8().await.ok()?);
         }
+        Some(String::from_utf8_lossy(&head).to_ascii_lowercase())
+    }
+
+    async fn read_request(stream: &mut TcpStream) -> String {
+        read_head(stream).await.unwrap()
+    }
+
+    /// An origin that counts its connections and records which request came on
+    /// which of them. It gives every request the same answer.
+    struct Counting {
+        url: String,
+        /// The number of the connection, from 0, and the head of the request.
+        seen: Arc<Mutex<Vec<(usize, String)>>>,
+    }
+
+    impl Counting {
+        async fn start(answer: &'static str) -> Self {
+            let (listener, url) = origin().await;
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let all = Arc::clone(&seen);
+            tokio::spawn(async move {
+                for connection in 0.. {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let seen = Arc::clone(&all);
+                    tokio::spawn(async move {
+                        while let Some(head) = read_head(&mut stream).await {
+                            let entry = (connection, head);
+                            seen.lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push(entry);
+                            stream.write_all(answer.as_bytes()).await.unwrap();
+                        }
+                    });
+                }
+            });
+            Self { url, seen }
+        }
+
+        /// Sends one request, reads the answer to its end, and returns the
+        /// connection and the head as the origin saw them.
+        async fn ask(
+            &self,
+            outbound: &Outbound,
+            field: Option<(HeaderName, &'static str)>,
+        ) -> (usize, String) {
+            let mut request = get(&self.url);
+            if let Some((name, value)) = field {
+                let value = HeaderValue::from_static(value);
+                request.headers_mut().insert(name, value);
+            }
+            let answer = outbound.send(request, RequestOptions::default()).await;
+            answer.unwrap().into_body().collect().await.unwrap();
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.last().unwrap().clone()
+        }
+
+        /// How many requests came on this connection.
+        fn requests_on(&self, connection: usize) -> usize {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.iter().filter(|(on, _)| *on == connection).count()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_carried_ntlm_or_negotiate_carries_no_other_request() {
+        for (name, value) in [
+            (AUTHORIZATION, "NTLM TlRMTVNTUAABAAAA"),
+            (AUTHORIZATION, "negotiate YIIZ"),
+            (PROXY_AUTHORIZATION, "NTLM TlRMTVNTUAABAAAA"),
+        ] {
+            let origin = Counting::start(WHOLE).await;
+            let outbound = Outbound::new(None).unwrap();
+            // There is a kept connection when the handshake comes.
+            origin.ask(&outbound, None).await;
+            let field = || Some((name.clone(), value));
+            let (first, head) = origin.ask(&outbound, field()).await;
+            let (second, _) = origin.ask(&outbound, field()).await;
+            for _ in 0..3 {
+                origin.ask(&outbound, None).await;
+            }
+            assert_eq!(origin.requests_on(first), 1, "{value:?}");
+            assert_eq!(origin.requests_on(second), 1, "{value:?}");
+            assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_ntlm_or_negotiate_was_offered_carries_no_other_request() {
+        for answer in [
+            "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: NTLM\r\ncontent-length: 2\r\n\r\nno",
+            "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"a\", Negotiate\r\n\
+             content-length: 0\r\n\r\n",
+            "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: NTLM\r\n\
+             content-length: 2\r\n\r\nno",
+            "HTTP/1.1 200 OK\r\nwww-authenticate: Negotiate oYG2\r\ncontent-length: 2\r\n\r\nhi",
+        ] {
+            let origin = Counting::start(answer).await;
+            let outbound = Outbound::new(None).unwrap();
+            for _ in 0..4 {
+                let (connection, _) = origin.ask(&outbound, None).await;
+                assert_eq!(origin.requests_on(connection), 1, "{answer:?}");
+            }
+        }
+    }
+
+    /// Connections to `origin` go to `listener`.
+    fn routed(origin: &str, listener: &TcpListener) -> Outbound {
+        let connect = listener.local_addr().unwrap().to_string();
+        let route = Route::new(origin.parse().unwrap(), &connect.parse().unwrap());
+        Outbound::new(Some(route.unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn with_a_connect_address_the_origin_gets_its_own_host_name() {
+        let (listener, _) = origin().await;
+        let outbound = routed("legacy.example.com:80", &listener);
+        let origin = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = read_request(&mut stream).await;
+            stream.write_all(WHOLE.as_bytes()).await.unwrap();
+            head
+        };
+        let (head, response) = tokio::join!(origin, sent(&outbound, "http://legacy.example.com/a"));
+        assert_eq!(response.unwrap().status(), 200);
+        assert!(head.starts_with("get /a http/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\nhost: legacy.example.com\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn with_a_connect_address_the_certificate_is_asked_for_by_the_origins_name() {
+        let (listener, _) = origin().await;
+        let outbound = routed("legacy.example.com:443", &listener);
+        let origin = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut acceptor = rustls::server::Acceptor::default();
+            loop {
+                let mut bytes = Vec::new();
+                stream.read_buf(&mut bytes).await.unwrap();
+                acceptor.read_tls(&mut Cursor::new(bytes)).unwrap();
+                if let Some(accepted) = acceptor.accept().ok().unwrap() {
+                    return accepted.client_hello().server_name().map(str::to_owned);
+                }
+            }
+        };
+        let (name, response) = tokio::join!(origin, sent(&outbound, "https://legacy.example.com/"));
+        assert_eq!(name.as_deref(), Some("legacy.example.com"));
+        // The origin hung up instead of showing a certificate.
+        assert!(response.is_err());
     }
 
     #[tokio::test]
     async fn a_connection_is_used_again() {
         let (listener, url) = origin().await;
-        let outbound = Outbound::new().unwrap();
+        let outbound = Outbound::new(None).unwrap();
         let origin = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             for _ in 0..3 {
@@ -359,7 +563,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhi",
         ] {
             let (listener, url) = origin().await;
-            let outbound = Outbound::new().unwrap();
+            let outbound = Outbound::new(None).unwrap();
             let origin = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 read_request(&mut stream).await;
@@ -377,9 +581,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_was_read_is_not_sent_again() {
         let (listener, url) = origin().await;
-        let outbound = Outbound::new().unwrap();
-        // The first request makes the connection one that is used again, where
-        // sending once more would be easiest.
+        let outbound = Outbound::new(None).unwrap();
+        // The first request makes the connection a kept one: there a client
+        // could repeat a request most easily.
         let origin = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_request(&mut stream).await;
@@ -402,12 +606,12 @@ mod tests {
     #[tokio::test]
     async fn an_origin_that_refuses_or_is_silent_is_told_apart() {
         let (listener, url) = origin().await;
-        let outbound = Outbound::new().unwrap();
+        let outbound = Outbound::new(None).unwrap();
         let options = RequestOptions {
             first_byte_timeout: Some(Duration::from_millis(1)),
             ..RequestOptions::default()
         };
-        let silent = send(&outbound.client, get(&url), options).await;
+        let silent = outbound.send(get(&url), options).await;
         assert!(
             matches!(silent, Err(Error::ConnectionReadTimeout)),
             "{silent:?}"

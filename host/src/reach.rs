@@ -1,5 +1,5 @@
-//! Whether the origin can be reached when the host starts: a wrong address is
-//! better told at once than by every visitor.
+//! Whether the origin can be reached when the host starts. A wrong address is
+//! reported once at the start, besides the failure of each request.
 
 use std::time::Duration;
 
@@ -7,40 +7,41 @@ use anyhow::{Context as _, bail};
 use leeward::config::Origin;
 use tokio::net::{TcpStream, lookup_host};
 
+use crate::address::Address;
+
 /// How long the origin may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Connects to the origin, and says what to check if it cannot be reached.
-pub(crate) async fn try_origin(origin: &Origin) -> anyhow::Result<()> {
-    let default_port = if origin.scheme == http::uri::Scheme::HTTPS {
-        443
-    } else {
-        80
-    };
-    let port = origin.authority.port_u16().unwrap_or(default_port);
-    let host = origin.authority.host();
-    let attempt = tokio::time::timeout(CONNECT_TIMEOUT, connect(host, port)).await;
+/// Connects to the origin: to `connect` if it is given, else to the address in
+/// the URL. The error says what to check.
+pub(crate) async fn try_origin(origin: &Origin, connect: Option<&Address>) -> anyhow::Result<()> {
+    let implied = Address::of_origin(origin);
+    let address = connect.unwrap_or(&implied);
+    let attempt = tokio::time::timeout(CONNECT_TIMEOUT, try_connect(address)).await;
     let failure = match attempt {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => error,
         Err(_) => anyhow::anyhow!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
     };
+    let (at, option) = match connect {
+        Some(address) => (format!(" at {address}"), "--connect HOST:PORT"),
+        None => (String::new(), "--origin http://HOST:PORT or https://HOST"),
+    };
     bail!(
-        "the origin {origin} cannot be reached: {failure:#}. Check that the server runs and \
-         answers on port {port}, and write its address as --origin http://HOST:PORT or \
-         https://HOST; to start although it is down, add --allow-unreachable-origin"
+        "the origin {origin} cannot be reached{at}: {failure:#}. Check that the server runs and \
+         answers on port {}, and that its address is written as {option}",
+        address.port()
     )
 }
 
-async fn connect(host: &str, port: u16) -> anyhow::Result<()> {
-    // An IPv6 address is in brackets in a URL and without them elsewhere.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = lookup_host((host, port))
+async fn try_connect(address: &Address) -> anyhow::Result<()> {
+    let host = address.host();
+    let candidates = lookup_host((host, address.port()))
         .await
         .with_context(|| format!("the name {host} does not resolve"))?;
     let mut failure = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
+    for candidate in candidates {
+        match TcpStream::connect(candidate).await {
             Ok(_) => return Ok(()),
             Err(error) => failure = Some(error),
         }
@@ -55,17 +56,32 @@ async fn connect(host: &str, port: u16) -> anyhow::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[tokio::test]
     async fn an_origin_that_listens_is_reached_and_one_that_stopped_is_not() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let origin = Origin::parse(&url).unwrap();
-        try_origin(&origin).await.unwrap();
+        try_origin(&origin, None).await.unwrap();
         drop(listener);
-        let text = format!("{:#}", try_origin(&origin).await.unwrap_err());
-        assert!(text.contains("--allow-unreachable-origin"), "{text}");
+        let text = format!("{:#}", try_origin(&origin, None).await.unwrap_err());
         assert!(text.contains(&url), "{text}");
+        assert!(text.contains("--origin http://HOST:PORT"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_connect_address_is_tried_instead_of_the_origins_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let origin = Origin::parse("http://legacy.invalid").unwrap();
+        try_origin(&origin, Some(&address)).await.unwrap();
+        drop(listener);
+        let error = try_origin(&origin, Some(&address)).await.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains(&format!("at {address}")), "{text}");
+        assert!(text.contains("--connect HOST:PORT"), "{text}");
     }
 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 in front of the component: takes connections, hands requests to
-//! instances, sends what they answer, and stops when asked to.
+//! The HTTP/1.1 server in front of the component. It accepts connections, passes
+//! requests to instances, sends their answers, and stops when asked to.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use leeward::semantics::strip_connection_fields;
+use leeward::semantics::{is_upgrade, strip_connection_fields};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -28,40 +28,43 @@ use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::instances::{Fate, Instances};
+use crate::report;
 
-/// Most connections at once; those beyond wait in the system's queue.
+/// Most connections at once. Further ones wait in the queue of the system.
 const CONNECTIONS_MAX: usize = 8_192;
 
-/// Largest head of a request, in bytes. The guest has a smaller limit of its
-/// own and answers 414 and 431 in its own words; beyond this one hyper does.
+/// Largest head of a request, in bytes. The guest has smaller limits and
+/// answers 414 and 431 itself; beyond this one hyper answers.
 const REQUEST_HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// Most fields of a request, as above.
+/// Most fields of a request. The guest has a smaller limit here too.
 const REQUEST_FIELDS_MAX: usize = 1_000;
 
-/// How long a connection may be without a complete head of a request: a client
-/// that sends slowly, or one that keeps its connection for later.
+/// How long a connection may go without a complete head of a request, whether
+/// the client sends slowly or keeps the connection for later requests.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long to wait after the system refused a connection, as when it is out of
-/// file descriptors.
+/// Pause after the system failed to accept a connection, for instance because
+/// there are no file descriptors left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How long, in all, requests in flight and work behind their answers may take
-/// to finish once the host was asked to stop.
+/// Total time for requests in flight, and for work that goes on after their
+/// answers, to finish once the host was asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What every answer says about the cache (RFC 9211).
+/// How the cache handled the request (RFC 9211).
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// Fields by which Spin tells a component about the request's way to it. They
-/// are the host's to set: what a visitor sent under these names is dropped.
+/// Prefix of the fields in which Spin tells a component where a request came
+/// from. The host sets them; fields of a visitor with this prefix are removed.
 const SPIN_FIELDS: &str = "spin-";
 const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr");
+/// Says that a request has content of unknown length. Of this host alone.
+const SPIN_CONTENT: HeaderName = HeaderName::from_static("spin-content");
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
-/// Serves until `stop` is ready, then finishes what is in flight, for a bounded
-/// time.
+/// Serves until `stop` is ready. Then it finishes the requests in flight, within
+/// [`STOP_TIMEOUT`].
 pub(crate) async fn serve(
     listener: TcpListener,
     instances: Instances,
@@ -73,7 +76,7 @@ pub(crate) async fn serve(
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = async {
-            // Fails only once it is closed, which it never is.
+            // This fails only if the semaphore is closed, which it never is.
             let slot = Arc::clone(&connections).acquire_owned().await;
             (slot, listener.accept().await)
         };
@@ -84,7 +87,7 @@ pub(crate) async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                eprintln!("cannot take a connection: {error}");
+                report::line(format_args!("cannot accept a connection: {error}"));
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 continue;
             }
@@ -103,26 +106,32 @@ pub(crate) async fn serve(
         handler.state().close().await;
     };
     if tokio::time::timeout_at(deadline, finish).await.is_err() {
-        eprintln!(
+        report::line(format_args!(
             "stopped with work unfinished: it took longer than {} s",
             STOP_TIMEOUT.as_secs()
-        );
+        ));
     }
 }
 
-/// What is to be done for one connection; it ends early, between two requests,
-/// when `graceful` shuts down.
+/// Serves one connection. It ends between two requests when `graceful` shuts
+/// down.
 fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     handler: ProxyHandler<Instances>,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + use<> {
-    // Answers are written in few pieces; waiting to fill a packet only delays.
+    // Answers are written in few pieces, so waiting to fill a packet only delays
+    // them.
     drop(stream.set_nodelay(true));
+    // This fails only if the client has gone. Then there is no request either.
+    let local = stream
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let ends = Ends { peer, local };
     let service = service_fn(move |request| {
         let handler = handler.clone();
-        async move { Ok::<_, Infallible>(respond(&handler, request, peer).await) }
+        async move { Ok::<_, Infallible>(respond(&handler, request, ends).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -132,54 +141,68 @@ fn serve_connection(
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     async move {
-        // What ends a connection early concerns its client alone: it left, or
-        // it was shown that an answer is incomplete.
+        // An error concerns only this client: it left, or its connection was
+        // broken to show that an answer is incomplete.
         drop(connection.await);
     }
+}
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    peer: SocketAddr,
+    local: SocketAddr,
 }
 
 /// Answers one request.
 async fn respond(
     handler: &ProxyHandler<Instances>,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    ends: Ends,
 ) -> Response<WasiBody> {
-    let request = match admit(request, peer) {
+    let has_content =
+        !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH);
+    let mut request = match admit(request, ends) {
         Ok(request) => request,
         Err((status, text)) => return plain(status, text, "leeward;detail=refused"),
     };
+    if has_content {
+        // WASI HTTP hides `Transfer-Encoding` from guests.
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(SPIN_CONTENT, chunked);
+    }
     let request = request.map(|body| body.map_err(Error::from).boxed_unsync());
     let fate = Arc::new(Fate::default());
     match handler.handle(Arc::clone(&fate), request).await {
         Ok(response) => response.map(|body| WholeOrBroken { body, fate }.boxed_unsync()),
         Err(error) => {
-            eprintln!("a request was not answered by the component: {error:#}");
+            report::line(format_args!(
+                "the component did not answer a request: {error:#}"
+            ));
             plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "Leeward failed on this request; its log says why.\n",
+                "Leeward failed on this request. The reason is in its log.\n",
                 "leeward;detail=failed",
             )
         }
     }
 }
 
-/// Readies a request for the guest as Spin does: with an absolute URI, and with
-/// the fields that tell where it came from.
-fn admit(
-    mut request: Request<Incoming>,
-    peer: SocketAddr,
-) -> Result<Request<Incoming>, (StatusCode, &'static str)> {
-    if asks_for_another_protocol(request.headers()) {
-        // The guest cannot say so: WASI HTTP hides these fields from it.
+/// Prepares a request for the guest as Spin does: with an absolute URI, and with
+/// the fields that say where it came from.
+fn admit<B>(mut request: Request<B>, ends: Ends) -> Result<Request<B>, (StatusCode, &'static str)> {
+    if is_upgrade(request.method(), request.headers()) {
+        // The guest cannot check this: WASI HTTP hides these fields from it.
         return Err((
             StatusCode::NOT_IMPLEMENTED,
-            "Leeward does not switch to another protocol.\n",
+            "Leeward does not support CONNECT or switching to another protocol.\n",
         ));
     }
-    let uri = absolute(request.method(), request.uri(), request.headers())
-        .map_err(|text| (StatusCode::BAD_REQUEST, text))?;
+    let authority =
+        authority(&request, ends.local).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
+    let uri = absolute(request.uri(), authority).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
     let full_url = HeaderValue::try_from(uri.to_string());
-    let client = HeaderValue::try_from(peer.to_string());
+    let client = HeaderValue::try_from(ends.peer.to_string());
     *request.uri_mut() = uri;
 
     let forged: Vec<HeaderName> = request
@@ -189,7 +212,8 @@ fn admit(
         .cloned()
         .collect();
     let fields = request.headers_mut();
-    // WASI HTTP hides `Connection` from guests, so what it names has to go here.
+    // WASI HTTP hides `Connection` from guests, so the fields that it names are
+    // removed here.
     strip_connection_fields(fields);
     for name in forged {
         fields.remove(name);
@@ -202,48 +226,57 @@ fn admit(
     Ok(request)
 }
 
-/// Whether the client insists on another protocol, as WebSocket clients do. An
-/// offer of HTTP/2 is no insisting: ignoring it is the right answer to it.
-fn asks_for_another_protocol(fields: &HeaderMap) -> bool {
-    fields.get_all(header::UPGRADE).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|&byte| byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .any(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
-    })
-}
-
-/// The URI with its scheme and authority, which a request to a server leaves
-/// out (RFC 9112, section 3.3).
-fn absolute(method: &Method, uri: &Uri, fields: &HeaderMap) -> Result<Uri, &'static str> {
-    let mut hosts = fields.get_all(header::HOST).iter();
+/// Returns the authority that a request is for.
+fn authority<B>(request: &Request<B>, local: SocketAddr) -> Result<Authority, &'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Some(
-            Authority::try_from(host.as_bytes())
-                .map_err(|_| "The Host field of this request is no host.\n")?,
-        ),
+        (Some(host), None) => Some(host.as_bytes()),
         (None, None) => None,
         (_, Some(_)) => return Err("This request has more than one Host field.\n"),
     };
-    let mut parts = uri.clone().into_parts();
-    // RFC 9112, section 3.2.2: an authority in the request line has precedence.
-    let authority = parts
-        .authority
-        .take()
-        .or(host)
-        .ok_or("This request has no Host field.\n")?;
-    parts.authority = Some(authority);
-    parts.scheme = Some(Scheme::HTTP);
-    if parts.path_and_query.is_none() {
-        // CONNECT has no path, and a URI with a scheme must have one.
-        debug_assert_eq!(method, Method::CONNECT);
-        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    let host = match host {
+        Some(b"") => None,
+        Some(host) => {
+            Some(Authority::try_from(host).map_err(|_| "The Host field is not valid.\n")?)
+        }
+        // Only HTTP/1.1 requires the field (RFC 9112, section 3.2). A target in
+        // absolute form makes up for it.
+        None if request.version() >= Version::HTTP_11 && request.uri().authority().is_none() => {
+            return Err("This request has no Host field.\n");
+        }
+        None => None,
+    };
+    // An authority in the request line has precedence (RFC 9112, section 3.2.2).
+    if let Some(authority) = request.uri().authority().cloned().or(host) {
+        return Ok(authority);
     }
-    Uri::from_parts(parts).map_err(|_| "The target of this request is no URI.\n")
+    // Without the scope that the text of an IPv6 address may have.
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    Authority::try_from(local.to_string()).map_err(|_| "This request has no Host field.\n")
 }
 
-/// An answer of the host itself, with what the component's own would carry.
+/// Returns `uri` with its scheme and this authority, which a request to a server
+/// leaves out (RFC 9112, section 3.3), and with a path.
+fn absolute(uri: &Uri, authority: Authority) -> Result<Uri, &'static str> {
+    let invalid = "The target of this request is not valid.\n";
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(authority);
+    parts.scheme = Some(Scheme::HTTP);
+    let target = parts.path_and_query.as_ref().map(PathAndQuery::as_str);
+    match target {
+        None | Some("") => parts.path_and_query = Some(PathAndQuery::from_static("/")),
+        // The target was `http://host?query`: its path is empty, which means `/`.
+        Some(query) if query.starts_with('?') => {
+            let target = PathAndQuery::try_from(format!("/{query}")).map_err(|_| invalid)?;
+            parts.path_and_query = Some(target);
+        }
+        Some(_) => {}
+    }
+    Uri::from_parts(parts).map_err(|_| invalid)
+}
+
+/// Returns an answer of the host itself, with the fields that the component's
+/// own answers have.
 fn plain(status: StatusCode, text: &'static str, cache_status: &'static str) -> Response<WasiBody> {
     let body = Full::new(Bytes::from_static(text.as_bytes()))
         .map_err(|never| match never {})
@@ -261,8 +294,8 @@ fn plain(status: StatusCode, text: &'static str, cache_status: &'static str) -> 
     response
 }
 
-/// The body of an answer. If its instance dies, it ends with an error, and so
-/// the connection breaks and the client sees that something is missing.
+/// The body of an answer. If its instance dies, it ends with an error. That
+/// breaks the connection, so that the client sees that the answer is incomplete.
 struct WholeOrBroken {
     body: WasiBody,
     fate: Arc<Fate>,
@@ -300,64 +333,143 @@ mod tests {
         reason = "a test fails by panicking"
     )]
 
+    use http::Method;
+
     use super::*;
 
-    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|&(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect()
+    const ENDS: Ends = Ends {
+        peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_000),
+        local: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3_000),
+    };
+
+    fn request(
+        version: Version,
+        method: &Method,
+        target: &str,
+        fields: &[(&'static str, &'static str)],
+    ) -> Request<()> {
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = target.parse().unwrap();
+        for &(name, value) in fields {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().append(name, value);
+        }
+        request
+    }
+
+    /// The URI that the guest sees, or the status and text of the refusal.
+    fn admitted(request: Request<()>) -> Result<String, String> {
+        match admit(request, ENDS) {
+            Ok(request) => Ok(request.uri().to_string()),
+            Err((status, text)) => Err(format!("{} {text}", status.as_u16())),
+        }
     }
 
     #[test]
     fn the_guest_sees_an_absolute_uri() {
-        for (method, target, host, seen) in [
+        for (method, target, hosts, seen) in [
             (Method::GET, "/a?b=1", &["h"][..], Ok("http://h/a?b=1")),
             (Method::GET, "/", &["h:81"], Ok("http://h:81/")),
             (Method::GET, "http://a/x", &["h"], Ok("http://a/x")),
             (Method::GET, "http://a/x", &[], Ok("http://a/x")),
+            (Method::GET, "http://a/x", &[""], Ok("http://a/x")),
+            (Method::GET, "http://a", &["h"], Ok("http://a/")),
             (Method::OPTIONS, "*", &["h"], Ok("http://h*")),
-            (Method::CONNECT, "a:443", &["a:443"], Ok("http://a:443/")),
-            (Method::GET, "/", &[], Err("no Host field")),
+            (
+                Method::GET,
+                "/",
+                &[],
+                Err("400 This request has no Host field"),
+            ),
             (
                 Method::GET,
                 "/",
                 &["h", "h"],
-                Err("more than one Host field"),
+                Err("400 This request has more"),
             ),
-            (Method::GET, "/", &["a b"], Err("no host")),
+            (
+                Method::GET,
+                "/",
+                &["a b"],
+                Err("400 The Host field is not valid"),
+            ),
+            (
+                Method::GET,
+                "http://a/",
+                &["a b"],
+                Err("400 The Host field is not valid"),
+            ),
+            (Method::CONNECT, "a:443", &["a:443"], Err("501")),
         ] {
-            let host: Vec<_> = host.iter().map(|&host| ("host", host)).collect();
-            let mut map = HeaderMap::new();
-            for (name, value) in host {
-                map.append(name, HeaderValue::from_static(value));
-            }
-            let uri = absolute(&method, &target.parse().unwrap(), &map);
+            let fields: Vec<_> = hosts.iter().map(|&host| ("host", host)).collect();
+            let uri = admitted(request(Version::HTTP_11, &method, target, &fields));
             match (uri, seen) {
-                (Ok(uri), Ok(seen)) => assert_eq!(uri.to_string(), seen, "{target}"),
-                (Err(text), Err(seen)) => assert!(text.contains(seen), "{target}: {text}"),
+                (Ok(uri), Ok(seen)) => assert_eq!(uri, seen, "{target}"),
+                (Err(text), Err(seen)) => assert!(text.starts_with(seen), "{target}: {text}"),
                 (uri, seen) => panic!("{target}: {uri:?} instead of {seen:?}"),
             }
         }
     }
 
     #[test]
-    fn only_insisting_on_another_protocol_is_refused() {
-        for (value, refused) in [
-            ("websocket", true),
-            ("h2c", false),
-            ("H2C", false),
-            ("h2c, websocket", true),
-            ("", false),
+    fn an_absolute_target_without_a_path_keeps_its_query() {
+        let request = request(
+            Version::HTTP_11,
+            &Method::GET,
+            "http://h?x=1",
+            &[("host", "h")],
+        );
+        let request = admit(request, ENDS).unwrap();
+        assert_eq!(
+            request.uri().path_and_query().map(PathAndQuery::as_str),
+            Some("/?x=1")
+        );
+        assert_eq!(request.headers()[SPIN_FULL_URL], "http://h/?x=1");
+    }
+
+    #[test]
+    fn a_request_of_http_1_0_needs_no_host() {
+        let old = |fields| request(Version::HTTP_10, &Method::GET, "/a", fields);
+        assert_eq!(admitted(old(&[])), Ok("http://127.0.0.1:3000/a".to_owned()));
+        assert_eq!(admitted(old(&[("host", "h")])), Ok("http://h/a".to_owned()));
+    }
+
+    #[test]
+    fn an_empty_host_is_accepted() {
+        let request = request(Version::HTTP_11, &Method::GET, "/a", &[("host", "")]);
+        assert_eq!(admitted(request), Ok("http://127.0.0.1:3000/a".to_owned()));
+    }
+
+    #[test]
+    fn an_upgrade_is_refused_only_if_connection_names_it() {
+        for (connection, upgrade, refused) in [
+            ("upgrade", "websocket", true),
+            ("keep-alive, Upgrade", "websocket", true),
+            ("upgrade", "h2c, websocket", true),
+            ("upgrade", "h2c", false),
+            ("upgrade", "", false),
+            ("keep-alive", "websocket", false),
+            ("", "websocket", false),
         ] {
-            let fields = fields(&[("upgrade", value)]);
-            assert_eq!(asks_for_another_protocol(&fields), refused, "{value:?}");
+            let fields = [
+                ("host", "h"),
+                ("connection", connection),
+                ("upgrade", upgrade),
+            ];
+            let request = request(Version::HTTP_11, &Method::GET, "/", &fields);
+            let outcome = admit(request, ENDS).map_err(|(status, _)| status);
+            match outcome {
+                Ok(request) => {
+                    assert!(!refused, "{fields:?}");
+                    assert!(!request.headers().contains_key("upgrade"), "{fields:?}");
+                }
+                Err(status) => {
+                    assert!(refused, "{fields:?}");
+                    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+                }
+            }
         }
-        assert!(!asks_for_another_protocol(&HeaderMap::new()));
     }
 }

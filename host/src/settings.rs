@@ -1,60 +1,68 @@
-//! From what the operator wrote to what `leeward up` runs on: everything is
-//! read and checked here, once.
+//! The settings of `leeward up`: options, environment variables and the
+//! configuration file are read and checked here, once.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use leeward::config::{Config, Origin};
 
+use crate::address::Address;
 use crate::instances::Reuse;
 use crate::store::{Behaviour, Location};
 use crate::up::Args;
 
-/// Environment variables in which Spin, and so this host, takes variables.
+/// Environment variables in which Spin and this host take the variables of the
+/// component.
 const ENV_ORIGIN: &str = "SPIN_VARIABLE_ORIGIN";
 const ENV_CONFIG: &str = "SPIN_VARIABLE_CONFIG";
 const ENV_ADMIN_TOKEN: &str = "SPIN_VARIABLE_ADMIN_TOKEN";
 
-/// The file that the component is built to.
+/// Environment variable for `--connect`. Spin has no such setting.
+const ENV_CONNECT: &str = "LEEWARD_CONNECT";
+
+/// Stands in messages for a user name and a password.
+const HIDDEN: &str = "***";
+
+/// Name of the component's file.
 const COMPONENT: &str = "leeward.wasm";
 
-/// Where cargo builds it, from the directory that cargo builds this program to.
+/// Path to the file that cargo builds, from the directory of this program.
 const COMPONENT_FROM_PROGRAM: &str = "../wasm32-wasip2/release/leeward.wasm";
 
-/// What `leeward up` runs on.
+/// The checked settings.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// The server to protect.
     pub(crate) origin: Origin,
-    /// Whether to start although it does not answer.
-    pub(crate) allow_unreachable_origin: bool,
+    /// Where to connect to instead of the address in the origin's URL.
+    pub(crate) connect: Option<Address>,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
-    /// Where cells are kept.
+    /// Where the store is.
     pub(crate) store: Location,
-    /// Whose mistakes the store makes.
+    /// The platform whose store is imitated.
     pub(crate) store_behaviour: Behaviour,
-    /// The component's file.
+    /// The file of the component.
     pub(crate) component: PathBuf,
-    /// How instances of it are used again.
+    /// How instances of the component are reused.
     pub(crate) reuse: Reuse,
-    /// What the guest reads.
+    /// The variables that the component reads.
     pub(crate) variables: Vec<(&'static str, String)>,
 }
 
-/// A variable of this process's environment.
+/// Returns a variable of the environment of this process.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 impl Settings {
-    /// Checks `args`, with what is missing there taken from `environment`.
+    /// Checks `args`. What they leave out is taken from `environment`.
     pub(crate) fn new(
         args: Args,
         environment: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<Self> {
-        // A flag wins; an empty value is none.
+        // An option takes precedence. An empty value counts as absent.
         let given = |flag: Option<String>, variable: &str| {
             flag.or_else(|| environment(variable))
                 .filter(|text| !text.is_empty())
@@ -65,7 +73,12 @@ impl Settings {
                  server, for instance --origin http://10.0.0.5:8080, or set {ENV_ORIGIN}"
             );
         };
-        let origin = Origin::parse(&origin_text)?;
+        let origin = parse_origin(&origin_text)?;
+        let connect = match given(args.connect, ENV_CONNECT) {
+            Some(text) => Some(parse_connect(&text)?),
+            None => None,
+        };
+        let store = parse_store(&args.store)?;
         let (source, config) = match args.config {
             Some(path) => (path.display().to_string(), read_config(&path)?),
             None => (
@@ -73,7 +86,7 @@ impl Settings {
                 given(None, ENV_CONFIG).unwrap_or_default(),
             ),
         };
-        // The component would refuse it too, but only when a visitor comes.
+        // The component checks it too, but only at the first request.
         Config::parse(&config)
             .with_context(|| format!("the configuration in {source} is wrong"))?;
         let admin_token = given(args.admin_token, ENV_ADMIN_TOKEN).unwrap_or_default();
@@ -83,9 +96,9 @@ impl Settings {
         };
         Ok(Self {
             origin,
-            allow_unreachable_origin: args.allow_unreachable_origin,
+            connect,
             listen: args.listen,
-            store: args.store,
+            store,
             store_behaviour: args.store_behaviour,
             component,
             reuse: Reuse {
@@ -99,6 +112,43 @@ impl Settings {
                 ("admin_token", admin_token),
             ],
         })
+    }
+}
+
+fn parse_origin(text: &str) -> anyhow::Result<Origin> {
+    Origin::parse(text).map_err(|error| {
+        // The message quotes the text.
+        let quoted = |text: &str| format!("{text:?}");
+        let message = error.to_string();
+        anyhow!(message.replace(&quoted(text), &quoted(&without_credentials(text))))
+    })
+}
+
+fn parse_connect(text: &str) -> anyhow::Result<Address> {
+    text.parse().map_err(|wrong| {
+        anyhow!(
+            "connect: {:?} {wrong}; write --connect HOST:PORT, or {ENV_CONNECT}, with the address \
+             to connect to, for instance 10.0.0.5:8080",
+            without_credentials(text)
+        )
+    })
+}
+
+fn parse_store(text: &str) -> anyhow::Result<Location> {
+    text.parse()
+        .map_err(|error: String| anyhow!("store: {:?}: {error}", without_credentials(text)))
+}
+
+/// Returns `text`, an address that is about to be shown, with everything from
+/// the scheme to the last `@` hidden. A password may contain any character, so
+/// this may hide more than the password.
+fn without_credentials(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    match before.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://{HIDDEN}@{host}"),
+        None => format!("{HIDDEN}@{host}"),
     }
 }
 
@@ -122,7 +172,7 @@ fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {
 }
 
 fn find_component() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let program = std::env::current_exe().context("cannot find the directory of this program")?;
     let directory = program.parent().unwrap_or(Path::new("."));
     let candidates = [
         directory.join(COMPONENT),
@@ -148,13 +198,13 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    /// The settings of `leeward up ARGS` with a component that exists.
+    /// The settings of `leeward up ARGS`, with a component file that exists.
     fn settings(args: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Settings> {
         let component = std::env::current_exe().unwrap();
         let component = ["--component", component.to_str().unwrap()];
         let words = ["leeward", "up"].iter().chain(&component).chain(args);
         let Command::Up(args) = Cli::try_parse_from(words)?.command else {
-            unreachable!("`up` was asked for");
+            unreachable!("the command is `up`");
         };
         Settings::new(args, |name| {
             let found = environment.iter().find(|(key, _)| *key == name);
@@ -173,7 +223,7 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(settings.store.to_string(), "sqlite:.leeward/store.db");
         assert_eq!(settings.store_behaviour, Behaviour::Exact);
-        assert!(!settings.allow_unreachable_origin);
+        assert_eq!(settings.connect, None);
         assert_eq!(
             settings.reuse,
             Reuse {
@@ -188,16 +238,18 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read_and_flags_win() {
+    fn options_take_precedence_over_the_environment() {
         let environment = [
             (ENV_ORIGIN, "http://env"),
             (ENV_CONFIG, "limits.url = 1111"),
             (ENV_ADMIN_TOKEN, "env"),
+            (ENV_CONNECT, "env:1"),
         ];
         let by_environment = settings(&[], &environment).unwrap();
         assert_eq!(variable(&by_environment, "origin"), "http://env");
         assert_eq!(variable(&by_environment, "config"), "limits.url = 1111");
         assert_eq!(variable(&by_environment, "admin_token"), "env");
+        assert_eq!(by_environment.connect, "env:1".parse().ok());
 
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("leeward.toml");
@@ -209,15 +261,18 @@ mod tests {
             file.to_str().unwrap(),
             "--admin-token",
             "flag",
+            "--connect",
+            "flag:2",
         ];
         let by_flags = settings(&flags, &environment).unwrap();
         assert_eq!(variable(&by_flags, "origin"), "http://flag");
         assert_eq!(variable(&by_flags, "config"), "limits.url = 2222");
         assert_eq!(variable(&by_flags, "admin_token"), "flag");
+        assert_eq!(by_flags.connect, "flag:2".parse().ok());
     }
 
     #[test]
-    fn a_wrong_configuration_is_refused_with_its_source_and_place() {
+    fn a_wrong_configuration_is_refused_with_its_source_and_position() {
         let environment = [
             (ENV_ORIGIN, "http://env"),
             (ENV_CONFIG, "[limits]\nurls = 1111"),
@@ -228,8 +283,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_what_to_write() {
-        for (args, told) in [
+    fn wrong_options_are_refused_with_a_remedy() {
+        for (args, remedy) in [
             (&[][..], "write --origin URL"),
             (&["--origin", ""], "write --origin URL"),
             (&["--origin", "a:80"], "write the base URL"),
@@ -247,11 +302,51 @@ mod tests {
             ),
             (
                 &["--origin", "http://a", "--max-instance-reuse-count", "0"],
-                "from 1 on",
+                "at least 1",
+            ),
+            (
+                &["--origin", "http://a", "--connect", "10.0.0.5"],
+                "has no port; write --connect HOST:PORT",
+            ),
+            (
+                &["--origin", "http://a", "--connect", "http://10.0.0.5:80"],
+                "is a URL; write --connect HOST:PORT",
             ),
         ] {
             let text = format!("{:#}", settings(args, &[]).unwrap_err());
-            assert!(text.contains(told), "{args:?}: {text}");
+            assert!(text.contains(remedy), "{args:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown_in_messages() {
+        for (args, shown) in [
+            (
+                &["--origin", "http://user:s3cret@a"][..],
+                "\"http://***@a\" carries a user name",
+            ),
+            (&["--origin", "http://user:s3/cret@a"], "\"http://***@a\""),
+            (&["--origin", "user:s3cret@a"], "\"***@a\""),
+            (
+                &["--origin", "http://a", "--connect", "user:s3cret@a:80"],
+                "\"***@a:80\" has a user name",
+            ),
+            (
+                &["--origin", "http://a", "--store", "redis://:s3cret@a:x"],
+                "\"redis://***@a:x\"",
+            ),
+            (
+                &["--origin", "http://a", "--store", "redis://:s3/cr@et@a:1"],
+                "\"redis://***@a:1\"",
+            ),
+            (
+                &["--origin", "http://a", "--store", "rediss://u:s3cret@a"],
+                "\"rediss://***@a\"",
+            ),
+        ] {
+            let text = format!("{:#}", settings(args, &[]).unwrap_err());
+            assert!(text.contains(shown), "{args:?}: {text}");
+            assert!(!text.contains("s3"), "{args:?}: {text}");
         }
     }
 }

@@ -9,67 +9,76 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 
+use crate::address::Address;
 use crate::guest::{Guest, Variables};
 use crate::instances::Instances;
 use crate::origin::signals::Signals;
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, Route};
 use crate::settings::{self, Settings};
-use crate::store::{self, Behaviour, Location};
-use crate::{descriptors, reach, server};
+use crate::store::{self, Behaviour};
+use crate::{descriptors, reach, report, server};
 
-/// What `leeward up` can be told.
+/// The options of `leeward up`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Address of the server to protect, such as http://10.0.0.5:8080
+    /// URL of the server to protect, such as http://10.0.0.5:8080
     /// [else: the environment variable SPIN_VARIABLE_ORIGIN]
     #[arg(long, value_name = "URL")]
     pub(crate) origin: Option<String>,
+
+    /// Where the server is, if not at the address in --origin. Requests keep the
+    /// host name of --origin, and so does the check of the certificate
+    /// [else: the environment variable LEEWARD_CONNECT]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) connect: Option<String>,
 
     /// Address to listen on; port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
 
-    /// Where cells are kept: sqlite:PATH, redis://HOST:PORT[/DB] or memory.
+    /// Where responses are stored: sqlite:PATH, redis://HOST:PORT[/DB] or memory.
     /// Nodes with the same store work as one
+    // Not a `Location`: clap would repeat a wrong value, password included.
     #[arg(long, value_name = "STORE", default_value = "sqlite:.leeward/store.db")]
-    pub(crate) store: Location,
+    pub(crate) store: String,
 
-    /// File with the configuration [else: the text in SPIN_VARIABLE_CONFIG]
+    /// Configuration file [else: the text in SPIN_VARIABLE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Secret that admin requests must carry [else: SPIN_VARIABLE_ADMIN_TOKEN]
-    #[arg(long, value_name = "TOKEN")]
+    /// Reserved for the admin interface [else: SPIN_VARIABLE_ADMIN_TOKEN]
+    #[arg(long, value_name = "TOKEN", hide = true)]
     pub(crate) admin_token: Option<String>,
 
     /// The component to run [default: leeward.wasm as built beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
 
-    /// Start although the origin does not answer now
-    #[arg(long)]
-    pub(crate) allow_unreachable_origin: bool,
+    /// Has no effect: the host always starts without the origin. Accepted so
+    /// that existing service files keep working
+    #[arg(long = "allow-unreachable-origin", hide = true)]
+    pub(crate) _allow_unreachable_origin: bool,
 
-    /// Requests that an instance of the component is given in its life
-    #[arg(long, value_name = "N", default_value = "128", value_parser = positive)]
+    /// Replace an instance of the component after N requests
+    #[arg(long, value_name = "N", default_value = "128", value_parser = positive, hide = true)]
     pub(crate) max_instance_reuse_count: usize,
 
-    /// Requests that an instance of the component is given at once
-    #[arg(long, value_name = "N", default_value = "16", value_parser = positive)]
+    /// Give an instance of the component at most N requests at once
+    #[arg(long, value_name = "N", default_value = "16", value_parser = positive, hide = true)]
     pub(crate) max_instance_concurrent_reuse_count: usize,
 
-    /// How long an instance of the component lives on with nothing to do
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    /// End an instance of the component after this time without requests
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration, hide = true)]
     pub(crate) idle_instance_timeout: Duration,
 
-    /// Make the store answer as a platform's own store does
-    #[arg(long, value_enum, default_value_t = Behaviour::Exact)]
+    /// Imitate the key-value store of a platform
+    #[arg(long, value_enum, default_value_t = Behaviour::Exact, hide = true)]
     pub(crate) store_behaviour: Behaviour,
 }
 
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("write a whole number from 1 on".to_owned()),
+        Ok(0) | Err(_) => Err("write a whole number, at least 1".to_owned()),
         Ok(number) => Ok(number),
     }
 }
@@ -81,23 +90,18 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Runs `leeward up`.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::new(args, settings::environment)?;
-    // From here on a signal waits until there is something to stop.
+    // From here on signals are not lost: one that comes early is handled as
+    // soon as there is something to stop.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
 
     descriptors::raise_limit();
-    if let Err(error) = reach::try_origin(&settings.origin).await {
-        if !settings.allow_unreachable_origin {
-            return Err(error);
-        }
-        eprintln!("warning: {error:#}");
-    }
     let store = store::open(&settings.store, settings.store_behaviour);
     if let Err(error) = store.check().await {
-        eprintln!(
-            "warning: the store {} cannot be used now ({error}); every node caches for itself \
-             until it can",
+        report::line(format_args!(
+            "warning: the store {} cannot be used now ({error}); until it can, every node caches \
+             in its own memory",
             settings.store
-        );
+        ));
     }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!(
@@ -107,19 +111,34 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     let address = listener.local_addr().context("cannot listen")?;
 
+    let route = match &settings.connect {
+        Some(connect) => {
+            let route = Route::new(Address::of_origin(&settings.origin), connect);
+            Some(route.with_context(|| format!("cannot connect to {connect}"))?)
+        }
+        None => None,
+    };
     let guest = Guest::load(
         &settings.component,
         store,
         Variables::new(settings.variables),
-        Outbound::new()?,
+        Outbound::new(route)?,
     )?;
     let instances = Instances::new(guest, settings.reuse);
     announce(address).context("cannot write to standard output")?;
+    // Nothing waits for this: what is stored is served at once.
+    tokio::spawn(async move {
+        if let Err(error) = reach::try_origin(&settings.origin, settings.connect.as_ref()).await {
+            report::line(format_args!(
+                "warning: {error:#}. Stored responses are served meanwhile"
+            ));
+        }
+    });
     server::serve(listener, instances, signals.stop()).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells who started us that requests are answered from now on.
+/// Tells the process that started this one that requests are answered.
 fn announce(address: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "Serving http://{address}")?;

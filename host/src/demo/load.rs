@@ -185,7 +185,7 @@ fn arrival(n: u32, count: u32) -> f64 {
     (f64::from(n) / f64::from(count.max(1))).sqrt()
 }
 
-/// Mean pause after so many failures in a row, at least one.
+/// Mean pause after `failures` failures in a row; there is at least one.
 fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     BACKOFF_MIN.saturating_mul(1 << doublings).min(BACKOFF_MAX)

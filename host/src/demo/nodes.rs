@@ -30,9 +30,9 @@ const SERVING: &str = "Serving http://";
 /// End of a node's log that is shown when it fails, in bytes.
 const LOG_TAIL_BYTES_MAX: u64 = 2048;
 
-/// What the platform's variables are called in the environment: the demo's nodes
-/// are configured by their arguments alone.
-const VARIABLE_PREFIX: &str = "SPIN_VARIABLE_";
+/// Prefixes of environment variables that configure a node. The demo configures
+/// its nodes by arguments alone.
+const VARIABLE_PREFIXES: [&str; 2] = ["SPIN_VARIABLE_", "LEEWARD_"];
 
 /// The command line that starts a node.
 #[derive(Clone, Debug)]
@@ -164,8 +164,12 @@ fn spawn(command: &Command, log: &Path) -> anyhow::Result<Child> {
     let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut child = tokio::process::Command::new(&command.program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(VARIABLE_PREFIX) {
-            child.env_remove(name);
+        let text = name.to_string_lossy();
+        if VARIABLE_PREFIXES
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+        {
+            child.env_remove(&name);
         }
     }
     child

@@ -107,7 +107,7 @@ impl Counters {
         }
     }
 
-    /// Begins anew. What is in flight stays in flight, without being counted as
+    /// Sets the counters to zero. What is in flight stays in flight, without being counted as
     /// a request again.
     pub(super) fn reset(&self) {
         let mut counted = self.lock();

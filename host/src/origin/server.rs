@@ -199,8 +199,8 @@ impl Server {
                 }
             }
         }
-        // Closed before the connections are, so that none that is reset can
-        // come back in.
+        // Closed before the connections are, so that a client whose
+        // connection is reset cannot connect again.
         drop(listener);
         ending.send_if_modified(|ending| {
             let open = *ending == Ending::None;

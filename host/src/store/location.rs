@@ -1,4 +1,4 @@
-//! Which store `--store` names.
+//! The value of `--store`.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -6,17 +6,18 @@ use std::str::FromStr;
 /// Where the store is.
 #[derive(Debug, Clone)]
 pub(crate) enum Location {
-    /// In this process: lost with it, shared with no other node.
+    /// In this process. It ends with the process and no other node shares it.
     Memory,
-    /// In this file. Several processes on one file are several nodes.
+    /// In this file, which several processes (nodes) may share.
     Sqlite(PathBuf),
     /// On this Redis server.
     Redis(redis::Client),
 }
 
-/// What to write, said in every refusal.
+/// The remedy that ends every message.
 const FORMS: &str = "write sqlite:PATH, redis://HOST:PORT, redis://HOST:PORT/DB or memory";
 
+/// The error does not repeat the text, which may contain a password.
 impl FromStr for Location {
     type Err = String;
 
@@ -26,19 +27,19 @@ impl FromStr for Location {
         }
         if let Some(path) = text.strip_prefix("sqlite:") {
             if path.is_empty() {
-                return Err(format!("no file is named; {FORMS}"));
+                return Err(format!("it names no file; {FORMS}"));
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
         if text.starts_with("redis://") {
-            return redis::Client::open(text)
-                .map(Self::Redis)
-                .map_err(|error| format!("not the address of a Redis server ({error}); {FORMS}"));
+            return redis::Client::open(text).map(Self::Redis).map_err(|error| {
+                format!("it is not the address of a Redis server ({error}); {FORMS}")
+            });
         }
         if text.starts_with("rediss://") {
             return Err(format!("Redis over TLS is not supported; {FORMS}"));
         }
-        Err(format!("no store of this kind; {FORMS}"))
+        Err(format!("there is no store of this kind; {FORMS}"))
     }
 }
 
@@ -47,7 +48,7 @@ impl std::fmt::Display for Location {
         match self {
             Self::Memory => f.write_str("memory"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            // Without its password, which the address may hold.
+            // Without the password.
             Self::Redis(client) => write!(f, "redis://{}", client.get_connection_info().addr()),
         }
     }
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_told_by_its_form() {
+    fn every_kind_of_store_is_recognised() {
         for (text, shown) in [
             ("memory", "memory"),
             ("sqlite:a/b.db", "sqlite:a/b.db"),
@@ -72,17 +73,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_write() {
+    fn a_refusal_says_what_to_write_and_repeats_no_password() {
         for text in [
             "",
             "sqlite:",
             "postgres://x",
             "rediss://x",
             "redis://",
+            "redis://:s3cret@a:x",
+            "redis://:s3/cret@a",
             "a.db",
         ] {
             let refusal = text.parse::<Location>().err().unwrap_or_default();
             assert!(refusal.contains("write sqlite:PATH"), "{text:?}: {refusal}");
+            assert!(!refusal.contains("s3"), "{text:?}: {refusal}");
         }
     }
 }
