@@ -1,34 +1,51 @@
 //! Leeward keeps a fragile HTTP origin up.
 //!
 //! A shield for servers that cannot be scaled: a WASI HTTP component that keeps
-//! responses in a key-value store which all nodes share, and lets exactly one
-//! request per key go to the origin when a response has expired, while everyone
-//! else is answered with the previous one at once.
+//! responses in a key-value store which all nodes share. When a response has
+//! expired, exactly one request per question goes to the origin, and all other
+//! visitors get the previous response at once. No visitor can change, steal or take
+//! away what another visitor gets, because the request that fills the cache is made
+//! from the question and from nothing else.
 //!
-//! A tour of the house, from the ground up; each floor knows only those below:
+//! `docs/how-it-works.md` says the same for operators, with all the tables.
+//!
+//! The modules, the lowest layer first. Each uses only those before it, with one
+//! exception: [`question`] knows the origin's address, [`config::Origin`].
 //!
 //! - [`time`] makes moments values, so that every decision takes them as
 //!   arguments.
 //! - [`semantics`] has HTTP's rules for a shared cache, as pure functions.
-//! - [`cell`] has the record that a store keeps for a key, its encoding, and
+//! - [`cell`] has the record that a store keeps for a question, its encoding, and
 //!   every change of it as a pure function. Election happens here.
 //! - [`store`] says what is asked of a store, and makes one of key-value
 //!   platforms whose word cannot be trusted.
-//! - [`config`] has every option, defined once.
+//! - [`question`] says what the origin is asked on behalf of all visitors that ask
+//!   the same: the question, its key, and the request that the origin gets.
+//! - [`config`] has every option, defined once, and the rules.
+//! - [`world`] is the one seam to the host: clock, randomness, store, origin.
+//! - `origin` is the only code that sends a request to the origin.
+//! - [`cells`] says which cell a question has, reads and changes cells, and does
+//!   without the store while that fails.
 //! - [`shield`] is the algorithm: a request in, an answer out, over a
-//!   [`shield::Platform`].
-//! - `platform` binds all this to a host; compiled for WebAssembly only.
+//!   [`world::Platform`]. Its file `decide` says what a cell means for a request, its
+//!   file `judge` what an answer does to a cell.
+//! - [`platform`] binds all this to a host. The bindings themselves are compiled
+//!   for WebAssembly only.
 
 // The bindings to the host are generated, and export functions by name.
 #![cfg_attr(not(target_family = "wasm"), forbid(unsafe_code))]
 #![cfg_attr(target_family = "wasm", deny(unsafe_code))]
+// They panic where the stream cannot be written: see `platform::log`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cell;
+pub mod cells;
 pub mod config;
-#[cfg(target_family = "wasm")]
+mod origin;
 pub mod platform;
 pub mod question;
 pub mod semantics;
 pub mod shield;
 pub mod store;
 pub mod time;
+pub mod world;

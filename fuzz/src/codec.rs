@@ -6,9 +6,12 @@
 use crate::input::Sections;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use leeward::cell::codec::{decode, encode};
-use leeward::cell::{Body, Cell, Draft, Entry, Lease, Manifest, Marks, Nonce, Orphan, Pass, Retry};
-use leeward::semantics::Freshness;
+use leeward::cell::codec::{FIELDS_MAX, METADATA_MAX, Unreadable, decode, encode};
+use leeward::cell::{
+    Body, Cell, Doubt, Draft, Entry, Lease, Listed, Manifest, Marks, Nonce, Orphan, Pass, Retry,
+    Selecting,
+};
+use leeward::semantics::{Audience, Freshness};
 use leeward::time::Time;
 
 /// Everything below, for one input.
@@ -22,8 +25,17 @@ pub fn check(input: &[u8]) {
     let metadata = input.bytes();
     let body = input.bytes();
     // With a checksum that fits, so that the metadata is looked at.
-    for format in [1, 2] {
-        any_value(&value(format, metadata, body), &key);
+    any_value(&value(3, metadata, body), &key);
+    for (format, problem) in [
+        (0, Unreadable::Format),
+        (1, Unreadable::Older),
+        (2, Unreadable::Older),
+        (4, Unreadable::Newer),
+        (15, Unreadable::Newer),
+        (16, Unreadable::Format),
+    ] {
+        let read = decode(&value(format, metadata, body), &key);
+        assert_eq!(read, Err(problem), "{format}");
     }
     if let Some(cell) = cell(numbers, fields, key, body) {
         there_and_back(&cell);
@@ -39,7 +51,7 @@ fn value(format: u8, metadata: &[u8], body: &[u8]) -> Bytes {
     [&[format][..], &check, &checked].concat().into()
 }
 
-/// Whatever can be read is written so that it is read again.
+/// Whatever can be read can be written so that it is read again.
 fn any_value(stored: &Bytes, key: &str) {
     if let Ok(cell) = decode(stored, key) {
         assert_eq!(cell.key, key);
@@ -48,9 +60,21 @@ fn any_value(stored: &Bytes, key: &str) {
 }
 
 fn there_and_back(cell: &Cell) {
-    let bytes = encode(cell).unwrap_or_default();
+    let Some(bytes) = written(cell) else {
+        return;
+    };
     assert_eq!(decode(&bytes, &cell.key).as_ref(), Ok(cell));
     assert!(decode(&bytes, &format!("{}x", cell.key)).is_err());
+}
+
+/// A cell's bytes, or none if it is too large to be written.
+fn written(cell: &Cell) -> Option<Bytes> {
+    let bytes = encode(cell).ok();
+    let fields = cell.entry.as_ref().map_or(0, |entry| entry.headers.len());
+    // An input of this many bytes may become as much metadata.
+    let large = fields > FIELDS_MAX || cell.key.len() > METADATA_MAX / 8;
+    assert!(bytes.is_some() || large, "{fields} fields");
+    bytes
 }
 
 /// A bit that has changed, or an end that is missing, makes it unreadable.
@@ -91,6 +115,10 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             },
             lease: nonce(d),
             invalidated: flag(4),
+            audience: match flag(17) {
+                true => Audience::Everyone,
+                false => Audience::Anonymous,
+            },
             body: if flag(13) {
                 Body::Chunked(Manifest {
                     body: nonce(c),
@@ -114,19 +142,34 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
         marks: Marks {
             pass: flag(7).then_some(Pass {
                 until: Time::from_unix_millis(a),
-                authorized_only: flag(8),
+                since: Time::from_unix_millis(b),
+                times: c as u32,
             }),
             retry: flag(9).then_some(Retry {
                 not_before: Time::from_unix_millis(b),
                 failures: c as u32,
+                doubted: flag(23),
             }),
+            doubt: flag(8).then_some(Doubt {
+                times: d as u32,
+                since: Time::from_unix_millis(e),
+            }),
+            asked_again: flag(15),
+            resident: flag(20).then(|| "http3:*/*".to_owned()),
             vary: if flag(10) {
-                vec!["accept".to_owned()]
+                vec![Selecting {
+                    name: "accept".to_owned(),
+                    seen: Time::from_unix_millis(c),
+                }]
             } else {
                 Vec::new()
             },
+            credentials_pass_until: flag(21).then_some(Time::from_unix_millis(a)),
             variants: (0..numbers[7] >> 18 & 3)
-                .map(|n| format!("cell/{n}"))
+                .map(|n| Listed {
+                    id: format!("cell/{n}"),
+                    again: flag(22),
+                })
                 .collect(),
             invalidated: flag(11).then_some(Time::from_unix_millis(d)),
             purged: flag(12).then_some(Time::from_unix_millis(e)),

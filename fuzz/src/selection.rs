@@ -1,16 +1,22 @@
-//! Which cell a request is about: keys, variants, and what an unsafe request
-//! invalidates.
+//! Which cell a request is about: keys, questions and their fills, and what an
+//! unsafe request invalidates.
 //!
 //! Input: `<flags>`, two targets a line each, a host, query parameters to
 //! ignore a line each, a response's fields, two requests'.
 
 use crate::input::{Sections, lines};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use leeward::semantics::key::normal_target;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, request};
+use leeward::config::Origin;
+use leeward::question::fields::{Class, class, is_selectable};
+use leeward::question::policy::{Cookies, Credentials, KeyPolicy, Pattern, RequestPolicy, Unknown};
+use leeward::question::target::canonical;
+use leeward::question::{Fill, Outgoing, Question, Read, Visitor, key_of};
 use leeward::semantics::vary::FIELDS_MAX;
 use leeward::semantics::{
-    KeyPolicy, Target, Vary, invalidation_targets, key, selector, stands_for_target, vary,
+    Target, Vary, canonical_host, invalidation_targets, selecting_names, stands_for_target, vary,
 };
+
+static USER_AGENT: HeaderValue = HeaderValue::from_static("leeward");
 
 /// Everything below, for one input.
 pub fn check(input: &[u8]) {
@@ -23,31 +29,87 @@ pub fn check(input: &[u8]) {
     let (one, other) = (input.fields(), input.fields());
     let (first, second) = targets.split_once('\n').unwrap_or((&targets, ""));
     let policy = KeyPolicy {
-        ignore: ignored.lines().map(str::to_owned).collect(),
+        ignore: ignored.lines().map(Pattern::new).collect(),
         sort: flags & 1 != 0,
-        vary_host: flags & 2 != 0,
+        hosts: match flags & 2 {
+            0 => Vec::new(),
+            _ => vec![canonical_host("http", &host)],
+        },
+        lowercase: flags & 8 != 0,
     };
-    keys(first, second, &host, &policy);
-    variants(&response, &one, &other);
+    let Ok(origin) = Origin::parse("http://origin.example:8080/app") else {
+        return;
+    };
+    keys(first, second, &host, &policy, &origin);
+    names(&response);
+    let asking = Asking {
+        origin: &origin,
+        key: &policy,
+        request: &request_policy(flags),
+        vary: selecting_names(&response),
+    };
+    let one = [(first, &one), (second, &one), (second, &other)];
+    asking.questions(&one.map(|(target, fields)| parts(target, &host, fields)));
     invalidation(first, &host, &response, flags);
 }
 
-fn keys(first: &str, second: &str, host: &str, policy: &KeyPolicy) {
-    // What is in the normal form stays.
-    for target in [first, second] {
-        let once = normal_target(target, policy);
-        assert_eq!(normal_target(&once, policy), once, "{target:?}");
+fn request_policy(flags: u64) -> RequestPolicy {
+    RequestPolicy {
+        unknown: match flags & 16 {
+            0 => Unknown::Key,
+            _ => Unknown::Forward,
+        },
+        drop: vec![Pattern::new("x-drop*")],
+        forward: vec![Pattern::new("x-forward-*")],
+        ignored_cookies: vec![Pattern::new("_ga*")],
+        credentials: match flags >> 5 & 3 {
+            0 => Credentials::Pass,
+            1 => Credentials::Key,
+            _ => Credentials::Ignore,
+        },
+        cookies: match flags >> 7 & 3 {
+            0 => Cookies::Pass,
+            1 => Cookies::Key(vec!["a".to_owned(), "lang".to_owned()]),
+            _ => Cookies::Ignore,
+        },
+        key_fields: 8,
+        key_bytes: 1_000,
     }
-    let same = normal_target(first, policy) == normal_target(second, policy);
-    let of = |host, target| key("http", Some(host), target, policy);
+}
+
+/// A GET; none if the target is not one that a host hands on.
+fn parts(target: &str, host: &str, fields: &HeaderMap) -> Option<request::Parts> {
+    if !target.starts_with(['/', '?']) && target != "*" {
+        return None;
+    }
+    let mut parts = Request::new(()).into_parts().0;
+    parts.uri = Uri::builder().path_and_query(target).build().ok()?;
+    parts.headers = fields.clone();
+    if let Ok(host) = HeaderValue::try_from(host) {
+        parts.headers.insert(http::header::HOST, host);
+    }
+    Some(parts)
+}
+
+fn keys(first: &str, second: &str, host: &str, policy: &KeyPolicy, origin: &Origin) {
+    // What is in canonical form stays.
+    for target in [first, second] {
+        let once = canonical(target, policy);
+        assert_eq!(canonical(&once, policy), once, "{target:?}");
+        assert!(!once.is_empty());
+    }
+    let same = canonical(first, policy) == canonical(second, policy);
+    let of = |host: &str, target| key_of(origin, "http", Some(host), target, policy);
     assert_eq!(of(host, first) == of(host, second), same);
-    if policy.vary_host {
+    if policy.hosts.is_empty() {
+        assert_eq!(of(host, first), of("another.example", first));
+    } else {
         assert_ne!(of(host, first), of(&format!("x{host}"), second));
     }
     // RFC 3986 section 6.2.2: equal if and only if equivalent.
     let plain = KeyPolicy::default();
     assert_eq!(
-        normal_target(first, &plain) == normal_target(second, &plain),
+        canonical(first, &plain) == canonical(second, &plain),
         meaning(first) == meaning(second),
         "{first:?} {second:?}"
     );
@@ -103,71 +165,237 @@ fn letters(text: &str) -> Vec<(bool, u8)> {
     text.bytes().map(|byte| (false, byte)).collect()
 }
 
-fn variants(response: &HeaderMap, one: &HeaderMap, other: &HeaderMap) {
+/// What a response's `Vary` names.
+fn names(response: &HeaderMap) {
     if lines(response, "vary")
         .iter()
         .any(|line| line.as_bytes() == b"*")
     {
         assert_eq!(vary(response), Vary::Any);
     }
-    let Vary::Fields(fields) = vary(response) else {
-        return;
-    };
-    assert!((1..=FIELDS_MAX).contains(&fields.len()));
-    assert!(fields.is_sorted_by(|a, b| a.as_str() < b.as_str()));
-    let selected = selector(&fields, one);
-    assert_eq!(
-        selected == selector(&fields, other),
-        fields.iter().all(|name| {
-            let name = std::slice::from_ref(name);
-            selector(name, one) == selector(name, other)
-        })
-    );
-    // Fields that are not named select nothing.
-    let mut named = HeaderMap::new();
-    for (name, value) in one {
-        if fields.contains(name) {
-            named.append(name.clone(), value.clone());
+    let names = selecting_names(response);
+    match vary(response) {
+        Vary::Fields(fields) => {
+            assert!((1..=FIELDS_MAX).contains(&fields.len()));
+            assert!(fields.is_sorted_by(|a, b| a.as_str() < b.as_str()));
+            assert_eq!(names, fields);
         }
-    }
-    assert_eq!(selector(&fields, &named), selected);
-    for name in &fields {
-        by_lines(name, one, other);
+        Vary::None | Vary::Any => assert!(names.is_empty()),
     }
 }
 
-/// One field of two requests, compared by other means (RFC 9111 section 4.1).
-fn by_lines(name: &HeaderName, one: &HeaderMap, other: &HeaderMap) {
-    let only = std::slice::from_ref(name);
-    let same = selector(only, one) == selector(only, other);
-    let of = |request| lines(request, name.as_str());
-    assert_eq!(of(one) == of(other) || same, same);
-    assert!(one.contains_key(name) == other.contains_key(name) || !same);
-    let quoted = |request| {
-        of(request)
-            .iter()
-            .any(|line| line.as_bytes().contains(&b'"'))
-    };
-    if name.as_str().starts_with("accept-") || quoted(one) || quoted(other) {
-        return;
+/// How requests are read.
+struct Asking<'a> {
+    origin: &'a Origin,
+    key: &'a KeyPolicy,
+    request: &'a RequestPolicy,
+    /// The selecting fields of every key.
+    vary: Vec<HeaderName>,
+}
+
+impl Asking<'_> {
+    fn read(&self, parts: &request::Parts) -> Option<Visitor> {
+        match Visitor::read(parts, false, self.origin, self.key, self.request) {
+            Read::Question(visitor) => Some(*visitor),
+            Read::Pass(_) | Read::Misdirected | Read::Invalid => None,
+        }
     }
-    let members = |request| {
-        of(request)
+
+    fn questions(&self, requests: &[Option<request::Parts>]) {
+        let vary: Vec<HeaderName> = self
+            .vary
             .iter()
-            .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-            .map(|member| {
-                let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-                let start = member.iter().position(|byte| !blank(byte));
-                let end = member.iter().rposition(|byte| !blank(byte));
-                match (start, end) {
-                    (Some(start), Some(end)) => member[start..=end].to_vec(),
-                    _ => Vec::new(),
-                }
-            })
-            .collect::<Vec<_>>()
+            .filter(|name| is_selectable(name, self.request.unknown))
+            .cloned()
+            .collect();
+        let mut read = Vec::new();
+        for parts in requests.iter().flatten() {
+            let Some(visitor) = self.read(parts) else {
+                continue;
+            };
+            self.one(parts, &visitor, &vary);
+            read.push(visitor);
+        }
+        for (index, one) in read.iter().enumerate() {
+            for other in read.iter().skip(index) {
+                two(one, other, &[]);
+                two(one, other, &vary);
+            }
+        }
+        if let [_, Some(one), Some(other)] = requests {
+            for name in &vary {
+                self.by_lines(name, &one.headers, &other.headers);
+            }
+        }
+    }
+
+    /// What holds for the question of one request.
+    fn one(&self, parts: &request::Parts, visitor: &Visitor, vary: &[HeaderName]) {
+        let question = visitor.question(vary);
+        assert_eq!(question.under(vary), question);
+        assert!(question.is_asked_by(visitor, &[]));
+        assert_eq!(question.clone().behind().selector(), question.selector());
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        assert_eq!(visitor.target(), canonical(path, self.key));
+        let scheme = if visitor.is_secure() { "https" } else { "http" };
+        let host = parts
+            .headers
+            .get("host")
+            .and_then(|host| host.to_str().ok());
+        assert_eq!(
+            visitor.key(),
+            key_of(self.origin, scheme, host, path, self.key)
+        );
+        let fill = fill(&question.clone().behind()).into_parts();
+        assert_eq!(fill.method, Method::GET);
+        let asked = fill.uri.path_and_query().map_or("", |path| path.as_str());
+        let target = match visitor.target() {
+            "*" => "/",
+            target => target,
+        };
+        assert_eq!(asked, format!("/app{target}"));
+        for name in fill.headers.keys() {
+            self.may_be_sent(name, &question, vary);
+        }
+        if self.request.unknown == Unknown::Key {
+            self.without_the_rest(parts, visitor, vary);
+        }
+    }
+
+    /// Whether a fill behind an answer may have this field of the visitor's, or of
+    /// the shield's.
+    fn may_be_sent(&self, name: &HeaderName, question: &Question, vary: &[HeaderName]) {
+        let own = ["user-agent", "via", "x-forwarded-proto", "x-forwarded-host"];
+        if vary.contains(name) || own.contains(&name.as_str()) {
+            return;
+        }
+        let may = match class(name) {
+            Class::Negotiation | Class::Rewriting => true,
+            Class::Unknown => self.request.unknown == Unknown::Key,
+            Class::Credential => question.is_keyed_by_client(),
+            Class::Connection
+            | Class::Content
+            | Class::Condition
+            | Class::Directive
+            | Class::Scheme
+            | Class::Host
+            | Class::MethodOverride
+            | Class::Latent => false,
+        };
+        assert!(may, "a fill has {name}");
+        let mut dropped = self.request.drop.iter();
+        assert!(dropped.all(|drop| !drop.matches(name.as_str())));
+    }
+
+    /// Fields that are neither keyed nor named do not change the question.
+    fn without_the_rest(&self, parts: &request::Parts, visitor: &Visitor, vary: &[HeaderName]) {
+        let mut fewer = parts.clone();
+        for name in parts.headers.keys() {
+            let rest = match class(name) {
+                Class::Connection | Class::Content | Class::Condition | Class::Directive => true,
+                Class::Latent => !vary.contains(name),
+                Class::Negotiation
+                | Class::Scheme
+                | Class::Credential
+                | Class::Host
+                | Class::MethodOverride
+                | Class::Rewriting
+                | Class::Unknown => false,
+            };
+            if rest {
+                fewer.headers.remove(name);
+            }
+        }
+        let asks = self.read(&fewer).map(|visitor| visitor.question(vary));
+        assert_eq!(asks, Some(visitor.question(vary)));
+    }
+
+    /// One field of two requests, compared by other means (RFC 9111 section 4.1).
+    fn by_lines(&self, name: &HeaderName, one: &HeaderMap, other: &HeaderMap) {
+        if class(name) != Class::Latent {
+            return;
+        }
+        let of = |request| lines(request, name.as_str());
+        let selected = |request: &HeaderMap| {
+            let mut alone = HeaderMap::new();
+            for value in request.get_all(name) {
+                alone.append(name.clone(), value.clone());
+            }
+            let host = self.key.hosts.first().map_or("", String::as_str);
+            let visitor = self.read(&parts("/", host, &alone)?)?;
+            Some(visitor.question(std::slice::from_ref(name)).selector())
+        };
+        let (Some(selected_one), Some(selected_other)) = (selected(one), selected(other)) else {
+            return;
+        };
+        let same = selected_one == selected_other;
+        assert_eq!(of(one) == of(other) || same, same);
+        assert!(one.contains_key(name) == other.contains_key(name) || !same);
+        let quoted = |request| {
+            of(request)
+                .iter()
+                .any(|line| line.as_bytes().contains(&b'"'))
+        };
+        if name.as_str() == "accept-language" || quoted(one) || quoted(other) {
+            return;
+        }
+        if one.contains_key(name) && other.contains_key(name) {
+            assert_eq!(same, members(&of(one)) == members(&of(other)));
+        }
+    }
+}
+
+/// The members of a list over all of its lines.
+fn members(lines: &[&HeaderValue]) -> Vec<Vec<u8>> {
+    lines
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .map(|member| {
+            let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+            let start = member.iter().position(|byte| !blank(byte));
+            let end = member.iter().rposition(|byte| !blank(byte));
+            match (start, end) {
+                (Some(start), Some(end)) => member[start..=end].to_vec(),
+                _ => Vec::new(),
+            }
+        })
+        .collect()
+}
+
+fn fill(question: &Question) -> Fill {
+    question.fill(
+        None,
+        Outgoing {
+            user_agent: &USER_AGENT,
+            via: Some("leeward"),
+        },
+    )
+}
+
+/// Visitors that share a cell would have caused the same request.
+fn two(one: &Visitor, other: &Visitor, vary: &[HeaderName]) {
+    let (asked, too) = (one.question(vary), other.question(vary));
+    let sent = |question: &Question| {
+        let parts = fill(question).into_parts();
+        (parts.uri, parts.headers)
     };
-    if one.contains_key(name) && other.contains_key(name) {
-        assert_eq!(same, members(one) == members(other));
+    if asked == too {
+        assert_eq!(sent(&asked), sent(&too));
+    }
+    let (asked, too) = (asked.behind(), too.behind());
+    if one.key() == other.key() && asked.selector() == too.selector() {
+        let without_codings = |question| {
+            let (uri, mut headers) = sent(question);
+            headers.remove("accept-encoding");
+            (uri, headers)
+        };
+        assert_eq!(without_codings(&asked), without_codings(&too));
+        // The class of codings is part of the selector once an answer is encoded.
+        if vary.contains(&http::header::ACCEPT_ENCODING) {
+            assert_eq!(sent(&asked), sent(&too));
+        }
+        assert_eq!(asked.is_keyed_by_client(), too.is_keyed_by_client());
+        assert!(asked.is_asked_by(other, &[]));
     }
 }
 

@@ -1,14 +1,17 @@
 //! Whether a response is stored, for how long, and whom it answers.
 //!
 //! Input: `<status> <sent> <received> <now> <later> <flags>`, the policy's
-//! `<ttl> <default> <heuristic> <swr> <sie>` in milliseconds, the request's
-//! fields, the response's, a later visitor's, and a target.
+//! `<ttl> <default> <heuristic> <swr> <sie> <error> <longest error>` in
+//! milliseconds, the request's fields, the response's, a later visitor's, and a
+//! target. The last two of the policy are the defaults if they are zero.
 
 use crate::input::{Sections, mentions};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
+use leeward::question::target::path_of;
 use leeward::semantics::{
-    Freshness, IgnoreOrigin, Policy, Preset, RequestDirectives, Storability, Target, Vary, Verdict,
-    age_header, storability, storability_of_post, vary, verdict,
+    Asked, Audience, Freshness, IgnoreOrigin, Kept, Policy, Preset, RequestDirectives, Storability,
+    Target, Vary, Verdict, age_header, is_transient, storability, storability_of_post, vary,
+    verdict,
 };
 use leeward::time::{Time, millis};
 use std::time::Duration;
@@ -30,41 +33,62 @@ pub fn check(input: &[u8]) {
     };
     let policy = policy(flags, periods);
     let [sent, received] = [sent, received].map(Time::from_unix_millis);
-    let decided = storability(
-        &Method::GET,
-        &request,
-        status,
-        &response,
-        sent,
-        received,
-        &policy,
-    );
-    if let Storability::Store(freshness) = decided {
-        may_be_stored(&request, status, &response, &policy);
-        assert_eq!(freshness.response_time, received);
-        assert!(freshness.initial_age_ms >= millis(received.since(sent)));
+    let asked = Asked {
+        headers: &request,
+        path: path_of(&target),
+        keyed_by_client: flags & 256 != 0,
+    };
+    let decided = storability(asked, status, &response, sent, received, &policy);
+    if let Storability::Store(kept) | Storability::Brief(kept, _) = decided {
+        may_be_stored(asked, status, &response, &policy);
+        whom_it_is_for(&kept, status, &response, &policy);
+        assert_eq!(kept.freshness.response_time, received);
         let times = [now.min(later), now.max(later)].map(Time::from_unix_millis);
-        aged(&freshness, times);
+        aged(&kept.freshness, times);
         let wanted = RequestDirectives::parse(&visitor);
         for now in times {
-            answers(&freshness, &wanted, policy.preset, now);
+            answers(&kept.freshness, &wanted, policy.preset, now);
         }
     }
-    let by = |method| storability(method, &request, status, &response, sent, received, &policy);
-    assert!(matches!(by(&Method::HEAD), Storability::DoNotStore(_)));
+    let uptime = policy.preset == Preset::Uptime;
+    match decided {
+        Storability::Store(Kept { freshness, .. }) => {
+            assert!(freshness.initial_age_ms >= millis(received.since(sent)));
+            assert!(!uptime || !is_transient(status));
+            let error = status.is_client_error() || status.is_server_error();
+            let most = millis(policy.error_ttl_max);
+            assert!(!uptime || !error || freshness.lifetime_ms <= most);
+            assert!(!uptime || !error || freshness.stale_if_error_ms == 0);
+        }
+        Storability::Brief(Kept { freshness, .. }, _) => {
+            assert!(uptime);
+            assert!(freshness.initial_age_ms >= millis(received.since(sent)));
+            let most = u64::MAX - freshness.initial_age_ms;
+            let ttl = freshness.lifetime_ms - freshness.initial_age_ms;
+            assert_eq!(ttl, millis(policy.error_ttl).min(most));
+            assert_eq!(freshness.stale_while_revalidate_ms, 0);
+            assert_eq!(freshness.stale_if_error_ms, 0);
+        }
+        Storability::DoNotStore(reason) => assert!(!reason.token().is_empty()),
+    }
     let target = Target {
         scheme: "http",
         host: "a",
         path_and_query: &target,
     };
-    let post = storability_of_post(target, &request, status, &response, sent, received, &policy);
-    if let Storability::Store(_) = post {
+    let post = storability_of_post(target, asked, status, &response, sent, received, &policy);
+    if let Storability::Store(_) | Storability::Brief(..) = post {
         assert_eq!(post, decided);
         assert!(status.is_success() && response.contains_key("content-location"));
     }
 }
 
-fn policy(flags: u64, [ttl, default_ttl, heuristic_max, swr, sie]: [u64; 5]) -> Policy {
+fn policy(flags: u64, periods: [u64; 7]) -> Policy {
+    let [ttl, default_ttl, heuristic_max, swr, sie, error, error_max] = periods;
+    let or = |period, default| match period {
+        0 => default,
+        period => Duration::from_millis(period),
+    };
     Policy {
         preset: if flags & 1 != 0 {
             Preset::Strict
@@ -77,6 +101,9 @@ fn policy(flags: u64, [ttl, default_ttl, heuristic_max, swr, sie]: [u64; 5]) -> 
         stale_while_revalidate: Duration::from_millis(swr),
         stale_if_error: Duration::from_millis(sie),
         jitter_per_mille: 0,
+        error_ttl: or(error, Policy::default().error_ttl),
+        error_ttl_max: or(error_max, Policy::default().error_ttl_max),
+        store_silent: flags & 128 == 0,
         ignore_origin: IgnoreOrigin {
             private: flags & 4 != 0,
             no_cache: flags & 8 != 0,
@@ -89,7 +116,8 @@ fn policy(flags: u64, [ttl, default_ttl, heuristic_max, swr, sie]: [u64; 5]) -> 
 
 /// What no stored response may lack or say (RFC 9111 section 3), read by
 /// nothing but the words themselves.
-fn may_be_stored(request: &HeaderMap, status: StatusCode, response: &HeaderMap, policy: &Policy) {
+fn may_be_stored(asked: Asked<'_>, status: StatusCode, response: &HeaderMap, policy: &Policy) {
+    let request = asked.headers;
     assert!(!status.is_informational());
     assert!(![206, 304, 416].contains(&status.as_u16()));
     assert_ne!(vary(response), Vary::Any);
@@ -98,19 +126,52 @@ fn may_be_stored(request: &HeaderMap, status: StatusCode, response: &HeaderMap, 
         mentions(response, "cache-control", word) || mentions(response, "cdn-cache-control", word)
     };
     let shared = says("public") || says("s-maxage");
-    // Section 3.5.
-    assert!(!request.contains_key("authorization") || shared || says("must-revalidate"));
+    let targeted = response.contains_key("cdn-cache-control");
+    if !asked.keyed_by_client {
+        // Section 3.5.
+        assert!(!request.contains_key("authorization") || shared || says("must-revalidate"));
+        assert!(!request.contains_key("cookie") || shared || targeted);
+    }
     // Section 7.3, and our own rule.
     let sets_cookie = response.contains_key("set-cookie") && !policy.ignore_origin.set_cookie;
-    assert!(!sets_cookie || shared || says("set-cookie"));
-    let plain = |word: &str| {
-        let lines: Vec<_> = response.get_all("cache-control").iter().collect();
-        lines.len() == 1 && lines.iter().all(|line| *line == word)
-    };
-    if !response.contains_key("cdn-cache-control") {
-        assert!(!plain("no-store") || policy.ignore_origin.no_store);
-        assert!(!plain("private") || policy.ignore_origin.private);
+    let explicit = policy.preset == Preset::Uptime
+        && (says("max-age") || says("s-maxage") || response.contains_key("expires"));
+    assert!(!sets_cookie || shared || targeted || explicit || says("set-cookie"));
+    if !targeted {
+        assert!(!is_plain(response, "no-store") || policy.ignore_origin.no_store);
+        let private = is_plain(response, "private");
+        assert!(!private || policy.ignore_origin.private || asked.keyed_by_client);
     }
+}
+
+/// Whether this word is all that the response says.
+fn is_plain(response: &HeaderMap, word: &str) -> bool {
+    let lines: Vec<_> = response.get_all("cache-control").iter().collect();
+    lines.len() == 1 && lines.iter().all(|line| *line == word)
+}
+
+/// What the origin has not said to be for everyone is not for visitors with
+/// credentials.
+fn whom_it_is_for(kept: &Kept, status: StatusCode, response: &HeaderMap, policy: &Policy) {
+    if kept.audience == Audience::Anonymous {
+        return;
+    }
+    for name in ["cookie", "authorization"] {
+        if let Vary::Fields(fields) = vary(response) {
+            assert!(fields.iter().all(|field| field != name));
+        }
+    }
+    if policy.preset == Preset::Strict || is_transient(status) {
+        return;
+    }
+    for word in ["private", "no-store", "no-cache"] {
+        let targeted = response.contains_key("cdn-cache-control");
+        assert!(targeted || !is_plain(response, word), "{word}");
+    }
+    let speaks = ["cache-control", "cdn-cache-control", "expires"]
+        .iter()
+        .any(|name| response.contains_key(*name));
+    assert!(speaks || !mentions(response, "content-type", "text/html"));
 }
 
 /// RFC 9111 section 4.2.3, without overflow, and never backwards.

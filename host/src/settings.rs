@@ -323,7 +323,7 @@ mod tests {
         for (args, shown) in [
             (
                 &["--origin", "http://user:s3cret@a"][..],
-                "\"http://***@a\" carries a user name",
+                "\"http://***@a\" has a user name",
             ),
             (&["--origin", "http://user:s3/cret@a"], "\"http://***@a\""),
             (&["--origin", "user:s3cret@a"], "\"***@a\""),

@@ -15,7 +15,7 @@ pub(crate) struct Clocks {
 }
 
 impl Clocks {
-    /// Clocks that are off by so many milliseconds.
+    /// Clocks that are off by these numbers of milliseconds.
     pub(crate) fn new(executor: Executor, offsets: Vec<i64>) -> Self {
         Clocks {
             executor,

@@ -148,6 +148,27 @@ kinds! {
     DraftLost = "bodies given up half written",
     /// The origin said 304 to a validator that is not its own.
     ConfirmedWrongly = "validators confirmed that the origin does not have",
+    /// A request went to the origin with its credentials.
+    PassedForCredentials = "requests passed for their credentials",
+    /// A visitor with credentials had the origin asked without them.
+    AskedWithCredentials = "questions asked for visitors with credentials",
+    /// A refresh brought nothing of use, and the entry stayed.
+    KeptWhenRefused = "refused refreshes that kept the entry",
+    /// A retry mark as long as the origin has asked for.
+    RetryAfterHonoured = "Retry-After honoured",
+    /// An entry was stored although requests were passed.
+    HitForMiss = "entries stored under a pass mark (hit-for-miss)",
+    /// A visitor got a redirect to what it has asked for, as the origin made it.
+    PassedRedirect = "redirects to their own key passed",
+    /// A visitor got an error that the origin made for another.
+    SharedError = "errors shared",
+    /// A visitor waited for a fetch and got its answer; the visitor who caused the
+    /// fetch has other credentials.
+    FollowerWithOtherCookie = "followers with other credentials",
+    /// A write failed in a store that reads.
+    StoreReadsOnly = "writes refused by a store that reads",
+    /// A read failed in a store that writes.
+    StoreWritesOnly = "reads refused by a store that writes",
     /// The origin sent 5xx, refused, hung, or broke off.
     OriginFailed = "origin exchanges that failed",
 }

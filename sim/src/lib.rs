@@ -8,6 +8,7 @@
 //! - [`scale`] measures in virtual time what no test machine can: hundreds of
 //!   nodes and tens of millions of requests.
 
+mod alphabet;
 mod clock;
 mod coverage;
 mod executor;
@@ -15,6 +16,7 @@ pub mod model;
 mod oracle;
 mod origin;
 mod platform;
+mod requests;
 pub mod run;
 pub mod scale;
 mod scale_platform;

@@ -3,10 +3,14 @@
 use crate::clock::Clocks;
 use crate::coverage::Kind;
 use crate::executor::{Executor, Micros, Owner, micros};
-use crate::oracle::{Boarding, Flight, Made, Oracle};
-use crate::scenario::{FaultKind, OriginFault, Resource, Scenario, Speech};
+use crate::oracle::{Blame, Flight, Made, OpenFlight, Oracle, Said};
+use crate::requests::{Asked, Media, ODD_FIELD, ODD_REFERER, REWRITING};
+use crate::scenario::{
+    Dependence, Depends, FaultKind, OriginFault, RETRY_AFTER_MAX, Reply, Resource, Scenario,
+    SetsCookie, Speech,
+};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use leeward::shield::{Body, OriginError, OriginRequest};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,8 +19,13 @@ use std::time::{Duration, SystemTime};
 /// Names the response; the oracle knows the rest.
 pub(crate) const SERIAL: &str = "x-serial";
 
-/// Names the visitor; the origin sees on whose behalf it is asked.
-pub(crate) const VISITOR: &str = "x-visitor";
+/// How long an answer that says nothing about itself, and is no success, may be
+/// handed to others (`freshness.error_ttl`).
+const ERROR_TTL: Duration = Duration::from_secs(1);
+
+/// How long an error may be stored that says so itself
+/// (`freshness.error_ttl_max`).
+const ERROR_TTL_MAX: Duration = Duration::from_secs(60);
 
 /// The origin.
 pub(crate) struct Origin {
@@ -57,16 +66,32 @@ impl Origin {
         request: OriginRequest<SimBody>,
     ) -> Result<Response<SimBody>, OriginError> {
         let key = key_of(request.parts.uri.path());
-        let flight = self.oracle.departs(owner, key);
-        let mut boarding = Boarding(Some(Rc::clone(&flight)));
-        let result = self.answer(owner, key, &request, flight).await;
+        let timeout = request.first_byte_timeout;
+        let mut headers = request.parts.headers;
+        // The shield's own agent, which a fill has where the question has none.
+        if headers.get(header::USER_AGENT).is_some_and(is_shields) {
+            headers.remove(header::USER_AGENT);
+        }
+        let asked = Asked {
+            method: request.parts.method,
+            target: request
+                .parts
+                .uri
+                .path_and_query()
+                .map_or_else(String::new, ToString::to_string),
+            headers,
+            content: request.body.is_some(),
+        };
+        let flight = self.oracle.departs(owner, key, &asked);
+        let mut open = OpenFlight(Some(Rc::clone(&flight)));
+        let result = self.answer(owner, key, asked, timeout, flight).await;
         match &result {
             Ok(response) => {
                 if response.status().is_server_error() {
                     self.oracle.count(Kind::OriginFailed);
-                    boarding.fails();
+                    open.fails();
                 }
-                boarding.0 = None;
+                open.0 = None;
             }
             Err(error) => {
                 self.oracle.count(Kind::OriginFailed);
@@ -81,14 +106,20 @@ impl Origin {
         &self,
         owner: Owner,
         key: usize,
-        request: &OriginRequest<SimBody>,
+        asked: Asked,
+        timeout: Duration,
         flight: Rc<Flight>,
     ) -> Result<Response<SimBody>, OriginError> {
         let Some(resource) = self.scenario.resources.get(key) else {
             return Err(OriginError::Failed("no such key".into()));
         };
+        let announced = number(&asked.headers, header::CONTENT_LENGTH.as_str());
+        if !asked.content && (1..u64::MAX).contains(&announced) {
+            self.blame(&flight, Blame::Content);
+            self.executor.sleep(Duration::from_millis(20)).await;
+            return Err(OriginError::Failed("the content did not come".into()));
+        }
         let fault = self.fault(key);
-        let timeout = request.first_byte_timeout;
         let (least, most) = resource.latency;
         let mut latency = self.executor.between(least, most);
         match fault {
@@ -103,6 +134,13 @@ impl Origin {
             Some(OriginFault::Slow) => {
                 latency = self.executor.between(Duration::ZERO, timeout * 3 / 2);
             }
+            Some(OriginFault::Particular)
+                if dislikes(&asked) && self.executor.random(fastrand::Rng::bool) =>
+            {
+                self.blame(&flight, Blame::Referer);
+                self.executor.sleep(Duration::from_millis(5)).await;
+                return Err(OriginError::Failed("the connection was reset".into()));
+            }
             Some(_) | None => {}
         }
         if latency >= timeout {
@@ -111,7 +149,7 @@ impl Origin {
         }
         let started = self.executor.now();
         self.executor.sleep(latency / 2).await;
-        let (mut response, made) = self.make(key, resource, &request.parts, started, fault);
+        let (mut response, made) = self.make(key, resource, asked, started, fault, &flight);
         self.oracle.trace(owner, || {
             format!(
                 "origin: key {key}: {} {:?}",
@@ -119,7 +157,11 @@ impl Origin {
                 response.headers()
             )
         });
+        if !made.normal {
+            flight.fails();
+        }
         let serial = self.oracle.made(made);
+        flight.made(serial);
         response
             .headers_mut()
             .insert(SERIAL, HeaderValue::from(serial));
@@ -129,63 +171,112 @@ impl Origin {
         Ok(Response::from_parts(parts, body))
     }
 
+    /// A failure is one visitor's fault. In preset `strict` the fields of a visitor
+    /// reach the origin in what is fetched for all, as RFC 9111 assumes: nothing
+    /// can be promised to the others.
+    fn blame(&self, flight: &Flight, blame: Blame) {
+        if !self.scenario.settings.strict {
+            flight.blame(blame);
+        }
+    }
+
     /// What the origin says at this moment.
     fn make(
         &self,
         key: usize,
         resource: &Resource,
-        request: &request::Parts,
+        asked: Asked,
         started: Micros,
         fault: Option<OriginFault>,
+        flight: &Flight,
     ) -> (Response<Bytes>, Made) {
-        let errors = matches!(fault, Some(OriginFault::Errors | OriginFault::Flaps));
         let now = self.executor.now();
-        let visitor = number(&request.headers, VISITOR);
-        let value = |name: &str| {
-            request
-                .headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
-        let mut vary = resource.vary.to_vec();
-        if resource.widens.is_some_and(|at| at <= now) && !vary.contains(&"x-device") {
-            vary.push("x-device");
+        let refusal = refusal(&asked, fault);
+        if let Some(blame) = refusal.as_ref().and_then(|refusal| refusal.blame) {
+            self.blame(flight, blame);
         }
-        let unsafe_method = request.method == http::Method::POST;
-        let cookie = request.headers.contains_key(header::COOKIE);
-        let (control, shared) = speech(resource, cookie, now, &self.scenario);
-        let authorization = request.headers.contains_key(header::AUTHORIZATION);
-        let leave = control.contains("s-maxage") || control.contains("must-revalidate");
-        let shared = shared && !errors && !unsafe_method && (!authorization || leave);
+        let credentials = asked.credentials();
+        let depends = match refusal {
+            Some(_) => Depends::default(),
+            None => resource.depends,
+        };
+        let redirected = refusal.is_none()
+            && match resource.reply {
+                Reply::Content => false,
+                Reply::Redirect => true,
+                Reply::Canonical => asked.has_ignored_parameters(),
+                Reply::Handshake => credentials.is_none(),
+            };
+        let (control, shared) = match &refusal {
+            Some(refusal) => (refusal.control(now), !refusal.private),
+            None => speech(resource, credentials.is_some(), now, &self.scenario),
+        };
+        let said = Said::read(&control);
+        // What somebody was told on a POST, or on another method in disguise, is
+        // nobody else's.
+        let shared = shared && !asked.is_whole();
+        let vary = match refusal {
+            Some(_) => Vec::new(),
+            None => self.vary(resource, now),
+        };
+        let variant: Vec<Option<String>> = vary.iter().map(|name| asked.value(name)).collect();
         let version = match micros(resource.changes) {
             0 => self.oracle.next_serial(),
             period => now / period,
         };
-        let whose = if shared { u64::MAX } else { visitor };
-        let variant: Vec<Option<String>> = vary.iter().map(|name| value(name)).collect();
-        let content = format!("key {key} variant {variant:?} version {version} whose {whose};");
+        let coding = ["br", "gzip"]
+            .into_iter()
+            .find(|coding| depends.coding != Dependence::No && asked.accepts_coding(coding));
+        let mut content = format!("key {key} variant {variant:?} version {version} ");
+        if depends.credentials != Dependence::No || !shared {
+            content += &format!("whose {credentials:?} ");
+        }
+        if depends.unknown != Dependence::No {
+            content += &format!("unknown {:?} {:?} ", asked.unknown(), asked.scheme());
+            content += &format!("at {:?} ", REWRITING.map(|name| asked.value(name)));
+        }
+        if depends.accept != Dependence::No {
+            content += &format!("media {:?} ", asked.media());
+        }
+        if let Some(coding) = coding {
+            content += &format!("coding {coding} ");
+        }
+        if asked.is_whole() {
+            content += &format!("done {} ", self.oracle.next_serial());
+        }
         let etag = format!("\"{:x}\"", fxhash(&content));
-        let tagged = resource.validator && !errors && !unsafe_method;
-        let asked = request
+        let tagged = resource.validator && refusal.is_none() && !redirected && !asked.is_whole();
+        let precondition_failed = tagged && asked.headers.contains_key(header::IF_MATCH);
+        let condition = asked
             .headers
             .get(header::IF_NONE_MATCH)
-            .filter(|_| tagged);
-        let matches = asked.is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
-        let wrongly = asked.is_some() && !matches && fault == Some(OriginFault::Confirms);
+            .filter(|_| tagged && !precondition_failed);
+        let matches = condition.is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
+        let wrongly = condition.is_some() && !matches && fault == Some(OriginFault::Confirms);
         if wrongly {
             self.oracle.count(Kind::ConfirmedWrongly);
         }
-        let current = matches || wrongly;
-        let status = match (errors, current) {
-            (true, _) => StatusCode::SERVICE_UNAVAILABLE,
-            (false, true) => StatusCode::NOT_MODIFIED,
-            (false, false) => StatusCode::OK,
+        let status = match &refusal {
+            Some(refusal) => refusal.status,
+            None if redirected => StatusCode::FOUND,
+            None if precondition_failed => StatusCode::PRECONDITION_FAILED,
+            None if matches || wrongly => StatusCode::NOT_MODIFIED,
+            None => StatusCode::OK,
         };
         let body = match status {
             StatusCode::OK => body_of(&content, resource.size),
             _ => Bytes::new(),
         };
+        let sets_cookie = refusal.is_none()
+            && match resource.sets_cookie {
+                SetsCookie::Never => {
+                    resource.speech == Speech::SetCookie
+                        || redirected && resource.reply == Reply::Handshake
+                }
+                SetsCookie::OnContent => status == StatusCode::OK,
+                SetsCookie::OnConfirmation => status == StatusCode::NOT_MODIFIED,
+                SetsCookie::Always => true,
+            };
         let mut response = Response::new(body.clone());
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -194,7 +285,7 @@ impl Origin {
                 headers.append(name, text);
             }
         };
-        if !errors && !control.is_empty() {
+        if !control.is_empty() {
             add(header::CACHE_CONTROL, &control);
         }
         if tagged {
@@ -203,40 +294,114 @@ impl Origin {
         if !vary.is_empty() {
             add(header::VARY, &vary.join(", "));
         }
-        if resource.speech == Speech::SetCookie {
-            add(header::SET_COOKIE, &format!("session={visitor}"));
+        if sets_cookie {
+            add(
+                header::SET_COOKIE,
+                &format!("id={}", self.oracle.next_serial()),
+            );
         }
         if status == StatusCode::OK {
             add(header::CONTENT_LENGTH, &body.len().to_string());
+            if let Some(coding) = coding {
+                add(header::CONTENT_ENCODING, coding);
+            }
+        }
+        let mut to_itself = false;
+        if redirected {
+            let location = match resource.reply {
+                Reply::Redirect => format!("/moved{key}"),
+                _ => asked.plain_target(),
+            };
+            to_itself = location == asked.plain_target();
+            add(header::LOCATION, &location);
+        }
+        if let Some(refusal) = &refusal {
+            for (name, value) in refusal.fields(self.date()) {
+                add(name, &value);
+            }
         }
         if version.is_multiple_of(2) {
             add(header::DATE, &httpdate::fmt_http_date(self.date()));
         }
-        let (swr, sie) = windows(resource, &control, &self.scenario);
+        let status = match status {
+            StatusCode::NOT_MODIFIED => StatusCode::OK,
+            status => status,
+        };
+        let (lifetime, (swr, sie)) = match refusal.is_some() || status != StatusCode::OK {
+            // RFC 9111 allows heuristics for a 404 that says nothing.
+            true if said.is_silent() && self.scenario.settings.strict => (
+                Duration::from_secs(self.scenario.settings.default_ttl),
+                (
+                    Duration::ZERO,
+                    Duration::from_secs(self.scenario.settings.stale_if_error),
+                ),
+            ),
+            true if said.is_silent() => (ERROR_TTL, Default::default()),
+            true if refusal.is_some() && self.scenario.settings.strict => (
+                said.lifetime,
+                (
+                    Duration::ZERO,
+                    Duration::from_secs(self.scenario.settings.stale_if_error.max(60)),
+                ),
+            ),
+            true if refusal.is_some() => (said.lifetime.min(ERROR_TTL_MAX), Default::default()),
+            _ => (
+                lifetime(resource, &self.scenario),
+                windows(resource, &control, &self.scenario),
+            ),
+        };
+        let brief = !self.scenario.settings.strict
+            && said.is_silent()
+            && (refusal.is_some() || status != StatusCode::OK);
         let made = Made {
             key,
-            visitor,
+            visitor: self.oracle.on_whose_behalf(),
+            size: body_size(status, resource),
+            asked,
+            said,
             shared,
+            normal: refusal.is_none(),
+            retry_after: refusal.and_then(|refusal| Some(now + micros(refusal.retry_after?))),
+            sets_cookie,
+            brief,
+            confirms: matches || wrongly,
+            to_itself,
+            depends,
             started,
             at: now,
-            status: match status {
-                StatusCode::NOT_MODIFIED => StatusCode::OK,
-                status => status,
-            },
-            vary: vary
-                .iter()
-                .zip(variant)
-                .map(|(name, value)| (*name, value))
-                .collect(),
+            status,
+            vary: vary.into_iter().zip(variant).collect(),
             content,
             tag: etag,
-            size: if errors { 0 } else { resource.size },
-            lifetime: lifetime(resource, &self.scenario),
+            lifetime,
             stale_while_revalidate: swr,
             stale_on_error: swr.max(sie),
-            no_cache: resource.speech == Speech::NoCache,
+            no_cache: said.no_cache,
         };
         (response, made)
+    }
+
+    /// What the answers of a resource vary on, as they say it.
+    fn vary(&self, resource: &Resource, now: Micros) -> Vec<&'static str> {
+        let mut vary = resource.vary.to_vec();
+        if resource.widens.is_some_and(|at| at <= now) && !vary.contains(&"x-device") {
+            vary.push("x-device");
+        }
+        let depends = resource.depends;
+        for (dependence, name) in [
+            (depends.credentials, "cookie"),
+            (depends.unknown, "x-tenant"),
+            (depends.accept, "accept"),
+            (depends.coding, "accept-encoding"),
+        ] {
+            if dependence == Dependence::ByVary {
+                vary.push(name);
+            }
+        }
+        if depends.agent {
+            vary.push("user-agent");
+        }
+        vary
     }
 
     /// The origin's clock is right.
@@ -296,6 +461,11 @@ impl Origin {
     }
 }
 
+/// Whether a `User-Agent` is the shield's own.
+fn is_shields(agent: &HeaderValue) -> bool {
+    agent.as_bytes().starts_with(b"leeward/")
+}
+
 /// The key of a path.
 pub(crate) fn key_of(path: &str) -> usize {
     path.strip_prefix("/k")
@@ -322,15 +492,135 @@ fn fxhash(text: &str) -> u64 {
     })
 }
 
+/// How much content belongs to an answer.
+fn body_size(status: StatusCode, resource: &Resource) -> usize {
+    match status {
+        StatusCode::OK => resource.size,
+        _ => 0,
+    }
+}
+
+/// An answer that the origin gives instead of what it was asked for.
+struct Refusal {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    private: bool,
+    /// It says itself how long it holds.
+    lasts: bool,
+    /// What in the request was refused, where others' are not.
+    blame: Option<Blame>,
+}
+
+impl Refusal {
+    fn control(&self, now: Micros) -> String {
+        match (self.private, self.lasts && now.is_multiple_of(2)) {
+            (true, _) => "private".into(),
+            (false, true) => "max-age=2, stale-if-error=60".into(),
+            (false, false) => String::new(),
+        }
+    }
+
+    fn fields(&self, now: SystemTime) -> Vec<(header::HeaderName, String)> {
+        let mut fields = Vec::new();
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                fields.push((header::WWW_AUTHENTICATE, "Basic realm=\"a\"".to_owned()));
+            }
+            StatusCode::FOUND => {
+                fields.push((header::LOCATION, "/error?aspxerrorpath=/".to_owned()));
+            }
+            _ => {}
+        }
+        if let Some(after) = self.retry_after {
+            let value = match self.status {
+                StatusCode::TOO_MANY_REQUESTS => after.as_secs().to_string(),
+                _ => httpdate::fmt_http_date(now + after),
+            };
+            fields.push((header::RETRY_AFTER, value));
+        }
+        fields
+    }
+}
+
+/// Whether it comes from where a particular origin wants nobody to come from.
+fn dislikes(asked: &Asked) -> bool {
+    asked.value("referer").as_deref() == Some(ODD_REFERER)
+}
+
+/// What the origin refuses to answer, if it does badly that way.
+fn refusal(asked: &Asked, fault: Option<OriginFault>) -> Option<Refusal> {
+    let plain = Refusal {
+        status: StatusCode::FORBIDDEN,
+        retry_after: None,
+        private: false,
+        lasts: false,
+        blame: None,
+    };
+    match fault? {
+        OriginFault::Errors | OriginFault::Flaps => Some(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..plain
+        }),
+        OriginFault::Unauthorized => {
+            let known = asked.headers.contains_key(header::AUTHORIZATION);
+            (!known).then_some(Refusal {
+                status: StatusCode::UNAUTHORIZED,
+                ..plain
+            })
+        }
+        OriginFault::Missing => Some(Refusal {
+            status: StatusCode::NOT_FOUND,
+            ..plain
+        }),
+        OriginFault::Forbidden => Some(Refusal {
+            lasts: true,
+            ..plain
+        }),
+        OriginFault::TooMany => Some(Refusal {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            retry_after: Some(RETRY_AFTER_MAX),
+            ..plain
+        }),
+        OriginFault::Unavailable => Some(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            // A date has no parts of a second.
+            retry_after: Some(RETRY_AFTER_MAX - Duration::from_secs(1)),
+            ..plain
+        }),
+        OriginFault::Redirects => Some(Refusal {
+            status: StatusCode::FOUND,
+            private: true,
+            ..plain
+        }),
+        OriginFault::Particular => {
+            let (status, blame) = if asked.headers.contains_key(ODD_FIELD) {
+                (StatusCode::BAD_REQUEST, Blame::Field)
+            } else if dislikes(asked) {
+                (StatusCode::FORBIDDEN, Blame::Referer)
+            } else if asked.media() == Media::Other {
+                (StatusCode::NOT_ACCEPTABLE, Blame::Accept)
+            } else {
+                return None;
+            };
+            Some(Refusal {
+                status,
+                blame: Some(blame),
+                ..plain
+            })
+        }
+        _ => None,
+    }
+}
+
 /// `Cache-Control`, and whether what is said may be shared.
-fn speech(resource: &Resource, cookie: bool, now: Micros, scenario: &Scenario) -> (String, bool) {
+fn speech(resource: &Resource, known: bool, now: Micros, scenario: &Scenario) -> (String, bool) {
     let mut text = match resource.speech {
         Speech::Silent => return (String::new(), true),
         Speech::NoStore => return ("no-store".into(), false),
         Speech::Private if scenario.careless => return ("max-age=3".into(), false),
         Speech::Private => return (format!("private, max-age={}", resource.max_age), false),
         Speech::NoCache => return ("no-cache".into(), true),
-        Speech::PrivateWithCookie if cookie => return ("private".into(), false),
+        Speech::PrivateWithCookie if known => return ("private".into(), false),
         Speech::PrivateAtTimes if (now / 3_000_000).is_multiple_of(2) && now < scenario.healed => {
             return ("private".into(), false);
         }
@@ -340,6 +630,9 @@ fn speech(resource: &Resource, cookie: bool, now: Micros, scenario: &Scenario) -
             format!("max-age={}", resource.max_age)
         }
     };
+    if resource.public {
+        text.insert_str(0, "public, ");
+    }
     for (name, seconds) in [
         ("stale-while-revalidate", resource.stale_while_revalidate),
         ("stale-if-error", resource.stale_if_error),
@@ -348,7 +641,7 @@ fn speech(resource: &Resource, cookie: bool, now: Micros, scenario: &Scenario) -
             text.push_str(&format!(", {name}={seconds}"));
         }
     }
-    (text, resource.speech != Speech::SetCookie)
+    (text, true)
 }
 
 /// The longest that a cache may call it fresh.
@@ -410,10 +703,11 @@ pub(crate) struct SimBody {
 
 impl SimBody {
     /// What a visitor sends.
-    pub(crate) fn of_visitor(executor: &Executor) -> Self {
+    pub(crate) fn of_visitor(executor: &Executor, content: &'static str) -> Self {
+        let parts = [(Duration::ZERO, Bytes::from_static(content.as_bytes()))];
         SimBody {
             executor: executor.clone(),
-            parts: VecDeque::new(),
+            parts: parts.into_iter().collect(),
             end: Some(End::Whole),
             flight: Rc::default(),
         }

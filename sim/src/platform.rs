@@ -5,8 +5,11 @@ use crate::coverage::Kind;
 use crate::executor::{Executor, Owner};
 use crate::oracle::Oracle;
 use crate::origin::{Origin, SimBody};
+use crate::requests::ODD_REFERER;
+use crate::scenario::Smuggles;
 use crate::stores::Watched;
 use futures::channel::oneshot;
+use http::header::{CONTENT_LENGTH, IF_NONE_MATCH, REFERER};
 use leeward::shield::{OriginError, OriginRequest, Platform};
 use leeward::time::Time;
 use std::cell::Cell;
@@ -47,6 +50,33 @@ impl std::fmt::Debug for SimPlatform {
         f.debug_struct("SimPlatform")
             .field("owner", &self.owner)
             .finish_non_exhaustive()
+    }
+}
+
+impl SimPlatform {
+    /// Adds to a request what the shield has left out of the visitor's, where the
+    /// scenario wants it.
+    fn smuggle(&self, parts: &mut http::request::Parts) {
+        let smuggles = self.origin.scenario.smuggles;
+        let visitor = self.oracle.on_whose_behalf();
+        let Some(asked) = self.oracle.request_of(visitor) else {
+            return;
+        };
+        if smuggles == Smuggles::Request
+            && let Ok(target) = asked.target.parse()
+        {
+            parts.uri = target;
+        }
+        for (name, value) in &asked.headers {
+            let wanted = match smuggles {
+                Smuggles::Nothing => false,
+                Smuggles::Request => !matches!(*name, CONTENT_LENGTH | IF_NONE_MATCH),
+                Smuggles::Referer => *name == REFERER && *value == ODD_REFERER,
+            };
+            if wanted {
+                parts.headers.insert(name.clone(), value.clone());
+            }
+        }
     }
 }
 
@@ -92,6 +122,8 @@ impl Platform for SimPlatform {
         &self,
         request: OriginRequest<SimBody>,
     ) -> Result<http::Response<SimBody>, OriginError> {
+        let mut request = request;
+        self.smuggle(&mut request.parts);
         self.origin.exchange(self.owner, request).await
     }
 

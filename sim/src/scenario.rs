@@ -56,12 +56,67 @@ pub(crate) enum Speech {
     NoStore,
     /// `private`.
     Private,
-    /// `Set-Cookie` without leave to share.
+    /// `max-age`, with `Set-Cookie` in each answer.
     SetCookie,
     /// `private` to visitors with a cookie, `max-age` to others.
     PrivateWithCookie,
     /// `private` at times, `max-age` at others.
     PrivateAtTimes,
+}
+
+/// Whether an answer depends on a part of the request, and says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dependence {
+    #[default]
+    No,
+    /// It does, and nothing in the answer says so.
+    Silently,
+    /// It does, and `Vary` names the part.
+    ByVary,
+}
+
+/// On which parts of the request a resource's content depends, whatever it says
+/// about caching.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Depends {
+    /// `Cookie`, but for analytics, and `Authorization`.
+    pub(crate) credentials: Dependence,
+    /// Fields that are in nobody's list, the scheme, and what some take for the
+    /// host or the target.
+    pub(crate) unknown: Dependence,
+    /// The preferred media type.
+    pub(crate) accept: Dependence,
+    /// The content is compressed for those who accept it.
+    pub(crate) coding: Dependence,
+    /// `User-Agent`; never silently.
+    pub(crate) agent: bool,
+}
+
+/// With which answers a resource sets a cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SetsCookie {
+    #[default]
+    Never,
+    /// With content.
+    OnContent,
+    /// With 304.
+    OnConfirmation,
+    Always,
+}
+
+/// What a resource answers with while nothing is wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reply {
+    #[default]
+    Content,
+    /// A redirect to another resource.
+    Redirect,
+    /// Content; but a target with a parameter that the operator has ignored is
+    /// redirected to the one without.
+    Canonical,
+    /// Content to those with credentials; others get a cookie and are redirected to
+    /// where they are.
+    Handshake,
 }
 
 /// A resource of the origin's.
@@ -82,6 +137,11 @@ pub(crate) struct Resource {
     pub(crate) parts: usize,
     /// Request fields that select the content.
     pub(crate) vary: &'static [&'static str],
+    pub(crate) depends: Depends,
+    pub(crate) sets_cookie: SetsCookie,
+    pub(crate) reply: Reply,
+    /// Whether it also says `public`, where it says how long it is fresh.
+    pub(crate) public: bool,
     /// From then on `X-Device` selects too.
     pub(crate) widens: Option<Micros>,
     /// Least and most time to the head.
@@ -99,14 +159,59 @@ pub(crate) struct Visit {
     pub(crate) method: Method,
     pub(crate) language: Option<&'static str>,
     pub(crate) device: Option<&'static str>,
-    pub(crate) cookie: bool,
-    pub(crate) authorization: bool,
+    pub(crate) brings: Brings,
     /// Sends the `ETag` of the last answer seen.
     pub(crate) conditional: bool,
     /// Leaves after so long, if not done.
     pub(crate) leaves: Option<Duration>,
     /// One of the visits that look whether all is well after the faults.
     pub(crate) tail: bool,
+}
+
+/// What a visitor's request has besides a target and what selects variants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Brings {
+    pub(crate) fields: Vec<(&'static str, String)>,
+    pub(crate) query: Option<&'static str>,
+    /// A GET or HEAD with content, too.
+    pub(crate) content: bool,
+}
+
+impl Brings {
+    /// A request with nothing special.
+    pub(crate) fn nothing() -> Self {
+        Brings::default()
+    }
+
+    /// How many parts it has.
+    pub(crate) fn size(&self) -> usize {
+        self.fields.len() + usize::from(self.query.is_some()) + usize::from(self.content)
+    }
+
+    /// Leaves out a part, counted from zero; false where there is none.
+    pub(crate) fn leave_out(&mut self, part: usize) -> bool {
+        if part < self.fields.len() {
+            self.fields.remove(part);
+        } else if self.query.is_some() && part == self.fields.len() {
+            self.query = None;
+        } else if self.content && part + 1 == self.size() {
+            self.content = false;
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Whether it has a field, of whatever value.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| *field == name)
+    }
+
+    /// Whether it has a field with this text in its value.
+    pub(crate) fn says(&self, name: &str, text: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|(field, value)| *field == name && value.contains(text))
+    }
 }
 
 /// What the administrator has thrown out.
@@ -151,12 +256,23 @@ pub(crate) enum FaultKind {
     Store {
         nodes: u32,
         how: StoreFault,
+        operations: Operations,
         per_mille: u32,
     },
     /// Writes stay invisible for longer than the nodes were told.
     Late { most: Duration },
     /// The origin does badly for the keys.
     Origin { keys: u32, how: OriginFault },
+}
+
+/// Which store operations go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operations {
+    /// The store writes, and does not read.
+    Reads,
+    /// The store reads, and does not write.
+    Writes,
+    Both,
 }
 
 /// How a store operation goes wrong.
@@ -195,6 +311,35 @@ pub(crate) enum OriginFault {
     HangsInBody,
     /// 304 to whatever validator it is asked with, its own or not.
     Confirms,
+    /// 401 to requests without `Authorization`.
+    Unauthorized,
+    /// 404.
+    Missing,
+    /// 403, at times with a lifetime.
+    Forbidden,
+    /// 429 with `Retry-After` in seconds.
+    TooMany,
+    /// 503 with `Retry-After` as a date.
+    Unavailable,
+    /// A `private` redirect to an error page.
+    Redirects,
+    /// 400 to a field that it does not know, 403 or nothing at all to a `Referer`
+    /// that it does not like, 406 to an `Accept` that names nothing it has.
+    Particular,
+}
+
+/// What reaches the origin of a visitor's request though the shield has left it
+/// out; to show that the oracle sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Smuggles {
+    #[default]
+    Nothing,
+    /// All fields and the target: the question is the visitor's request.
+    Request,
+    /// The `Referer` that the origin may refuse, and nothing else: one visitor's
+    /// fault becomes the fault of a question.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Referer,
 }
 
 /// The settings of the shield that differ from run to run.
@@ -292,6 +437,11 @@ pub(crate) struct Scenario {
     /// The administrator is told that purges are done, and they are not; to show
     /// that the oracle sees it.
     pub(crate) forgetful: bool,
+    /// The shield does not see visitors' credentials, and so shares their
+    /// answers; to show that the oracle sees it.
+    pub(crate) anonymous: bool,
+    /// To show that the oracle sees it.
+    pub(crate) smuggles: Smuggles,
     /// All faults are over.
     pub(crate) healed: Micros,
     pub(crate) end: Micros,
@@ -314,12 +464,23 @@ enum Theme {
     Clocks,
 }
 
+/// The longest `Retry-After` of the origin's. Shorter than the shield's cap.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+
 const LANGUAGES: [&str; 3] = ["en", "de", "fr"];
 const DEVICES: [&str; 2] = ["phone", "desk"];
 
 impl Scenario {
     /// The scenario of a seed.
     pub(crate) fn new(seed: u64) -> Self {
+        let mut scenario = Scenario::plain(seed);
+        crate::alphabet::enrich(&mut scenario);
+        scenario
+    }
+
+    /// The scenario of a seed as it was before visitors brought more than a
+    /// cookie; for seeds that are kept because they once broke a promise.
+    pub(crate) fn plain(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let rng = &mut rng;
         let theme = match rng.u32(..20) {
@@ -349,6 +510,8 @@ impl Scenario {
             purges: Vec::new(),
             careless: false,
             forgetful: false,
+            anonymous: false,
+            smuggles: Smuggles::Nothing,
             healed,
             end: 0,
             write_delay: Duration::ZERO,
@@ -370,8 +533,7 @@ impl Scenario {
                 visit.method = Method::Get;
                 visit.leaves = None;
                 visit.conditional = false;
-                visit.cookie = false;
-                visit.authorization = false;
+                visit.brings = Brings::nothing();
                 // Always the same variant, which then is in use.
                 visit.language = Some("en");
                 visit.device = None;
@@ -385,6 +547,40 @@ impl Scenario {
         scenario
     }
 
+    /// Whether what the run is about leaves the origin a chance to fail: it has
+    /// failed already, or nothing else has.
+    pub(crate) fn origin_may_fail(&self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.all(|fault| !matches!(fault.kind, FaultKind::Store { .. }))
+            || self.has_origin_faults()
+    }
+
+    fn has_origin_faults(&self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.any(|fault| matches!(fault.kind, FaultKind::Origin { .. }))
+    }
+
+    /// Whether the origin is told to say `Retry-After`.
+    pub(crate) fn has_retry_after(&self) -> bool {
+        self.faults.iter().any(|fault| {
+            matches!(
+                fault.kind,
+                FaultKind::Origin {
+                    how: OriginFault::TooMany | OriginFault::Unavailable,
+                    ..
+                }
+            )
+        })
+    }
+
+    /// The longest `Retry-After` that the origin says.
+    pub(crate) fn retry_after_max(&self) -> Duration {
+        match self.has_retry_after() {
+            true => RETRY_AFTER_MAX,
+            false => Duration::ZERO,
+        }
+    }
+
     /// How long after the last fault all has to be as if there had been none.
     pub(crate) fn recovery(&self) -> Duration {
         let settings = &self.settings;
@@ -396,6 +592,8 @@ impl Scenario {
             + Duration::from_secs(7)
             + self.write_delay * 10
             + self.late().unwrap_or_default()
+            // Spread at random, and never shorter than said.
+            + self.retry_after_max() * 2
     }
 
     /// The longest that a write stays invisible while it is later than it may
@@ -640,6 +838,10 @@ fn resource(rng: &mut fastrand::Rng, healed: Micros) -> Resource {
         },
         parts: rng.usize(1..=3),
         vary,
+        depends: Depends::default(),
+        sets_cookie: SetsCookie::Never,
+        reply: Reply::Content,
+        public: false,
         widens: (!vary.is_empty() && rng.u32(..3) == 0).then(|| rng.u64(..healed)),
         latency: (Duration::from_millis(5), Duration::from_millis(slowest)),
     };
@@ -673,21 +875,33 @@ fn visits(rng: &mut fastrand::Rng, scenario: &Scenario) -> Vec<Visit> {
 fn visit(rng: &mut fastrand::Rng, scenario: &Scenario, at: Micros, key: usize) -> Visit {
     let resource = scenario.resources.get(key);
     let silent = resource.is_some_and(|resource| resource.speech == Speech::Silent);
+    let node = rng.usize(..64);
+    let method = match rng.u32(..40) {
+        0 => Method::Post,
+        1..=2 => Method::Head,
+        _ => Method::Get,
+    };
+    let language = (rng.u32(..4) > 0).then(|| LANGUAGES[rng.usize(..3)]);
+    let device = (rng.u32(..4) > 0).then(|| DEVICES[rng.usize(..2)]);
+    // As [`Scenario::plain`] has always drawn it; what visitors bring besides is
+    // drawn apart, and to silent resources too.
+    let mut brings = Brings::nothing();
+    if !silent && rng.u32(..5) == 0 {
+        brings.fields.push(("cookie", "session=1".to_owned()));
+    }
+    if !silent && rng.u32(..20) == 0 {
+        brings
+            .fields
+            .push(("authorization", "Basic eA==".to_owned()));
+    }
     Visit {
         at,
         key,
-        node: rng.usize(..64),
-        method: match rng.u32(..40) {
-            0 => Method::Post,
-            1..=2 => Method::Head,
-            _ => Method::Get,
-        },
-        language: (rng.u32(..4) > 0).then(|| LANGUAGES[rng.usize(..3)]),
-        device: (rng.u32(..4) > 0).then(|| DEVICES[rng.usize(..2)]),
-        // What silence means to a visitor with a cookie is the semantics'
-        // affair, and tested there.
-        cookie: !silent && rng.u32(..5) == 0,
-        authorization: !silent && rng.u32(..20) == 0,
+        node,
+        method,
+        language,
+        device,
+        brings,
         conditional: rng.u32(..10) == 0,
         leaves: (rng.u32(..6) == 0).then(|| Duration::from_micros(rng.u64(..2_000_000))),
         tail: false,
@@ -722,6 +936,7 @@ fn faults(rng: &mut fastrand::Rng, theme: Theme, nodes: usize, healed: Micros) -
                         StoreFault::FailsAfter,
                         StoreFault::Slow,
                     ][rng.usize(..5)],
+                    operations: Operations::Both,
                     per_mille: [50, 300, 1_000][rng.usize(..3)],
                 },
                 1 => FaultKind::Origin {

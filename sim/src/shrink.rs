@@ -1,5 +1,5 @@
-//! Makes a failing scenario smaller: leaves out faults, purges and visits
-//! while it still breaks the same promise.
+//! Makes a failing scenario smaller: leaves out faults, purges, visits
+//! and what they bring while it still breaks the same promise.
 
 use crate::scenario::Scenario;
 use crate::world::play;
@@ -20,7 +20,15 @@ pub(crate) fn shrink(scenario: &Scenario, promise: &str, ignored: &[String]) -> 
         })
     };
     loop {
-        let size = |of: &Scenario| (of.faults.len(), of.purges.len(), of.visits.len());
+        let size = |of: &Scenario| {
+            let brought = of.visits.iter().map(|visit| visit.brings.size());
+            (
+                of.faults.len(),
+                of.purges.len(),
+                of.visits.len(),
+                brought.sum::<usize>(),
+            )
+        };
         let before = size(&best);
         let mut fault = 0;
         while fault < best.faults.len() && plays < PLAYS_MAX {
@@ -59,6 +67,27 @@ pub(crate) fn shrink(scenario: &Scenario, promise: &str, ignored: &[String]) -> 
                 break;
             }
             chunk = chunk.div_ceil(2);
+        }
+        for visit in 0..best.visits.len() {
+            let mut part = 0;
+            while plays < PLAYS_MAX {
+                let mut candidate = best.clone();
+                let Some(brings) = candidate
+                    .visits
+                    .get_mut(visit)
+                    .map(|visit| &mut visit.brings)
+                else {
+                    break;
+                };
+                if !brings.leave_out(part) {
+                    break;
+                }
+                if fails(&candidate, &mut plays) {
+                    best = candidate;
+                } else {
+                    part += 1;
+                }
+            }
         }
         if plays >= PLAYS_MAX || before == size(&best) {
             return best;

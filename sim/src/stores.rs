@@ -2,12 +2,12 @@
 //!
 //! [`Server`] holds the values. A node reaches it over a [`Link`], where
 //! requests and replies take time, overtake each other and get lost. What
-//! arrives at the server happens there whatever becomes of whoever asked.
+//! arrives at the server is done there even if the node that sent it is gone.
 
 use crate::coverage::Kind;
 use crate::executor::{Executor, Owner, Sleep};
 use crate::oracle::Oracle;
-use crate::scenario::{FaultKind, Scenario, StoreFault, StoreKind};
+use crate::scenario::{FaultKind, Operations, Scenario, StoreFault, StoreKind};
 use crate::views::Views;
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -167,6 +167,20 @@ impl std::fmt::Debug for Link {
     }
 }
 
+/// The one operation that changes nothing.
+const READ: &str = "get";
+
+impl Operations {
+    /// Whether an operation is one of them.
+    fn include(self, what: &str) -> bool {
+        match self {
+            Operations::Reads => what == READ,
+            Operations::Writes => what != READ,
+            Operations::Both => true,
+        }
+    }
+}
+
 /// What becomes of an operation.
 enum Fate {
     Fine,
@@ -174,7 +188,7 @@ enum Fate {
 }
 
 impl Link {
-    fn fate(&self) -> Fate {
+    fn fate(&self, what: &str) -> Fate {
         let now = self.executor.now();
         let Some(node) = self.owner.node() else {
             return Fate::Fine;
@@ -183,12 +197,19 @@ impl Link {
             if let FaultKind::Store {
                 nodes,
                 how,
+                operations,
                 per_mille,
             } = fault.kind
+                && operations.include(what)
                 && (fault.from..fault.to).contains(&now)
                 && nodes & (1 << node) != 0
                 && self.executor.random(|rng| rng.u32(..1_000)) < per_mille
             {
+                match operations {
+                    Operations::Reads => self.oracle.count(Kind::StoreWritesOnly),
+                    Operations::Writes => self.oracle.count(Kind::StoreReadsOnly),
+                    Operations::Both => {}
+                }
                 return Fate::Broken(how);
             }
         }
@@ -207,7 +228,7 @@ impl Link {
         what: &str,
         work: impl Future<Output = T> + 'static,
     ) -> Result<T, StoreError> {
-        let fate = self.fate();
+        let fate = self.fate(what);
         let (there, back) = (self.delay(300, 9_000), self.delay(300, 9_000));
         if let Fate::Broken(how) = fate {
             self.oracle.hampered(self.owner);
@@ -258,7 +279,7 @@ impl Link {
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let (server, name, by) = (Rc::clone(&self.server), key.to_owned(), self.owner);
-        self.ask("get", async move { server.read(&name, by) }).await
+        self.ask(READ, async move { server.read(&name, by) }).await
     }
 
     async fn swap(

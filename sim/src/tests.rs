@@ -1,14 +1,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crate::executor::Micros;
+use crate::requests::ODD_REFERER;
 use crate::run::{Args, many};
 use crate::scenario::{
-    Fault, FaultKind, OriginFault, Resource, Scenario, Speech, StoreKind, VARIANTS_ENOUGH,
+    Brings, Dependence, Fault, FaultKind, OriginFault, Reply, Resource, Scenario, SetsCookie,
+    Smuggles, Speech, StoreKind, VARIANTS_ENOUGH,
 };
 use crate::world::play;
 use leeward::cell::transition::Purge;
 
-/// Seeds that once broke a promise. Never remove one.
+/// The field that shows where a visitor comes from.
+const REFERER: &str = "referer";
+
+/// Seeds that once broke a promise, of [`Scenario::plain`]. Never remove one.
 const REGRESSIONS: &[u64] = &[
     // A lease that was won late lapsed before its first renewal (S1).
     1_619, // One lost reply made a holder lose its lease (S1).
@@ -31,6 +36,8 @@ const REGRESSIONS: &[u64] = &[
 const REGRESSIONS_OF_CONFIRMING: &[u64] = &[
     // A holder that was held up asked a second time without looking (S1).
     87_463,
+    // An entry was dropped while a 304 confirmed it, and its body with it (S3).
+    32_419,
 ];
 
 /// The same, of scenarios with purges by the administrator.
@@ -94,7 +101,7 @@ fn no_seed_breaks_a_promise() {
 #[test]
 fn what_was_broken_once_stays_whole() {
     for seed in everything() {
-        let report = play(&Scenario::new(seed), false, &[]).unwrap();
+        let report = play(&Scenario::plain(seed), false, &[]).unwrap();
         assert_eq!(report.violation, None, "seed {seed}");
     }
 }
@@ -102,7 +109,7 @@ fn what_was_broken_once_stays_whole() {
 #[test]
 fn regressions_stay_the_scenarios_that_they_were() {
     for &seed in REGRESSIONS {
-        let added_since = Scenario::new(seed).faults.into_iter().any(|fault| {
+        let added_since = Scenario::plain(seed).faults.into_iter().any(|fault| {
             matches!(
                 fault.kind,
                 FaultKind::Origin {
@@ -114,18 +121,18 @@ fn regressions_stay_the_scenarios_that_they_were() {
         assert!(!added_since, "seed {seed}");
     }
     for seed in seeds(&[REGRESSIONS, REGRESSIONS_OF_CONFIRMING]) {
-        assert!(Scenario::new(seed).purges.is_empty(), "seed {seed}");
+        assert!(Scenario::plain(seed).purges.is_empty(), "seed {seed}");
     }
     for &seed in REGRESSIONS_OF_PURGING {
-        assert!(!Scenario::new(seed).purges.is_empty(), "seed {seed}");
+        assert!(!Scenario::plain(seed).purges.is_empty(), "seed {seed}");
     }
     for seed in everything() {
-        let few = Scenario::new(seed).settings.variants < VARIANTS_ENOUGH;
+        let few = Scenario::plain(seed).settings.variants < VARIANTS_ENOUGH;
         let meant = REGRESSIONS_OF_EVICTING.contains(&seed);
         assert_eq!(few, meant, "seed {seed}");
     }
     for seed in everything() {
-        let late = Scenario::new(seed).store == StoreKind::Eventual;
+        let late = Scenario::plain(seed).store == StoreKind::Eventual;
         let meant =
             seeds(&[REGRESSIONS_OF_LATE_STORES, REGRESSIONS_OF_EVICTING]).any(|late| late == seed);
         assert_eq!(late, meant, "seed {seed}");
@@ -138,14 +145,28 @@ fn a_seed_plays_the_same_every_time() {
     assert_eq!(lines(7), lines(7));
 }
 
-/// Which promises are seen to be broken in so many scenarios, changed so that
+/// What is asked of questions and of who gets their answers: not looked at where
+/// a test breaks something else.
+const QUESTIONS: &[&str] = &["S3", "S5", "L3", "O1"];
+
+/// Which promises are seen to be broken in `seeds` scenarios, changed so that
 /// they must be.
 fn broken(seeds: u64, change: impl Fn(&mut Scenario)) -> Vec<&'static str> {
+    broken_besides(&[], seeds, change)
+}
+
+/// The same, where some promises are not looked at.
+fn broken_besides(
+    ignored: &[&str],
+    seeds: u64,
+    change: impl Fn(&mut Scenario),
+) -> Vec<&'static str> {
+    let ignored: Vec<String> = ignored.iter().map(|name| (*name).to_owned()).collect();
     let mut promises: Vec<_> = (0..seeds)
         .filter_map(|seed| {
             let mut scenario = Scenario::new(seed);
             change(&mut scenario);
-            play(&scenario, false, &[]).unwrap().violation
+            play(&scenario, false, &ignored).unwrap().violation
         })
         .map(|violation| violation.promise)
         .collect();
@@ -172,7 +193,7 @@ fn writes_that_are_later_than_agreed_are_seen() {
 
 #[test]
 fn clocks_that_differ_more_than_configured_are_seen() {
-    let broken = broken(60, |scenario| {
+    let broken = broken_besides(QUESTIONS, 60, |scenario| {
         for (node, offset) in scenario.offsets.iter_mut().enumerate() {
             *offset = if node == 0 { -8_000 } else { 8_000 };
         }
@@ -198,7 +219,7 @@ fn what_is_one_visitors_alone_is_seen_with_others() {
 #[test]
 fn purges_that_were_only_said_to_be_done_are_seen() {
     for how in [Purge::Soft, Purge::Invalidate, Purge::Hard] {
-        let broken = broken(40, |scenario| {
+        let broken = broken_besides(QUESTIONS, 40, |scenario| {
             scenario.forgetful = true;
             scenario.purges.retain(|purge| purge.how == how);
         });
@@ -219,4 +240,80 @@ fn an_origin_that_stays_away_is_seen() {
         });
     });
     assert!(broken.contains(&"L1"), "{broken:?}");
+}
+
+/// The question is the visitor's request: what one visitor sends reaches the
+/// origin in what others get. The origin sees it; the shield does not.
+#[test]
+fn a_visitors_request_in_place_of_the_question_is_seen() {
+    let broken = broken(60, |scenario| {
+        scenario.settings.strict = false;
+        scenario.smuggles = Smuggles::Request;
+    });
+    assert!(broken.contains(&"S3"), "{broken:?}");
+    assert!(broken.contains(&"S5"), "{broken:?}");
+}
+
+/// The same without credentials, so that only fields and targets are mixed up.
+#[test]
+fn another_visitors_fields_in_an_answer_are_seen() {
+    let broken = broken_besides(&["S5"], 60, |scenario| {
+        scenario.settings.strict = false;
+        scenario.smuggles = Smuggles::Request;
+        for visit in &mut scenario.visits {
+            let credentials = ["cookie", "authorization"];
+            visit
+                .brings
+                .fields
+                .retain(|(name, _)| !credentials.contains(name));
+        }
+    });
+    assert!(broken.contains(&"S3"), "{broken:?}");
+}
+
+/// The shield sees no credentials, and so gives to all what it may give to those
+/// who have none.
+#[test]
+fn credentials_that_are_shared_are_seen() {
+    let broken = broken_besides(&["S3", "L3", "O1"], 60, |scenario| {
+        scenario.settings.strict = false;
+        scenario.anonymous = true;
+        // Nothing else that is one visitor's alone.
+        for resource in &mut scenario.resources {
+            resource.speech = Speech::Silent;
+            resource.sets_cookie = SetsCookie::Never;
+            resource.depends.credentials = Dependence::Silently;
+        }
+    });
+    assert_eq!(broken, ["S5"]);
+}
+
+/// One visitor's request fails because of what only that visitor sends, and then
+/// others are told to come back later.
+#[test]
+fn marks_that_a_visitors_fault_leaves_are_seen() {
+    let broken = broken_besides(&["S3", "S5", "S6", "O1"], 40, |scenario| {
+        scenario.settings.strict = false;
+        scenario.smuggles = Smuggles::Referer;
+        scenario.faults = vec![Fault {
+            from: 0,
+            to: scenario.healed,
+            kind: FaultKind::Origin {
+                keys: u32::MAX,
+                how: OriginFault::Particular,
+            },
+        }];
+        for resource in &mut scenario.resources {
+            resource.speech = Speech::MaxAge;
+            resource.reply = Reply::Content;
+        }
+        for (number, visit) in scenario.visits.iter_mut().enumerate() {
+            visit.brings = Brings::nothing();
+            if number % 3 == 0 && !visit.tail {
+                let referer = (REFERER, ODD_REFERER.to_owned());
+                visit.brings.fields.push(referer);
+            }
+        }
+    });
+    assert!(broken.contains(&"L3"), "{broken:?}");
 }

@@ -4,8 +4,9 @@ use crate::clock::Clocks;
 use crate::coverage::{Coverage, Kind};
 use crate::executor::{Executor, Micros, Owner, micros};
 use crate::oracle::{Got, Oracle, Violation};
-use crate::origin::{Origin, SimBody, VISITOR};
+use crate::origin::{Origin, SimBody};
 use crate::platform::{Busy, SimPlatform};
+use crate::requests::Asked;
 use crate::scenario::{FaultKind, Method, PurgeCall, Scenario, StoreKind, Visit};
 use crate::stores::{Link, Server, Watched};
 use crate::trace::Trace;
@@ -43,7 +44,7 @@ pub(crate) struct Report {
 ///
 /// # Errors
 ///
-/// If the scenario's settings are none that the shield accepts.
+/// If the shield does not accept the scenario's settings.
 pub(crate) fn play(scenario: &Scenario, trace: bool, ignored: &[String]) -> anyhow::Result<Report> {
     let world = World::new(scenario, trace, ignored)?;
     world.run();
@@ -105,7 +106,7 @@ impl World {
             Rc::clone(&clocks),
             Trace::new(trace),
             ignored.to_vec(),
-        );
+        )?;
         let origin = Rc::new(Origin {
             executor: executor.clone(),
             oracle: Rc::clone(&oracle),
@@ -116,7 +117,7 @@ impl World {
             .then(|| Views::new(executor.clone(), Rc::clone(&scenario)));
         Ok(Rc::new(World {
             config: Config::parse(&scenario.settings.toml())?,
-            address: config::Origin::parse("http://origin.example")?,
+            address: config::Origin::parse(crate::oracle::ORIGIN)?,
             server: Server::new(Rc::clone(&oracle), views),
             nodes: RefCell::new(scenario.offsets.iter().map(|_| Node::default()).collect()),
             instances: Cell::new(0),
@@ -254,13 +255,14 @@ impl World {
             world: Rc::clone(self),
             visitor,
         };
-        self.executor.spawn(owner, async move {
-            let answer = shield.handle(world.request(visitor, &visit)).await;
+        let task = self.executor.spawn(owner, async move {
+            let answer = shield.handle(world.request(&visit)).await;
             drop(head);
             guard.world.waiting.borrow_mut().remove(&visitor);
             world.receive(visitor, &visit, owner, arrived, answer).await;
             drop((guard, busy));
         });
+        self.oracle.works_for(task, visitor);
     }
 
     /// The administrator purges a key through a node.
@@ -356,25 +358,34 @@ impl World {
         })
     }
 
-    fn request(&self, visitor: u64, visit: &Visit) -> Request<Option<SimBody>> {
-        let post = visit.method == Method::Post;
-        let mut request = Request::new(post.then(|| SimBody::of_visitor(&self.executor)));
-        *request.method_mut() = match visit.method {
-            Method::Get => http::Method::GET,
-            Method::Head => http::Method::HEAD,
-            Method::Post => http::Method::POST,
+    fn request(&self, visit: &Visit) -> Request<Option<SimBody>> {
+        let Asked {
+            method,
+            target,
+            mut headers,
+            content,
+        } = asked(visit);
+        let body = match (visit.method, content) {
+            (_, true) => Some(SimBody::of_visitor(&self.executor, CONTENT)),
+            (Method::Post, false) => Some(SimBody::of_visitor(&self.executor, "")),
+            (Method::Get | Method::Head, false) => None,
         };
-        if let Ok(uri) = format!("/k{}", visit.key).parse() {
-            *request.uri_mut() = uri;
+        if self.scenario.anonymous {
+            for name in [header::COOKIE, header::AUTHORIZATION] {
+                headers.remove(name);
+            }
         }
-        let headers = request.headers_mut();
-        fields(visit, headers);
-        headers.insert(VISITOR, HeaderValue::from(visitor));
         if visit.conditional
             && let Some(Some(tag)) = self.tags.borrow().get(visit.key)
         {
             headers.insert(header::IF_NONE_MATCH, tag.clone());
         }
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        if let Ok(uri) = target.parse() {
+            *request.uri_mut() = uri;
+        }
+        *request.headers_mut() = headers;
         request
     }
 
@@ -442,21 +453,37 @@ impl Drop for Pending {
     }
 }
 
-/// The fields of a visitor's request that have a say in the answer.
-pub(crate) fn fields(visit: &Visit, headers: &mut HeaderMap) {
+/// What the content of a GET is, where it has some.
+const CONTENT: &str = "hello";
+
+/// What a visitor asks, apart from the validator of what it has seen before.
+pub(crate) fn asked(visit: &Visit) -> Asked {
+    let mut headers = HeaderMap::new();
     if let Some(language) = visit.language {
         headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static(language));
     }
     if let Some(device) = visit.device {
         headers.insert("x-device", HeaderValue::from_static(device));
     }
-    if visit.cookie {
-        headers.insert(header::COOKIE, HeaderValue::from_static("session=1"));
+    for (name, value) in &visit.brings.fields {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.append(*name, value);
+        }
     }
-    if visit.authorization {
-        headers.insert(
-            header::AUTHORIZATION,
-            HeaderValue::from_static("Basic eA=="),
-        );
+    if visit.brings.content {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(CONTENT.len()));
+    }
+    Asked {
+        method: match visit.method {
+            Method::Get => http::Method::GET,
+            Method::Head => http::Method::HEAD,
+            Method::Post => http::Method::POST,
+        },
+        target: match visit.brings.query {
+            Some(query) => format!("/k{}?{query}", visit.key),
+            None => format!("/k{}", visit.key),
+        },
+        headers,
+        content: visit.brings.content,
     }
 }

@@ -109,8 +109,15 @@ pub struct Orphan {
 
 impl Cell {
     /// Puts another entry in the place of the present one, or none.
+    ///
+    /// A 304 may confirm an entry that was dropped since its refresh began. Its body
+    /// is garbage by then, but not removed: only holders of the lease remove
+    /// garbage, and they remove what was there when they took it.
     pub(super) fn replace_entry(&mut self, entry: Option<Entry>, now: Time) {
         let kept = entry.as_ref().and_then(|entry| entry.body.manifest());
+        if let Some(kept) = kept {
+            self.orphans.retain(|orphan| orphan.body != kept.body);
+        }
         let old = std::mem::replace(&mut self.entry, entry);
         if let Some(old) = old.and_then(|old| old.body.manifest())
             && kept.is_none_or(|kept| kept.body != old.body)

@@ -8,41 +8,79 @@
 //! body               the inline content, to the end
 //! ```
 //!
-//! Whatever else a store holds under a cell's name (another format, a cut or
-//! damaged value, another program's data) is an [`Unreadable`] value: a miss,
-//! which the next write replaces. Nothing here panics on any bytes.
+//! Whatever else a store holds under a cell's name (another format, a truncated
+//! or damaged value, another program's data) is an [`Unreadable`] value. It is a
+//! miss, and the next write replaces it, with one exception: a value of a newer
+//! version, see [`Unreadable::Newer`]. Nothing here panics on any bytes.
 //!
-//! To change the format: add a byte, keep reading the old ones, and keep a
-//! stored example of each in the tests. An older version reads a newer format
-//! as a miss.
+//! # Formats
+//!
+//! Format 3 has the layout of format 2, in which bodies may lie in chunks; in
+//! format 1 all were inline. The versions that wrote formats 1 and 2 could store an
+//! answer that was private to one visitor as an answer for everybody. So their
+//! cells are [`Unreadable::Older`]: a miss, and the next write replaces them. The
+//! chunks of a body that such a cell names are not removed; a store that matters
+//! can be emptied with the upgrade.
+//!
+//! To change the format: raise `FORMAT`, and keep a stored example of the old one
+//! in the tests. Keep reading the old one if its cells are still right. A later
+//! format begins with its number, at most `FORMAT_LAST`, whatever follows it.
 
 use super::{Body, Cell, Entry, Lease, Manifest, Marks, Nonce, Orphan};
-use crate::semantics::Freshness;
+use crate::semantics::{Audience, Freshness};
 use crate::time::Time;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The layout that this version writes. In format 1 every body was inline; a
-/// reader of it would take one in chunks for an empty one.
-const FORMAT: u8 = 2;
+/// The format that this version writes.
+const FORMAT: u8 = 3;
 
-/// The oldest layout that this version reads.
-const FORMAT_OLDEST: u8 = 1;
+/// The oldest format that this version reads.
+const FORMAT_OLDEST: u8 = 3;
+
+/// The first format that there was.
+const FORMAT_FIRST: u8 = 1;
+
+/// The first format that this version does not know.
+const FORMAT_NEXT: u8 = FORMAT + 1;
+
+/// The last number that a format may have. The first byte of other programs' data
+/// is rarely as low.
+const FORMAT_LAST: u8 = 15;
+
+/// Most response fields of an entry. Hosts pass on fewer.
+pub const FIELDS_MAX: usize = 1_024;
+
+/// Most bytes that the names and values of an entry's fields have together. As
+/// JSON they may be twice as long, which leaves as much for the rest.
+pub const FIELD_BYTES_MAX: usize = 256 << 10;
+
+/// Most bytes of metadata.
+pub const METADATA_MAX: usize = 1 << 20;
 
 /// Format byte, checksum and metadata length, in bytes.
 const PREFIX: usize = 9;
 
-/// Why a stored value is no cell. Whoever reads it goes on as if nothing were
-/// there.
+/// Why a stored value cannot be read as a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Its first byte names a layout that this version does not know.
+    /// Its first byte is not a format's number: another program's data.
     Format,
+    /// It has the format of an older version, which this one does not read.
+    Older,
+    /// It has the format of a newer version.
+    ///
+    /// Nodes of that version use it, and may hold its lease. The caller neither
+    /// uses it nor overwrites it: until the rollout is over it treats the key as if
+    /// the store were not there. All other unreadable values are a miss, and the
+    /// next write replaces them.
+    Newer,
     /// It ends before it should.
     Truncated,
-    /// Its checksum does not fit, or its metadata makes no sense.
+    /// Its checksum does not fit, its metadata is not valid, or it is larger than
+    /// cells may be.
     Corrupt,
     /// It is a cell, but another key's.
     Foreign,
@@ -52,11 +90,20 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Unreadable::Format => "unknown format",
+            Unreadable::Older => "an older version's format",
+            Unreadable::Newer => "a newer version's format",
             Unreadable::Truncated => "truncated",
             Unreadable::Corrupt => "corrupt",
             Unreadable::Foreign => "another key's cell",
         })
     }
+}
+
+/// Whether an entry may have these fields: [`encode`] refuses more. A response
+/// with more is not stored.
+pub fn may_store(headers: &HeaderMap) -> bool {
+    let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    headers.len() <= FIELDS_MAX && headers.iter().map(bytes).sum::<usize>() <= FIELD_BYTES_MAX
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,6 +131,7 @@ struct EntryMetadata {
     lease: Nonce,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     invalidated: bool,
+    audience: Audience,
     /// Bytes of content that follow the metadata.
     inline: u64,
     /// Where the content is, if not there.
@@ -95,10 +143,13 @@ struct EntryMetadata {
 ///
 /// # Errors
 ///
-/// If the metadata is longer than 4 GiB or cannot be written as JSON, neither
-/// of which the limits on header fields allow.
+/// If the cell is larger than [`decode`] accepts, or its metadata cannot be written
+/// as JSON. Does not happen to an entry whose fields [`may_store`] accepts.
 pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
-    let body = match cell.entry.as_ref().map(|entry| &entry.body) {
+    let entry = cell.entry.as_ref();
+    let fields = entry.map_or(0, |entry| entry.headers.len());
+    anyhow::ensure!(fields <= FIELDS_MAX, "{fields} response fields");
+    let body = match entry.map(|entry| &entry.body) {
         Some(Body::Inline(bytes)) => bytes.clone(),
         Some(Body::Chunked(_)) | None => Bytes::new(),
     };
@@ -108,7 +159,7 @@ pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
         key: cell.key.clone(),
         lease: cell.lease,
         marks: cell.marks.clone(),
-        entry: cell.entry.as_ref().map(|entry| EntryMetadata {
+        entry: entry.map(|entry| EntryMetadata {
             status: entry.status.as_u16(),
             headers: entry
                 .headers
@@ -120,11 +171,17 @@ pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
             freshness: entry.freshness,
             lease: entry.lease,
             invalidated: entry.invalidated,
+            audience: entry.audience,
             inline: body.len() as u64,
             chunks: entry.body.manifest(),
         }),
         orphans: cell.orphans.clone(),
     })?;
+    anyhow::ensure!(
+        metadata.len() <= METADATA_MAX,
+        "{} bytes of metadata",
+        metadata.len()
+    );
     let length = u32::try_from(metadata.len())?;
 
     let mut check = crc32fast::Hasher::new();
@@ -154,8 +211,11 @@ pub fn decode(bytes: &Bytes, key: &str) -> Result<Cell, Unreadable> {
 /// memory.
 pub fn decode_any(bytes: &Bytes) -> Result<Cell, Unreadable> {
     let (&format, rest) = bytes.split_first().ok_or(Unreadable::Truncated)?;
-    if !(FORMAT_OLDEST..=FORMAT).contains(&format) {
-        return Err(Unreadable::Format);
+    match format {
+        FORMAT_OLDEST..=FORMAT => {}
+        FORMAT_FIRST..FORMAT_OLDEST => return Err(Unreadable::Older),
+        FORMAT_NEXT..=FORMAT_LAST => return Err(Unreadable::Newer),
+        _ => return Err(Unreadable::Format),
     }
     let (check, checked) = rest.split_first_chunk::<4>().ok_or(Unreadable::Truncated)?;
     let (length, rest) = checked
@@ -164,6 +224,9 @@ pub fn decode_any(bytes: &Bytes) -> Result<Cell, Unreadable> {
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Unreadable::Corrupt)?;
     let metadata = rest.get(..length).ok_or(Unreadable::Truncated)?;
     if crc32fast::hash(checked) != u32::from_le_bytes(*check) {
+        return Err(Unreadable::Corrupt);
+    }
+    if metadata.len() > METADATA_MAX {
         return Err(Unreadable::Corrupt);
     }
     let metadata: Metadata = serde_json::from_slice(metadata).map_err(|_| Unreadable::Corrupt)?;
@@ -178,6 +241,7 @@ pub fn decode_any(bytes: &Bytes) -> Result<Cell, Unreadable> {
             freshness: entry.freshness,
             lease: entry.lease,
             invalidated: entry.invalidated,
+            audience: entry.audience,
             body: match entry.chunks {
                 None => Body::Inline(body),
                 Some(manifest) if body.is_empty() && manifest.chunk_size > 0 => {
@@ -201,7 +265,12 @@ pub fn decode_any(bytes: &Bytes) -> Result<Cell, Unreadable> {
 }
 
 fn headers(fields: Vec<(String, String)>) -> Result<HeaderMap, Unreadable> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    if fields.len() > FIELDS_MAX {
+        return Err(Unreadable::Corrupt);
+    }
+    // `with_capacity` panics where this is an error.
+    let mut headers =
+        HeaderMap::try_with_capacity(fields.len()).map_err(|_| Unreadable::Corrupt)?;
     for (name, value) in fields {
         let name = HeaderName::try_from(name).map_err(|_| Unreadable::Corrupt)?;
         let value = latin1_bytes(&value)
@@ -227,387 +296,4 @@ fn latin1_bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-    use crate::cell::{Draft, Pass, Retry};
-    use proptest::prelude::*;
-
-    fn freshness() -> Freshness {
-        Freshness {
-            lifetime_ms: 2_000,
-            initial_age_ms: 5,
-            response_time: Time::from_unix_millis(1_000),
-            stale_while_revalidate_ms: 30_000,
-            stale_if_error_ms: 60_000,
-            must_revalidate: false,
-            no_cache: false,
-            immutable: false,
-        }
-    }
-
-    fn cell(value: &[u8], body: &[u8]) -> Cell {
-        let mut headers = HeaderMap::new();
-        headers.append("etag", HeaderValue::from_static("\"1\""));
-        headers.append("link", HeaderValue::from_static("<a>"));
-        headers.append("link", HeaderValue::from_static("<b>"));
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            headers.append("x-bytes", value);
-        }
-        Cell {
-            version: 7,
-            nonce: Nonce::new(u128::MAX - 1),
-            key: "GET /a".into(),
-            entry: Some(Entry {
-                status: StatusCode::OK,
-                headers,
-                request_time: Time::from_unix_millis(900),
-                fetch_millis: 100,
-                freshness: freshness(),
-                lease: Nonce::new(3),
-                invalidated: true,
-                body: Body::Inline(Bytes::copy_from_slice(body)),
-            }),
-            lease: Some(Lease {
-                holder: Nonce::new(4),
-                start: Time::from_unix_millis(1),
-                deadline: Time::from_unix_millis(5_001),
-                revoked: true,
-                draft: Some(Draft {
-                    body: Nonce::new(5),
-                    chunks: 6,
-                }),
-            }),
-            marks: Marks {
-                pass: Some(Pass {
-                    until: Time::from_unix_millis(9),
-                    authorized_only: true,
-                }),
-                retry: Some(Retry {
-                    not_before: Time::from_unix_millis(10),
-                    failures: 2,
-                }),
-                vary: vec!["accept".into()],
-                variants: vec!["cell/0".into(), "cell/1".into()],
-                invalidated: Some(Time::from_unix_millis(8)),
-                purged: Some(Time::from_unix_millis(7)),
-                softened: Some(Time::from_unix_millis(6)),
-            },
-            orphans: vec![Orphan {
-                body: Nonce::new(6),
-                chunks: 7,
-                since: Time::from_unix_millis(9),
-            }],
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        for (value, body) in [
-            (&b"plain"[..], &b"{}"[..]),
-            (b"", b""),
-            (b"caf\xe9 \xff", b"\0\x01binary"),
-        ] {
-            let cell = cell(value, body);
-            let bytes = encode(&cell).unwrap();
-            assert_eq!(decode(&bytes, "GET /a"), Ok(cell));
-        }
-    }
-
-    #[test]
-    fn an_empty_cell_is_read_back() {
-        let cell = Cell {
-            version: 1,
-            nonce: Nonce::new(0),
-            key: String::new(),
-            entry: None,
-            lease: None,
-            marks: Marks::default(),
-            orphans: Vec::new(),
-        };
-        assert_eq!(decode(&encode(&cell).unwrap(), ""), Ok(cell));
-    }
-
-    #[test]
-    fn another_keys_cell_is_a_miss() {
-        let bytes = encode(&cell(b"", b"")).unwrap();
-        assert_eq!(decode(&bytes, "GET /b"), Err(Unreadable::Foreign));
-    }
-
-    #[test]
-    fn what_other_programs_write_is_a_miss() {
-        for (bytes, problem) in [
-            (&b""[..], Unreadable::Truncated),
-            (b"\x01", Unreadable::Truncated),
-            (b"\x01\0\0\0\0\xff\xff\xff\xff", Unreadable::Truncated),
-            (b"\x01\0\0\0\0\0\0\0\0", Unreadable::Corrupt),
-            (b"{\"json\":true}", Unreadable::Format),
-            // A newer version's.
-            (b"\x03\0\0\0\0\0\0\0\0\0\0", Unreadable::Format),
-            (b"\x03\0\0\0\0\0\0\0", Unreadable::Format),
-            (b"\0\0\0\0\0\0\0\0\0\0\0", Unreadable::Format),
-        ] {
-            let bytes = Bytes::copy_from_slice(bytes);
-            assert_eq!(decode(&bytes, "GET /a"), Err(problem), "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn every_prefix_is_a_miss() {
-        let bytes = encode(&cell(b"v", b"body")).unwrap();
-        for end in 0..bytes.len() {
-            assert!(decode(&bytes.slice(..end), "GET /a").is_err(), "{end}");
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_is_a_miss() {
-        let bytes = encode(&cell(b"v", b"body")).unwrap();
-        for index in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut damaged = bytes.to_vec();
-                damaged[index] ^= 1 << bit;
-                assert!(decode(&damaged.into(), "GET /a").is_err(), "{index}.{bit}");
-            }
-        }
-    }
-
-    fn stored(format: u8, json: &[u8], body: &[u8]) -> Bytes {
-        let mut checked = u32::try_from(json.len()).unwrap().to_le_bytes().to_vec();
-        checked.extend_from_slice(json);
-        checked.extend_from_slice(body);
-        let mut bytes = vec![format];
-        bytes.extend_from_slice(&crc32fast::hash(&checked).to_le_bytes());
-        bytes.extend_from_slice(&checked);
-        bytes.into()
-    }
-
-    #[test]
-    fn a_body_in_chunks_is_read_back() {
-        let mut cell = cell(b"v", b"");
-        cell.entry.as_mut().unwrap().body = Body::Chunked(Manifest {
-            body: Nonce::new(8),
-            length: 1 << 40,
-            chunk_size: 1,
-        });
-        assert_eq!(decode(&encode(&cell).unwrap(), "GET /a"), Ok(cell));
-    }
-
-    #[test]
-    fn a_manifest_that_makes_no_sense_is_a_miss() {
-        let json = |inline: u8, size: u8| {
-            format!(
-                r#"{{"version":2,"nonce":"a","key":"k","entry":{{"status":200,"headers":[],"request_time":1,"fetch_millis":2,"freshness":{{"lifetime_ms":1,"initial_age_ms":0,"response_time":3,"stale_while_revalidate_ms":0,"stale_if_error_ms":0,"must_revalidate":false,"no_cache":false,"immutable":false}},"lease":"1","inline":{inline},"chunks":{{"body":"b","length":9,"chunk_size":{size}}}}}}}"#
-            )
-        };
-        for (inline, size, readable) in [(0, 4, true), (0, 0, false), (2, 4, false)] {
-            let body = &b"hi"[..usize::from(inline)];
-            let bytes = stored(2, json(inline, size).as_bytes(), body);
-            assert_eq!(decode(&bytes, "k").is_ok(), readable, "{inline} {size}");
-        }
-    }
-
-    /// Format 2 as it was first released. Never change these bytes.
-    #[test]
-    fn format_2_stays_readable() {
-        let json = br#"{"version":2,"nonce":"0000000000000000000000000000000a","key":"k","lease":{"holder":"1","start":1,"deadline":2,"draft":{"body":"d","chunks":3}},"entry":{"status":200,"headers":[["x","\u00e9"]],"request_time":1,"fetch_millis":2,"freshness":{"lifetime_ms":1,"initial_age_ms":0,"response_time":3,"stale_while_revalidate_ms":0,"stale_if_error_ms":0,"must_revalidate":false,"no_cache":false,"immutable":false},"lease":"1","inline":0,"chunks":{"body":"b","length":300000,"chunk_size":262144}},"orphans":[{"body":"c","chunks":2,"since":7}],"unknown":1}"#;
-        let cell = decode(&stored(2, json, b""), "k").unwrap();
-        let manifest = cell.entry.unwrap().body.manifest().unwrap();
-        assert_eq!((manifest.body, manifest.chunks()), (Nonce::new(11), 2));
-        assert_eq!(cell.lease.unwrap().draft.unwrap().body, Nonce::new(13));
-        assert_eq!(cell.orphans[0].since, Time::from_unix_millis(7));
-    }
-
-    /// Format 1 as it was first released. Never change these bytes: what
-    /// stores hold today has to stay readable.
-    #[test]
-    fn format_1_stays_readable() {
-        let json = br#"{"version":2,"nonce":"0000000000000000000000000000000a","key":"k","entry":{"status":404,"headers":[["x","\u00e9"]],"request_time":1,"fetch_millis":2,"freshness":{"lifetime_ms":1,"initial_age_ms":0,"response_time":3,"stale_while_revalidate_ms":0,"stale_if_error_ms":0,"must_revalidate":false,"no_cache":false,"immutable":false},"lease":"1","inline":2},"unknown":1}"#;
-        let cell = decode(&stored(1, json, b"hi"), "k").unwrap();
-        let entry = cell.entry.unwrap();
-        assert_eq!(cell.nonce, Nonce::new(10));
-        assert_eq!(entry.status, StatusCode::NOT_FOUND);
-        assert_eq!(entry.headers["x"].as_bytes(), b"\xe9");
-        assert_eq!(entry.body, Body::Inline(Bytes::from_static(b"hi")));
-    }
-
-    fn moment() -> impl Strategy<Value = Time> {
-        prop_oneof![any::<u64>(), 0..9u64, Just(u64::MAX)].prop_map(Time::from_unix_millis)
-    }
-
-    fn nonce() -> impl Strategy<Value = Nonce> {
-        any::<u128>().prop_map(Nonce::new)
-    }
-
-    fn any_headers() -> impl Strategy<Value = HeaderMap> {
-        let field = ("[a-zA-Z!#$%&'*+.^_`|~0-9-]{1,8}", any::<Vec<u8>>());
-        proptest::collection::vec(field, 0..8).prop_map(|fields| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in fields {
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::try_from(name), HeaderValue::from_bytes(&value))
-                {
-                    headers.append(name, value);
-                }
-            }
-            headers
-        })
-    }
-
-    fn any_freshness() -> impl Strategy<Value = Freshness> {
-        (any::<[u64; 4]>(), moment(), any::<[bool; 3]>()).prop_map(|(times, received, flags)| {
-            let [lifetime_ms, initial_age_ms, swr, sie] = times;
-            let [must_revalidate, no_cache, immutable] = flags;
-            Freshness {
-                lifetime_ms,
-                initial_age_ms,
-                response_time: received,
-                stale_while_revalidate_ms: swr,
-                stale_if_error_ms: sie,
-                must_revalidate,
-                no_cache,
-                immutable,
-            }
-        })
-    }
-
-    fn any_body() -> impl Strategy<Value = Body> {
-        prop_oneof![
-            any::<Vec<u8>>().prop_map(|body| Body::Inline(body.into())),
-            (nonce(), any::<u64>(), 1..=u32::MAX).prop_map(|(body, length, chunk_size)| {
-                Body::Chunked(Manifest {
-                    body,
-                    length,
-                    chunk_size,
-                })
-            }),
-        ]
-    }
-
-    fn any_orphans() -> impl Strategy<Value = Vec<Orphan>> {
-        let orphan = (nonce(), any::<u32>(), moment());
-        let orphan = orphan.prop_map(|(body, chunks, since)| Orphan {
-            body,
-            chunks,
-            since,
-        });
-        proptest::collection::vec(orphan, 0..3)
-    }
-
-    fn any_entry() -> impl Strategy<Value = Entry> {
-        (
-            100..1_000u16,
-            any_headers(),
-            moment(),
-            any::<u64>(),
-            any_freshness(),
-            nonce(),
-            any::<bool>(),
-            any_body(),
-        )
-            .prop_map(
-                |(
-                    status,
-                    headers,
-                    request_time,
-                    fetch_millis,
-                    freshness,
-                    lease,
-                    invalidated,
-                    body,
-                )| {
-                    Entry {
-                        status: StatusCode::from_u16(status).unwrap(),
-                        headers,
-                        request_time,
-                        fetch_millis,
-                        freshness,
-                        lease,
-                        invalidated,
-                        body,
-                    }
-                },
-            )
-    }
-
-    fn any_marks() -> impl Strategy<Value = Marks> {
-        let option = proptest::option::of::<BoxedStrategy<Time>>;
-        (
-            proptest::option::of((moment(), any::<bool>())),
-            proptest::option::of((moment(), any::<u32>())),
-            proptest::collection::vec("\\PC{0,9}", 0..4),
-            proptest::collection::vec("\\PC{0,9}", 0..4),
-            option(moment().boxed()),
-            option(moment().boxed()),
-            option(moment().boxed()),
-        )
-            .prop_map(
-                |(pass, retry, vary, variants, invalidated, purged, softened)| Marks {
-                    pass: pass.map(|(until, authorized_only)| Pass {
-                        until,
-                        authorized_only,
-                    }),
-                    retry: retry.map(|(not_before, failures)| Retry {
-                        not_before,
-                        failures,
-                    }),
-                    vary,
-                    variants,
-                    invalidated,
-                    purged,
-                    softened,
-                },
-            )
-    }
-
-    fn any_cell() -> impl Strategy<Value = Cell> {
-        let draft = (nonce(), any::<u32>()).prop_map(|(body, chunks)| Draft { body, chunks });
-        let draft = proptest::option::of(draft);
-        let lease = (nonce(), moment(), moment(), any::<bool>(), draft).prop_map(
-            |(holder, start, deadline, revoked, draft)| Lease {
-                holder,
-                start,
-                deadline,
-                revoked,
-                draft,
-            },
-        );
-        (
-            any::<u64>(),
-            nonce(),
-            any::<String>(),
-            proptest::option::of(any_entry()),
-            proptest::option::of(lease),
-            any_marks(),
-            any_orphans(),
-        )
-            .prop_map(|(version, nonce, key, entry, lease, marks, orphans)| Cell {
-                version,
-                nonce,
-                key,
-                entry,
-                lease,
-                marks,
-                orphans,
-            })
-    }
-
-    proptest! {
-        #[test]
-        fn any_cell_is_read_back(cell in any_cell()) {
-            let bytes = encode(&cell).unwrap();
-            prop_assert_eq!(decode(&bytes, &cell.key), Ok(cell));
-        }
-
-        #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes.into(), "GET /a");
-        }
-
-        #[test]
-        fn damaged_metadata_does_not_panic(json in "[ -~]{0,80}") {
-            let _ = decode(&stored(FORMAT, json.as_bytes(), b""), "");
-        }
-    }
-}
+pub(super) mod tests;

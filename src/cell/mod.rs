@@ -10,17 +10,20 @@
 //! a lost swap is no error, but a reason to look again.
 
 pub mod body;
+pub mod bounds;
 pub mod codec;
 mod nonce;
 pub mod transition;
 
 pub use body::{Body, Draft, Manifest, Orphan};
+pub use bounds::Bounds;
 pub use nonce::Nonce;
 
-use crate::semantics::Freshness;
+use crate::semantics::{Audience, Freshness};
 use crate::time::Time;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The record that a store holds for a key or variant.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +63,8 @@ pub struct Entry {
     /// An unsafe request has gone to the origin since: to be validated before
     /// it is used (RFC 9111, 4.4).
     pub invalidated: bool,
+    /// Whom it is for.
+    pub audience: Audience,
     /// The content.
     pub body: Body,
 }
@@ -98,45 +103,135 @@ impl Lease {
 }
 
 /// What a cell remembers beside its entry.
+///
+/// Marks are of three kinds. A question's own: `pass`, `retry`, `doubt`,
+/// `asked_again`. A key's, in the key's own cell, which concern all of its
+/// questions: `resident`, `vary`, `credentials_pass_until` and the times of
+/// purges. And the list of a key's variants, in a cell of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
-    /// The key's responses cannot be stored: requests need not queue.
+    /// Responses to the question cannot be stored: requests need not queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<Pass>,
     /// The last refresh failed: no new attempt before some time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// The `Vary` field names of a key that has variants, in lower case; the
-    /// entries then lie in cells of their own.
+    /// The last refreshes brought answers that may not be stored, although the
+    /// entry can still be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+    /// The variant has been asked for again since it was first stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked_again: bool,
+    /// The selector of the question whose entry, lease and marks are in the
+    /// key's cell. Other questions have cells of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident: Option<String>,
+    /// The request fields that `Vary` has named, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub vary: Vec<String>,
-    /// In a cell that lists a key's variants: the names of their cells, the
-    /// oldest first.
+    pub vary: Vec<Selecting>,
+    /// Until then requests with credentials are passed where no entry is for
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_pass_until: Option<Time>,
+    /// In a cell that lists a key's variants: their cells, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub variants: Vec<String>,
-    /// When the key was last invalidated, for the variants' entries: one that
-    /// was requested before counts as invalidated too.
+    pub variants: Vec<Listed>,
+    /// When the key was last invalidated: a variant's entry that was requested
+    /// before counts as invalidated too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalidated: Option<Time>,
-    /// When the key was last purged hard, for the variants' entries likewise:
-    /// one that was requested before is none.
+    /// When the key was last purged hard: a variant's entry that was requested
+    /// before does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purged: Option<Time>,
-    /// When the key was last purged softly, for the variants' entries likewise:
-    /// one that was requested before has been stale since.
+    /// When the key was last purged softly: a variant's entry that was requested
+    /// before has been stale since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub softened: Option<Time>,
 }
 
-/// A mark that a key's responses cannot be stored.
+impl Marks {
+    /// The names of the fields that select a question of the key.
+    pub fn selecting(&self) -> Vec<HeaderName> {
+        self.vary
+            .iter()
+            .filter_map(|selecting| HeaderName::try_from(&selecting.name).ok())
+            .collect()
+    }
+}
+
+/// A request field that selects a key's questions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selecting {
+    /// In lower case.
+    pub name: String,
+    /// When an answer last named it, give or take [`SEEN_PRECISION`].
+    pub seen: Time,
+}
+
+/// A name that no answer has used for this long is forgotten.
+pub const SELECTING_KEPT: Duration = Duration::from_secs(24 * 3_600);
+
+/// How exact [`Selecting::seen`] is: it is not written more often.
+pub const SEEN_PRECISION: Duration = Duration::from_secs(3_600);
+
+/// A variant in the list of a key's variants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The name of its cell.
+    pub id: String,
+    /// It was found to be asked for again: it goes after those that were not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
+}
+
+/// A mark that responses to a question cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     /// When to try again whether they still cannot.
     pub until: Time,
-    /// Only requests with `Authorization` made it so; others are not concerned
-    /// (RFC 9111, 3.5).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub authorized_only: bool,
+    /// When it was set.
+    pub since: Time,
+    /// How many times in a row it was set.
+    pub times: u32,
+}
+
+/// A mark that refreshes brought answers that may not be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// How many in a row.
+    pub times: u32,
+    /// When the first of them came.
+    pub since: Time,
+}
+
+impl Doubt {
+    /// Answers in a row after which the resource counts as changed.
+    pub const TIMES: u32 = 3;
+
+    /// The least time that they have to span.
+    pub const SPAN: Duration = Duration::from_secs(10);
+
+    /// The mark after one more such answer.
+    #[must_use]
+    pub fn after(doubt: Option<Doubt>, now: Time) -> Doubt {
+        match doubt {
+            None => Doubt {
+                times: 1,
+                since: now,
+            },
+            Some(Doubt { times, since }) => Doubt {
+                times: times.saturating_add(1),
+                since,
+            },
+        }
+    }
+
+    /// Whether the resource has changed for good.
+    pub fn is_settled(self, now: Time) -> bool {
+        self.times >= Self::TIMES && now.since(self.since) >= Self::SPAN
+    }
 }
 
 /// A mark after a failed refresh.
@@ -146,4 +241,21 @@ pub struct Retry {
     pub not_before: Time,
     /// How many attempts have failed in a row.
     pub failures: u32,
+    /// The last attempt brought an answer that may not be stored: the origin
+    /// works.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
+}
+
+impl Cell {
+    /// Until when no attempt is made, if that is later than `now`.
+    ///
+    /// After an answer that may not be stored the entry stays for now, so the mark
+    /// holds only while there is an entry that can be used.
+    pub fn backoff(&self, now: Time) -> Option<Time> {
+        let retry = self.marks.retry.filter(|retry| now < retry.not_before)?;
+        let stays = |entry: &Entry| !entry.invalidated && entry.freshness.may_serve_on_error(now);
+        let holds = !retry.doubted || self.entry.as_ref().is_some_and(stays);
+        holds.then_some(retry.not_before)
+    }
 }

@@ -4,8 +4,13 @@
 //! none, and return the cell to be swapped in, or say why there is none. Times
 //! come from the caller's clock.
 
-use super::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan, Pass, Retry};
+use super::{
+    Cell, Doubt, Draft, Entry, Lease, Listed, Marks, Nonce, Orphan, Pass, Retry, SEEN_PRECISION,
+    SELECTING_KEPT, Selecting,
+};
 use crate::time::Time;
+use http::HeaderName;
+use std::fmt;
 use std::time::Duration;
 
 /// A request for a lease.
@@ -46,18 +51,18 @@ pub enum NoLease {
     },
 }
 
-/// The caller does not hold the lease any more: what it has made is its own and
-/// its client's, but not the store's.
+/// The caller does not hold the lease any more: what it has fetched is for its own
+/// client, and may not be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fenced {
-    /// The cell is gone, or its lease is another's, or none.
+    /// The cell is gone, or another holds its lease, or nobody does.
     Lost,
     /// A purge came in between.
     Purged,
 }
 
-/// How a purge leaves what it purges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a purge leaves what it purges, from the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purge {
     /// Stale at once, still servable, refreshed on next use.
     Soft,
@@ -69,9 +74,16 @@ pub enum Purge {
 
 /// Takes the lease of a cell, or of one that is to be created for `key`.
 ///
-/// Whether the entry needs a refresh is the caller's decision, from the same
-/// cell: the swap makes sure that it still holds.
-pub fn lease(cell: Option<&Cell>, key: &str, claim: &Claim, nonce: Nonce) -> Result<Cell, NoLease> {
+/// In a key's own cell that has no resident yet, the question with the selector
+/// `resident` becomes it. Whether the entry needs a refresh is the caller's
+/// decision, from the same cell: the swap makes sure that it still holds.
+pub fn lease(
+    cell: Option<&Cell>,
+    key: &str,
+    resident: Option<&str>,
+    claim: &Claim,
+    nonce: Nonce,
+) -> Result<Cell, NoLease> {
     if let Some(lease) = cell.and_then(|cell| cell.lease.as_ref())
         && lease.is_live(claim.now, claim.clock_skew)
     {
@@ -79,16 +91,15 @@ pub fn lease(cell: Option<&Cell>, key: &str, claim: &Claim, nonce: Nonce) -> Res
             until: lease.deadline.plus(claim.clock_skew),
         });
     }
-    if let Some(retry) = cell.and_then(|cell| cell.marks.retry)
-        && claim.now < retry.not_before
-    {
-        return Err(NoLease::Retry {
-            not_before: retry.not_before,
-        });
+    if let Some(not_before) = cell.and_then(|cell| cell.backoff(claim.now)) {
+        return Err(NoLease::Retry { not_before });
     }
     let mut next = next(cell, key, nonce);
-    // Whoever held it before has died, or been held up for too long.
+    // A holder before has died, or was held up for too long.
     next.end_lease(claim.now);
+    if next.marks.resident.is_none() {
+        next.marks.resident = resident.map(str::to_owned);
+    }
     next.lease = Some(Lease {
         holder: claim.holder,
         start: claim.now,
@@ -128,67 +139,132 @@ pub fn draft(
     Ok(next)
 }
 
-/// Puts a new entry in, and clears lease, retry mark and pass mark.
+/// What a key's own cell learns from an answer: its resident, and what selects the
+/// questions of the key.
+pub struct Learned<'a> {
+    /// The selecting fields that the answer's `Vary` names, in lower case.
+    pub names: &'a [String],
+    /// The selector of the question that was answered, for selecting fields.
+    pub selector: &'a dyn Fn(&[HeaderName]) -> String,
+}
+
+impl fmt::Debug for Learned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Learned")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts a new entry in, and clears lease and marks of failures.
 ///
 /// Serves for a response and for a 304 alike: the caller made the entry, from
-/// the response or from the entry that the 304 renewed.
+/// the response or from the entry that the 304 renewed. `learned` is for a key's
+/// own cell.
 pub fn publish(
     cell: Option<&Cell>,
     holder: Nonce,
     entry: Entry,
+    learned: Option<&Learned<'_>>,
     stamp: Stamp,
 ) -> Result<Cell, Fenced> {
     let (mut next, lease) = held(cell, holder, stamp.nonce)?;
     if lease.revoked {
         return Err(Fenced::Purged);
     }
+    // A refresh: the question has been asked for again.
+    next.marks.asked_again |= next.entry.is_some();
     next.replace_entry(Some(entry), stamp.now);
     next.end_lease(stamp.now);
     next.marks.retry = None;
     next.marks.pass = None;
+    next.marks.doubt = None;
+    take_over(&mut next, learned, stamp.now);
     Ok(next)
 }
 
-/// Marks the key as one whose responses may not be stored, and clears the
-/// lease. `keep_entry` says whether the entry may still be served: one that a
-/// response with `Authorization` could not replace, for instance.
+/// Makes the question that was answered the resident of its key's own cell.
+fn take_over(cell: &mut Cell, learned: Option<&Learned<'_>>, now: Time) {
+    if let Some(Learned { names, selector }) = learned {
+        remember(&mut cell.marks, names, now);
+        cell.marks.resident = Some(selector(&cell.marks.selecting()));
+    }
+}
+
+/// Marks the question as one whose responses may not be stored for `lasting`,
+/// drops the entry, and clears the lease.
 pub fn pass(
     cell: Option<&Cell>,
     holder: Nonce,
-    pass: Pass,
-    keep_entry: bool,
+    lasting: Duration,
+    learned: Option<&Learned<'_>>,
     stamp: Stamp,
 ) -> Result<Cell, Fenced> {
     let (mut next, _) = held(cell, holder, stamp.nonce)?;
-    if !keep_entry {
-        next.replace_entry(None, stamp.now);
-    }
+    let times = next.marks.pass.map_or(0, |pass| pass.times);
+    next.replace_entry(None, stamp.now);
     next.end_lease(stamp.now);
     next.marks.retry = None;
-    next.marks.pass = Some(pass);
+    next.marks.doubt = None;
+    next.marks.pass = Some(Pass {
+        until: stamp.now.plus(lasting),
+        since: stamp.now,
+        times: times.saturating_add(1),
+    });
+    take_over(&mut next, learned, stamp.now);
     Ok(next)
 }
 
-/// Notes that a refresh failed: the entry stays, the lease goes, and nobody
-/// tries again before `backoff` says so.
+/// How a refresh failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// When the origin may be asked again, after how many failures.
+    pub backoff: Backoff,
+    /// Spreads the backoff.
+    pub random: u64,
+    /// The origin asks to be left alone until then.
+    pub not_before: Option<Time>,
+    /// The origin answered, with what may not be stored.
+    pub doubt: bool,
+    /// An error page that is shared for a moment; none where an entry stays.
+    pub brief: Option<Entry>,
+}
+
+/// Notes that a refresh failed: the entry stays, the lease goes, and no attempt
+/// is made before `failure` says so.
 pub fn fail(
     cell: Option<&Cell>,
     holder: Nonce,
-    backoff: &Backoff,
-    random: u64,
+    failure: &Failure,
+    learned: Option<&Learned<'_>>,
     stamp: Stamp,
 ) -> Result<Cell, Fenced> {
-    let (mut next, _) = held(cell, holder, stamp.nonce)?;
+    let (mut next, lease) = held(cell, holder, stamp.nonce)?;
     let failures = next
         .marks
         .retry
         .map_or(0, |retry| retry.failures)
         .saturating_add(1);
+    if let Some(brief) = &failure.brief
+        && !lease.revoked
+    {
+        next.replace_entry(Some(brief.clone()), stamp.now);
+    }
     next.end_lease(stamp.now);
+    let by_backoff = stamp
+        .now
+        .plus(failure.backoff.delay(failures, failure.random));
     next.marks.retry = Some(Retry {
-        not_before: stamp.now.plus(backoff.delay(failures, random)),
+        not_before: failure
+            .not_before
+            .map_or(by_backoff, |not_before| not_before.max(by_backoff)),
         failures,
+        doubted: failure.doubt,
     });
+    if failure.doubt {
+        next.marks.doubt = Some(Doubt::after(next.marks.doubt, stamp.now));
+    }
+    take_over(&mut next, learned, stamp.now);
     Ok(next)
 }
 
@@ -199,72 +275,124 @@ pub fn release(cell: Option<&Cell>, holder: Nonce, stamp: Stamp) -> Result<Cell,
     Ok(next)
 }
 
-/// Notes that the key has variants, chosen by the fields `vary`, whose entries
-/// lie in cells of their own, and gives the lease back.
-pub fn split(
-    cell: Option<&Cell>,
-    holder: Nonce,
-    vary: &[String],
-    stamp: Stamp,
-) -> Result<Cell, Fenced> {
-    let (mut next, _) = held(cell, holder, stamp.nonce)?;
-    widen(&mut next, vary, stamp.now);
-    next.end_lease(stamp.now);
-    next.marks.retry = None;
-    next.marks.pass = None;
-    Ok(next)
-}
-
-/// Adds fields to those that choose a key's variants. Allowed to anybody: it
-/// takes nothing from whoever holds the lease.
+/// Adds selecting fields to a key's own cell, without a lease: it takes nothing
+/// from the holder of one.
 ///
-/// Returns none where the cell names them all already.
-pub fn vary(cell: Option<&Cell>, key: &str, vary: &[String], stamp: Stamp) -> Option<Cell> {
-    let known = cell.map_or(&[][..], |cell| &cell.marks.vary);
-    if vary.iter().all(|name| known.contains(name)) {
+/// The entry of the resident is dropped where a name is new: it may have been
+/// made for other values of that field. Returns none where there is nothing to
+/// write.
+pub fn learn(cell: Option<&Cell>, key: &str, names: &[String], stamp: Stamp) -> Option<Cell> {
+    let mut next = next(cell, key, stamp.nonce);
+    let before = next.marks.vary.clone();
+    let forgets = remember(&mut next.marks, names, stamp.now);
+    if next.marks.vary == before {
         return None;
     }
-    let mut next = next(cell, key, stamp.nonce);
-    widen(&mut next, vary, stamp.now);
+    let is_new = next
+        .marks
+        .vary
+        .iter()
+        .any(|selecting| before.iter().all(|known| known.name != selecting.name));
+    if is_new || forgets {
+        next.replace_entry(None, stamp.now);
+        leave(&mut next.marks);
+    }
     Some(next)
 }
 
-/// Has a cell list one more of a key's variants, by the name of its cell, and no
-/// more those in `evicted`, which the caller has emptied. It answers for what is
-/// left of their bodies, `litter`, and no more for `removed`.
-///
-/// Returns none where the variant is listed already.
-pub fn enlist(
-    cell: Option<&Cell>,
-    key: &str,
-    variant: &str,
-    evicted: &[String],
-    litter: &[Orphan],
-    removed: &[Orphan],
-    nonce: Nonce,
-) -> Option<Cell> {
-    let known = cell.map_or(&[][..], |cell| &cell.marks.variants);
-    if known.iter().any(|known| known == variant) {
+/// Frees a cell for another question: the marks that go are those of the one that
+/// it had.
+fn leave(marks: &mut Marks) {
+    marks.resident = None;
+    marks.retry = None;
+    marks.pass = None;
+    marks.doubt = None;
+    marks.asked_again = false;
+}
+
+/// Notes the selecting fields of an answer, and forgets those that no answer has
+/// named for [`SELECTING_KEPT`]. Says whether one was forgotten.
+fn remember(marks: &mut Marks, names: &[String], now: Time) -> bool {
+    for name in names {
+        match marks.vary.iter_mut().find(|known| known.name == *name) {
+            Some(known) => {
+                if known.seen.plus(SEEN_PRECISION) <= now {
+                    known.seen = now;
+                }
+            }
+            None => marks.vary.push(Selecting {
+                name: name.clone(),
+                seen: now,
+            }),
+        }
+    }
+    let known = marks.vary.len();
+    marks
+        .vary
+        .retain(|selecting| selecting.seen.plus(SELECTING_KEPT) > now);
+    marks.vary.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    marks.vary.len() < known
+}
+
+/// Notes in a key's own cell that requests with credentials are passed until
+/// then. Returns none where it says so already.
+pub fn pass_credentials(cell: Option<&Cell>, key: &str, until: Time, nonce: Nonce) -> Option<Cell> {
+    let known = cell.and_then(|cell| cell.marks.credentials_pass_until);
+    if known.is_some_and(|known| known >= until) {
         return None;
     }
     let mut next = next(cell, key, nonce);
-    next.marks.variants.retain(|known| !evicted.contains(known));
-    next.marks.variants.push(variant.to_owned());
-    next.adopt_orphans(litter);
-    next.forget_orphans(removed);
+    next.marks.credentials_pass_until = Some(until);
     Some(next)
 }
 
-fn widen(cell: &mut Cell, vary: &[String], now: Time) {
-    for name in vary {
-        if !cell.marks.vary.contains(name) {
-            cell.marks.vary.push(name.clone());
-        }
+/// Notes that a variant has been asked for again. Returns none where the cell
+/// says so already.
+pub fn asked_again(cell: &Cell, nonce: Nonce) -> Option<Cell> {
+    if cell.marks.asked_again {
+        return None;
     }
-    cell.marks.vary.sort_unstable();
-    // What was stored before the origin named these fields may have been made
-    // for other values of them.
-    cell.replace_entry(None, now);
+    let mut next = next(Some(cell), &cell.key, nonce);
+    next.marks.asked_again = true;
+    Some(next)
+}
+
+/// A change of the list of a key's variants.
+#[derive(Clone, Copy, Debug)]
+pub struct Listing<'a> {
+    /// The variant that is added, by the name of its cell.
+    pub added: &'a str,
+    /// Variants that have been asked for again.
+    pub again: &'a [String],
+    /// Variants whose cells the caller has emptied.
+    pub evicted: &'a [String],
+    /// What is left of their bodies: the list's cell answers for it from now on.
+    pub garbage: &'a [Orphan],
+    /// Garbage that is gone.
+    pub removed: &'a [Orphan],
+}
+
+/// Adds a variant to the list of its key's variants.
+///
+/// Returns none where the variant is listed already.
+pub fn enlist(cell: Option<&Cell>, key: &str, listing: Listing<'_>, nonce: Nonce) -> Option<Cell> {
+    let known = cell.map_or(&[][..], |cell| &cell.marks.variants);
+    if known.iter().any(|known| known.id == listing.added) {
+        return None;
+    }
+    let mut next = next(cell, key, nonce);
+    let variants = &mut next.marks.variants;
+    variants.retain(|known| !listing.evicted.contains(&known.id));
+    for known in variants.iter_mut() {
+        known.again |= listing.again.contains(&known.id);
+    }
+    variants.push(Listed {
+        id: listing.added.to_owned(),
+        again: false,
+    });
+    next.adopt_orphans(listing.garbage);
+    next.forget_orphans(listing.removed);
+    Some(next)
 }
 
 /// Drops an entry of which a chunk is missing; none where the entry is another.
@@ -300,6 +428,11 @@ pub fn purge(cell: &Cell, purge: Purge, stamp: Stamp) -> Cell {
         Purge::Hard => {
             next.replace_entry(None, now);
             next.marks.purged = Some(now);
+            // The key starts from nothing: which fields select its questions,
+            // which question is the resident, and who is passed.
+            next.marks.vary.clear();
+            next.marks.credentials_pass_until = None;
+            leave(&mut next.marks);
         }
     }
     if let Some(lease) = &mut next.lease {
@@ -307,6 +440,9 @@ pub fn purge(cell: &Cell, purge: Purge, stamp: Stamp) -> Cell {
     }
     next
 }
+
+/// How far a delay is spread at random, at most, in thousandths of it.
+const SPREAD_MAX: u64 = 250;
 
 /// How long to leave an origin alone that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -318,15 +454,21 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The delay after so many failures in a row: doubled with each, and longer
-    /// by up to a quarter at random, so that keys that failed together do not
-    /// come back together; at most [`Backoff::max`].
+    /// The delay after `failures` failures in a row: doubled with each, and spread
+    /// at random over a quarter, so that keys that failed together do not come
+    /// back together; at most [`Backoff::max`], where it is spread as well.
     pub fn delay(&self, failures: u32, random: u64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
-        let base = self.first.saturating_mul(1 << doublings).min(self.max);
-        let spread = u32::try_from(random % 251).unwrap_or(0);
-        base.saturating_add(base.saturating_mul(spread) / 1000)
-            .min(self.max)
+        let longest = self.max.saturating_mul(4) / 5;
+        let base = self.first.saturating_mul(1 << doublings).min(longest);
+        let spread = u32::try_from(random % (SPREAD_MAX + 1)).unwrap_or(0);
+        base.saturating_add(base.saturating_mul(spread) / 1_000)
+    }
+
+    /// The longest delay after `failures` failures in a row, for a visitor who is
+    /// told when to come back before the delay is drawn.
+    pub fn delay_max(&self, failures: u32) -> Duration {
+        self.delay(failures, SPREAD_MAX)
     }
 }
 

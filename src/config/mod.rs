@@ -1,30 +1,53 @@
 //! What an operator can set.
 //!
 //! [`Config::parse`] takes the TOML text of the variable `config`. Every option
-//! is defined once, in [`options`]: its name, default, bounds and meaning; the
+//! is defined once, in [`OPTIONS`]: its name, default, bounds and meaning. The
 //! defaults, the validation, the messages and the reference in `docs/` are made
-//! from that. Nothing is silently ignored: an unknown setting is an error that
-//! says where it stands and what was probably meant.
+//! from the definitions. An unknown or wrong setting is an error that says where
+//! it is and what to write instead.
+//!
+//! Settings for some paths are rules: [`Config::chosen`] gives the settings for
+//! a request.
 
+mod contradictions;
+mod duration;
+mod names;
 mod options;
-mod origin;
+mod path;
+mod problem;
+mod reference;
+mod rule;
+mod settings;
+mod suggest;
 mod value;
 
-pub use options::{Definition, OPTIONS, reference};
-pub use origin::{Origin, OriginError};
+pub use names::Refused;
+pub use options::{Definition, OPTIONS};
+pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
+pub use problem::ConfigError;
+pub use reference::reference;
+pub use rule::{Match, RULES_MAX, Rule};
+pub use value::{FIELD_VALUE_MAX, Kind, LIST_MAX};
 
 use crate::cell::transition::Backoff;
-use crate::semantics::{KeyPolicy, Policy, Preset};
-use std::fmt;
-use std::time::Duration;
-use toml::de::{DeTable, DeValue};
+pub use crate::question::{Origin, OriginError};
 
-/// Every setting, valid and with its default where the operator said nothing.
+use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
+use crate::semantics::{Policy, Preset};
+use http::{HeaderValue, Method};
+use problem::Problems;
+use settings::{Places, Reader, Scope};
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// Every setting, valid, and with its default if the operator has not set it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// Preset and freshness, as the HTTP rules need them.
     pub policy: Policy,
-    /// Whether hot entries are refreshed shortly before they expire.
+    /// Whether entries in use are refreshed shortly before they expire.
     pub early_refresh: bool,
     /// How to treat the origin.
     pub origin: OriginConfig,
@@ -34,27 +57,73 @@ pub struct Config {
     pub wait: WaitConfig,
     /// How the key of a request is made.
     pub key: KeyPolicy,
+    /// What becomes of the fields of a request.
+    pub request: RequestPolicy,
+    /// What becomes of the fields of a response.
+    pub response: ResponseConfig,
+    /// Which answers are failures of the origin besides those that HTTP calls
+    /// so.
+    pub failure: Failure,
     /// What is accepted and kept.
     pub limits: Limits,
+    /// Settings for some paths. The first rule that matches wins.
+    pub rules: Vec<Rule>,
+    /// Paths that a monitor watches.
+    health_paths: Vec<PathPattern>,
+    /// The implicit rules for `health.paths`, which come after all others.
+    pub health: Vec<Rule>,
 }
 
 /// Most chunks of a body, at half of `limits.chunk` each.
 pub const CHUNKS_MAX: u32 = 4_096;
 
 /// How to treat the origin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginConfig {
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time to the response head, and between two parts of a body.
     pub first_byte_timeout: Duration,
-    /// After this a request that waits for the origin gets the stale entry, if
-    /// there is one that may be used when the origin fails.
+    /// How long a request waits for the origin if there is an entry that may be
+    /// served when the origin fails.
     pub soft_timeout: Duration,
-    /// How long to leave a key alone whose refresh failed.
+    /// How long a key is not refreshed after its refresh failed.
     pub retry: Backoff,
-    /// How long a key counts as one whose responses cannot be stored.
+    /// The longest `Retry-After` that is honoured.
+    pub retry_after_max: Duration,
+    /// How long a key whose response could not be stored is remembered as such.
     pub pass: Duration,
+    /// Whether a visitor with credentials gets a page that was made for visitors
+    /// without, if the origin fails.
+    pub pass_fallback: bool,
+    /// `User-Agent` of the requests that fill or refresh the cache.
+    pub user_agent: HeaderValue,
+    /// Whether `Via` is added to requests.
+    pub via: bool,
+}
+
+impl Default for OriginConfig {
+    fn default() -> Self {
+        OriginConfig {
+            connect_timeout: Duration::ZERO,
+            first_byte_timeout: Duration::ZERO,
+            soft_timeout: Duration::ZERO,
+            retry: Backoff::default(),
+            retry_after_max: Duration::ZERO,
+            pass: Duration::ZERO,
+            pass_fallback: true,
+            user_agent: HeaderValue::from_static("leeward"),
+            via: true,
+        }
+    }
+}
+
+/// What becomes of the fields of a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseConfig {
+    /// Fields that are not served from the cache besides the built-in ones, in
+    /// lower case.
+    pub drop: Vec<Pattern>,
 }
 
 /// How leases are timed.
@@ -67,9 +136,9 @@ pub struct LeaseConfig {
 }
 
 impl LeaseConfig {
-    /// The length of a time bucket of the guards of creation: half a lease, so
-    /// that a creator that dies holds others off for one lease at most. At
-    /// least twice the clock skew, because a lease is at least four times that.
+    /// The length of a time bucket of the creation guards: half a lease, so that
+    /// a creator that dies delays others for at most one lease. It is at least
+    /// twice the clock skew, because a lease is at least four times that.
     pub fn guard_bucket(&self) -> Duration {
         self.duration / 2
     }
@@ -78,7 +147,7 @@ impl LeaseConfig {
 /// How long requests wait for each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitConfig {
-    /// Longest wait for somebody else's fetch.
+    /// Longest wait for another request's fetch.
     pub budget: Duration,
 }
 
@@ -93,205 +162,140 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Longest request body that is accepted, in bytes; zero: any.
     pub request_body: u64,
-    /// Longest body that is stored in the cell itself, in bytes, if it is
-    /// stored at all.
+    /// Most header fields of a response that is stored.
+    pub response_header_count: usize,
+    /// Most bytes of header field names and values of a response that is
+    /// stored.
+    pub response_header_bytes: usize,
+    /// Longest body that is stored in the cell itself, in bytes.
     pub inline: usize,
-    /// Longest body that is stored, in bytes; longer ones stream through.
+    /// Longest body that is stored, in bytes.
     pub body: u64,
-    /// Largest value that a body which is not inline is stored in, in bytes.
+    /// Longest chunk of a body that is not stored in the cell, in bytes.
     pub chunk: usize,
     /// Most variants of a key that are stored.
     pub variants: usize,
-    /// How long a body that is no longer an entry's is kept for those who are
-    /// still reading it.
+    /// How long a replaced body is kept for visitors who are still reading it.
     pub grace: Duration,
 }
+
+/// Keys outside rules that are not options.
+const KEYS: &[&str] = &["rule"];
 
 impl Config {
     /// Reads settings from TOML; empty text means the defaults.
     ///
     /// # Errors
     ///
-    /// All that is wrong, each with line, column, and what to write instead.
+    /// All problems, each with line, column, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let mut problems = Problems::new(text);
         let mut config = Config::default();
-        let mut problems = Vec::new();
         for option in OPTIONS {
-            if let Err(problem) = option.apply_default(&mut config) {
-                problems.push(Problem::at_start(option.name, problem));
+            if let Err(fault) = option.apply_default(&mut config, option.default) {
+                problems.add_without_place(option.name, fault.message);
             }
         }
-        let mut default_ttl_is_set = false;
         match DeTable::parse(text) {
-            Ok(table) => {
-                walk(text, "", table.get_ref(), &mut config, &mut problems);
-                default_ttl_is_set = table
-                    .get_ref()
-                    .get("freshness")
-                    .and_then(|freshness| freshness.get_ref().get("default_ttl"))
-                    .is_some();
-            }
-            Err(error) => problems.push(Problem::new(
-                text,
+            Ok(table) => config.read(table.get_ref(), &mut problems),
+            Err(error) => problems.add(
                 error.span().map_or(0, |span| span.start),
                 "",
                 error.message().to_owned(),
-            )),
+            ),
         }
-        // In `strict` the origin's silence is not leave.
-        if !default_ttl_is_set && config.policy.preset == Preset::Strict {
-            config.policy.default_ttl = Policy::of(Preset::Strict).default_ttl;
-        }
-        if problems.is_empty() {
-            problems.extend(
-                config
-                    .contradictions()
-                    .into_iter()
-                    .map(|(name, message)| Problem::at_start(name, message)),
-            );
-        }
-        if problems.is_empty() {
+        if problems.len() == 0 {
             Ok(config)
         } else {
-            Err(ConfigError { problems })
+            Err(problems.into_error())
         }
     }
 
-    /// Settings that are each valid, but not together.
-    fn contradictions(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        let LeaseConfig {
-            duration,
-            clock_skew,
-        } = self.lease;
-        if duration < clock_skew.saturating_mul(4) {
-            found.push((
-                "lease.duration",
-                format!(
-                    "{duration:?} is too short for a clock skew of {clock_skew:?}: a holder \
-                     would have no time to work; write at least four times lease.clock_skew"
-                ),
-            ));
-        }
-        let Limits { body, chunk, .. } = self.limits;
-        let longest = u64::from(CHUNKS_MAX).saturating_mul(chunk as u64 / 2);
-        if body > longest {
-            found.push((
-                "limits.body",
-                format!(
-                    "a body of {body} bytes would come to too many chunks of {chunk}; write at \
-                     most {longest}, or a larger limits.chunk"
-                ),
-            ));
-        }
-        let Backoff { first, max } = self.origin.retry;
-        if first > max {
-            found.push((
-                "origin.retry.first",
-                format!("{first:?} is longer than origin.retry.max, {max:?}"),
-            ));
-        }
-        found
-    }
-}
-
-fn walk(
-    text: &str,
-    prefix: &str,
-    table: &DeTable<'_>,
-    config: &mut Config,
-    problems: &mut Vec<Problem>,
-) {
-    for (key, value) in table {
-        let name = match prefix {
-            "" => key.get_ref().to_string(),
-            prefix => format!("{prefix}.{}", key.get_ref()),
+    fn read(&mut self, table: &DeTable<'_>, problems: &mut Problems<'_>) {
+        let mut places = Places::new();
+        let mut reader = Reader {
+            scope: Scope::All,
+            config: self,
+            places: &mut places,
+            problems,
         };
-        if let Some(option) = OPTIONS.iter().find(|option| option.name == name) {
-            if let Err(problem) = option.apply(config, value.get_ref()) {
-                problems.push(Problem::new(text, value.span().start, &name, problem));
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            if !KEYS.contains(&name) {
+                reader.read(name, key.span().start, value);
             }
-        } else if options::is_section(&name) {
-            match value.get_ref() {
-                DeValue::Table(table) => walk(text, &name, table, config, problems),
-                other => problems.push(Problem::new(
-                    text,
-                    value.span().start,
-                    &name,
-                    format!(
-                        "is a table of settings, not a {}; write for instance {}",
-                        other.type_str(),
-                        options::example(&name)
-                    ),
-                )),
-            }
-        } else {
-            problems.push(Problem::new(
-                text,
-                key.span().start,
-                &name,
-                options::unknown(&name),
-            ));
         }
+        if self.policy.preset == Preset::Strict {
+            self.apply_strict_defaults(&places, problems);
+        }
+        // A wrong setting has its default here, which may contradict others.
+        let is_valid = problems.len() == 0;
+        if is_valid {
+            contradictions::of(self, &places, Scope::All, problems);
+        }
+        if let Some(value) = table.get("rule") {
+            self.rules = rule::rules(value, self, is_valid, problems);
+        }
+        self.health = self.health_rules();
     }
-}
 
-/// What is wrong with a configuration; `Display` has a line for each problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    problems: Vec<Problem>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Problem {
-    /// Line and column, both from 1.
-    place: Option<(usize, usize)>,
-    name: String,
-    message: String,
-}
-
-impl Problem {
-    fn new(text: &str, offset: usize, name: &str, message: String) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-        Problem {
-            place: Some((line, column)),
-            // A quoted name may hold anything, line breaks too.
-            name: name.escape_debug().to_string(),
-            message,
+    /// Gives options that are not set the default of preset `strict`.
+    fn apply_strict_defaults(&mut self, places: &Places, problems: &mut Problems<'_>) {
+        for option in OPTIONS {
+            let Some(default) = option.strict else {
+                continue;
+            };
+            if places.contains_key(option.name) {
+                continue;
+            }
+            if let Err(fault) = option.apply_default(self, default) {
+                problems.add_without_place(option.name, fault.message);
+            }
         }
     }
 
-    fn at_start(name: &str, message: String) -> Self {
-        Problem {
-            place: None,
-            name: name.to_owned(),
-            message,
-        }
+    /// The implicit rules for `health.paths`.
+    fn health_rules(&self) -> Vec<Rule> {
+        let mut config = Config {
+            rules: Vec::new(),
+            health: Vec::new(),
+            ..self.clone()
+        };
+        config.policy.store_silent = false;
+        let config = Rc::new(config);
+        let paths = self.health_paths.iter().cloned();
+        paths
+            .map(|mut path| {
+                if self.key.lowercase {
+                    path.lowercase();
+                }
+                Rule {
+                    matches: Match { path, method: None },
+                    config: Rc::clone(&config),
+                }
+            })
+            .collect()
+    }
+
+    /// The rule for a request: the first that matches. The path is without the
+    /// query and in its normal form.
+    pub fn rule(&self, method: &Method, path: &str) -> Option<&Rule> {
+        let path = match self.key.lowercase {
+            true => Cow::Owned(path.to_ascii_lowercase()),
+            false => Cow::Borrowed(path),
+        };
+        self.rules
+            .iter()
+            .chain(&self.health)
+            .find(|rule| rule.matches.matches(method, &path))
+    }
+
+    /// The settings for a request: those of its [`rule`](Config::rule), or else
+    /// these.
+    pub fn chosen(self: &Rc<Self>, method: &Method, path: &str) -> Rc<Config> {
+        Rc::clone(self.rule(method, path).map_or(self, |rule| &rule.config))
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            match problem.place {
-                Some((line, column)) => write!(f, "config:{line}:{column}: ")?,
-                None => f.write_str("config: ")?,
-            }
-            match problem.name.as_str() {
-                "" => f.write_str(&problem.message)?,
-                name => write!(f, "{name}: {}", problem.message)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,16 @@
 //! The one definition of every option.
 
 use super::Config;
+use super::names::{KEPT_IN_RESPONSES, NEVER_DROPPED, NEVER_FORWARDED};
+use super::problem::Fault;
 use super::value::{Kind, Value};
+use crate::question::policy::{Credentials, ERROR_TTL_MAX, Unknown};
 use crate::semantics::Preset;
 use std::time::Duration;
+use toml::Spanned;
 use toml::de::DeValue;
 
-/// An option: all there is to say about it.
+/// Everything about an option.
 #[derive(Debug)]
 pub struct Definition {
     /// Its name, sections included: `freshness.default_ttl`.
@@ -15,21 +19,31 @@ pub struct Definition {
     pub kind: Kind,
     /// The default, as an operator would write it in TOML.
     pub default: &'static str,
+    /// The default with preset `strict`, where it is another.
+    pub strict: Option<&'static str>,
+    /// Whether a rule may set it.
+    pub per_rule: bool,
     /// What it means, for the reference.
     pub doc: &'static str,
     set: fn(&mut Config, Value),
 }
 
 impl Definition {
-    pub(super) fn apply(&self, config: &mut Config, value: &DeValue<'_>) -> Result<(), String> {
+    /// Sets the option to a value of the operator.
+    pub(super) fn apply(
+        &self,
+        config: &mut Config,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(), Fault> {
         let value = self.kind.check(value)?;
         (self.set)(config, value);
         Ok(())
     }
 
-    pub(super) fn apply_default(&self, config: &mut Config) -> Result<(), String> {
-        let value = DeValue::parse(self.default).map_err(|error| error.message().to_owned())?;
-        self.apply(config, value.get_ref())
+    /// Sets the option to a default.
+    pub(super) fn apply_default(&self, config: &mut Config, default: &str) -> Result<(), Fault> {
+        let value = DeValue::parse(default).map_err(|error| error.message().to_owned())?;
+        self.apply(config, &value)
     }
 }
 
@@ -47,10 +61,15 @@ const fn millis(min: u64, max_seconds: u64) -> Kind {
     }
 }
 
-const YEAR: u64 = 365 * 86_400;
+const DAY: u64 = 86_400;
 
-/// Makes a setter; a value of another kind than the definition's cannot come,
-/// for [`Kind::check`] made it.
+/// The longest lifetime that can be set, in seconds.
+pub(super) const YEAR: u64 = 365 * DAY;
+
+/// The keys of a rule that are not options.
+pub(super) const RULE_KEYS: &[&str] = &["match", "ttl", "ignore_origin", "failure"];
+
+/// Makes a setter. [`Kind::check`] made the value, so it is of the right kind.
 macro_rules! set {
     (usize => $($field:ident).+) => {
         |config, value| {
@@ -74,9 +93,12 @@ pub const OPTIONS: &[Definition] = &[
         name: "preset",
         kind: Kind::Choice(&["uptime", "strict"]),
         default: "\"uptime\"",
-        doc: "How far the operator overrules the origin. `strict`: only what origin and client \
-              allow. `uptime`: besides, the stale windows below apply to every response that does \
-              not forbid stale use, and visitors cannot force a refresh.",
+        strict: None,
+        per_rule: false,
+        doc: "How far Leeward may deviate from the origin's caching instructions. \
+              `strict`: it follows RFC 9111. `uptime`: the stale windows below also apply \
+              to every response that does not forbid stale use, and visitors cannot force \
+              a refresh.",
         set: |config, value| {
             config.policy.preset = match value {
                 Value::Choice("strict") => Preset::Strict,
@@ -85,42 +107,106 @@ pub const OPTIONS: &[Definition] = &[
         },
     },
     Definition {
+        name: "cookies",
+        kind: Kind::Cookies,
+        default: "\"pass\"",
+        strict: None,
+        per_rule: true,
+        doc: "What happens to cookies that are not in `request.cookies.ignore`. \"pass\": \
+              a request with such a cookie gets shared responses that are for everyone; \
+              otherwise it is forwarded, and the answer is not stored. \"ignore\": the \
+              cookies are removed. A `key` list: these cookies are part of the key, the \
+              others are removed.",
+        set: set!(Cookies => request.cookies),
+    },
+    Definition {
+        name: "credentials",
+        kind: Kind::Choice(&["pass", "key", "ignore"]),
+        default: "\"pass\"",
+        strict: None,
+        per_rule: true,
+        doc: "What happens to `Authorization` and `Proxy-Authorization`. \"pass\": as for \
+              cookies. \"key\": a hash of the value is part of the key, so each client has \
+              entries of its own. \"ignore\": the fields are removed.",
+        set: |config, value| {
+            config.request.credentials = match value {
+                Value::Choice("key") => Credentials::Key,
+                Value::Choice("ignore") => Credentials::Ignore,
+                _ => Credentials::Pass,
+            }
+        },
+    },
+    Definition {
         name: "freshness.default_ttl",
         kind: seconds(0, YEAR),
         default: "\"60s\"",
-        doc: "How long storable responses are fresh that say nothing about it. With preset \
-              `strict` the default is \"0s\": the origin's silence is not leave.",
+        strict: Some("\"0s\""),
+        per_rule: true,
+        doc: "Freshness lifetime of cacheable responses that do not state one.",
         set: set!(Duration => policy.default_ttl),
     },
     Definition {
         name: "freshness.heuristic_max",
         kind: seconds(0, YEAR),
         default: "\"1d\"",
-        doc: "The longest lifetime that is guessed from `Last-Modified` (a tenth of the time since \
-              then) where the origin states none. \"0s\" turns guessing off.",
+        strict: None,
+        per_rule: true,
+        doc: "Longest lifetime that is derived from `Last-Modified` (a tenth of the time \
+              since then) when a response does not state one. \"0s\" turns this off.",
         set: set!(Duration => policy.heuristic_max),
     },
     Definition {
         name: "freshness.stale_while_revalidate",
         kind: seconds(0, YEAR),
         default: "\"1h\"",
-        doc: "Preset `uptime`: how long after its expiry an entry is at least served at once while \
-              a refresh runs behind the answer.",
+        strict: None,
+        per_rule: true,
+        doc: "Preset `uptime`: for at least this long after its expiry, an entry is served \
+              at once while it is refreshed in the background.",
         set: set!(Duration => policy.stale_while_revalidate),
     },
     Definition {
         name: "freshness.stale_if_error",
         kind: seconds(0, YEAR),
         default: "\"7d\"",
+        strict: None,
+        per_rule: true,
         doc: "How long after its expiry an entry is served when the origin fails.",
         set: set!(Duration => policy.stale_if_error),
+    },
+    Definition {
+        name: "freshness.error_ttl",
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: ERROR_TTL_MAX,
+        },
+        default: "\"1s\"",
+        strict: None,
+        per_rule: true,
+        doc: "How long an answer that is an error, or that may not be stored, is shared by \
+              requests with the same key. During an error the origin gets one request per \
+              key in this time.",
+        set: set!(Duration => policy.error_ttl),
+    },
+    Definition {
+        name: "freshness.error_ttl_max",
+        kind: seconds(0, YEAR),
+        default: "\"60s\"",
+        strict: None,
+        per_rule: true,
+        doc: "Longest lifetime of an error (4xx or 5xx) that states its own. Responses that \
+              speak of a moment (5xx, 408, 425 and 429) are shared for `error_ttl` at most, \
+              whatever they state.",
+        set: set!(Duration => policy.error_ttl_max),
     },
     Definition {
         name: "freshness.jitter",
         kind: Kind::Ratio,
         default: "0.1",
-        doc: "The largest part of its lifetime by which an entry expires earlier, at random, so \
-              that entries stored together do not expire together.",
+        strict: None,
+        per_rule: true,
+        doc: "Entries expire earlier by a random part of their lifetime, at most this one, \
+              so that entries stored together do not expire together.",
         set: |config, value| {
             if let Value::Integer(value) = value {
                 config.policy.jitter_per_mille = u16::try_from(value).unwrap_or(0);
@@ -131,13 +217,18 @@ pub const OPTIONS: &[Definition] = &[
         name: "freshness.early_refresh",
         kind: Kind::Boolean,
         default: "true",
-        doc: "Whether hot entries are refreshed shortly before they expire, behind an answer.",
+        strict: None,
+        per_rule: true,
+        doc: "Whether an entry that is in use is refreshed in the background shortly \
+              before it expires.",
         set: set!(Boolean => early_refresh),
     },
     Definition {
         name: "origin.connect_timeout",
         kind: millis(10, 600),
         default: "\"3s\"",
+        strict: None,
+        per_rule: true,
         doc: "Longest time to connect to the origin.",
         set: set!(Duration => origin.connect_timeout),
     },
@@ -145,75 +236,224 @@ pub const OPTIONS: &[Definition] = &[
         name: "origin.first_byte_timeout",
         kind: millis(10, 3_600),
         default: "\"15s\"",
-        doc: "Longest time to the origin's response head, and between two parts of its body.",
+        strict: None,
+        per_rule: true,
+        doc: "Longest time to the head of the origin's response, and between two parts of \
+              its body.",
         set: set!(Duration => origin.first_byte_timeout),
     },
     Definition {
         name: "origin.soft_timeout",
         kind: millis(0, 3_600),
         default: "\"500ms\"",
-        doc: "Preset `uptime`: a request that waits although there is a stale entry for when the \
-              origin fails gets it after this, and the fetch goes on.",
+        strict: None,
+        per_rule: true,
+        doc: "Preset `uptime`: how long a request waits for the origin when there is an \
+              entry that may be served if the origin fails. After this time the request \
+              gets that entry, and the fetch continues in the background.",
         set: set!(Duration => origin.soft_timeout),
     },
     Definition {
         name: "origin.retry.first",
-        kind: millis(10, 86_400),
+        kind: millis(10, DAY),
         default: "\"1s\"",
-        doc: "How long a key is left alone after its refresh failed; twice as long with every \
-              further failure.",
+        strict: None,
+        per_rule: true,
+        doc: "How long a key is not refreshed after its refresh failed. The time doubles \
+              with each further failure.",
         set: set!(Duration => origin.retry.first),
     },
     Definition {
         name: "origin.retry.max",
-        kind: millis(10, 86_400),
+        kind: millis(10, DAY),
         default: "\"1m\"",
-        doc: "The longest time for which a key is left alone, however often its refresh failed.",
+        strict: None,
+        per_rule: true,
+        doc: "Longest time for which a key is not refreshed after failures.",
         set: set!(Duration => origin.retry.max),
     },
     Definition {
+        name: "origin.retry.after_max",
+        kind: millis(0, DAY),
+        default: "\"10m\"",
+        strict: None,
+        per_rule: true,
+        doc: "Longest `Retry-After` of the origin that is honoured; a longer one counts as \
+              this.",
+        set: set!(Duration => origin.retry_after_max),
+    },
+    Definition {
         name: "origin.pass",
-        kind: millis(0, 86_400),
+        kind: millis(0, DAY),
         default: "\"2m\"",
-        doc: "How long a key counts as one whose responses cannot be stored, so that its requests \
-              do not queue for each other.",
+        strict: None,
+        per_rule: true,
+        doc: "How long a key whose response could not be stored is remembered as such. \
+              Until then its requests are forwarded at once and do not wait for each \
+              other.",
         set: set!(Duration => origin.pass),
+    },
+    Definition {
+        name: "origin.pass_fallback",
+        kind: Kind::Boolean,
+        default: "true",
+        strict: None,
+        per_rule: true,
+        doc: "Whether a visitor with credentials gets the stored response for visitors \
+              without, marked as a fallback in `Cache-Status`, if the origin fails. Preset \
+              \"strict\" never does this.",
+        set: set!(Boolean => origin.pass_fallback),
+    },
+    Definition {
+        name: "origin.user_agent",
+        kind: Kind::FieldValue,
+        default: concat!("\"leeward/", env!("CARGO_PKG_VERSION"), "\""),
+        strict: None,
+        per_rule: true,
+        doc: "`User-Agent` of the requests that fill or refresh the cache.",
+        set: set!(Header => origin.user_agent),
+    },
+    Definition {
+        name: "origin.via",
+        kind: Kind::Boolean,
+        default: "true",
+        strict: None,
+        per_rule: true,
+        doc: "Whether `Via` is added to requests to the origin. IIS does not compress \
+              responses to requests that have it.",
+        set: set!(Boolean => origin.via),
     },
     Definition {
         name: "lease.duration",
         kind: millis(100, 60),
         default: "\"5s\"",
-        doc: "How long a lease lasts unless its holder renews it, and so how long the others wait \
-              after a node died that was refreshing. The same on all nodes.",
+        strict: None,
+        per_rule: false,
+        doc: "How long a lease lasts unless its holder renews it. When a node dies during \
+              a refresh, other requests wait at most this long. It must be the same on all \
+              nodes.",
         set: set!(Duration => lease.duration),
     },
     Definition {
         name: "lease.clock_skew",
         kind: millis(0, 15),
         default: "\"500ms\"",
-        doc: "How far the clocks of two nodes may be apart.",
+        strict: None,
+        per_rule: false,
+        doc: "Largest difference between the clocks of two nodes.",
         set: set!(Duration => lease.clock_skew),
     },
     Definition {
         name: "wait.budget",
         kind: millis(0, 600),
         default: "\"10s\"",
-        doc: "Longest wait of a request for somebody else's fetch; then 503 with `Retry-After`.",
+        strict: None,
+        per_rule: true,
+        doc: "Longest time a request waits for another request's fetch. After that it gets \
+              503 with `Retry-After`.",
         set: set!(Duration => wait.budget),
     },
     Definition {
         name: "key.query.ignore",
-        kind: Kind::Texts,
+        kind: Kind::Parameters,
         default: "[\"utm_*\", \"gclid\", \"fbclid\"]",
-        doc: "Query parameters that are not part of the key; a `*` at the end stands for anything.",
-        set: set!(Texts => key.ignore),
+        strict: None,
+        per_rule: true,
+        doc: "Query parameters that are not part of the key and not sent to the origin. A \
+              `*` at the end stands for any ending.",
+        set: set!(Patterns => key.ignore),
     },
     Definition {
         name: "key.query.sort",
         kind: Kind::Boolean,
         default: "true",
-        doc: "Whether the order of query parameters is of no importance.",
+        strict: None,
+        per_rule: true,
+        doc: "Whether query parameters are sorted by name, so that their order makes no \
+              difference.",
         set: set!(Boolean => key.sort),
+    },
+    Definition {
+        name: "key.path.lowercase",
+        kind: Kind::Boolean,
+        default: "false",
+        strict: None,
+        per_rule: false,
+        doc: "Whether paths are converted to lower case, for origins that treat `/Page` \
+              and `/page` alike, such as IIS.",
+        set: set!(Boolean => key.lowercase),
+    },
+    Definition {
+        name: "key.hosts",
+        kind: Kind::Hosts,
+        default: "[]",
+        strict: None,
+        per_rule: false,
+        doc: "Hosts that are served, each with an optional port. If the list is not empty, \
+              the host is part of the key, and requests for other hosts get 421. If it is \
+              empty, the host makes no difference.",
+        set: set!(Texts => key.hosts),
+    },
+    Definition {
+        name: "request.unknown",
+        kind: Kind::Choice(&["key", "forward"]),
+        default: "\"key\"",
+        strict: Some("\"forward\""),
+        per_rule: true,
+        doc: "What happens to request fields that are in none of the built-in lists. \
+              \"key\": they are sent to the origin and are part of the key. \"forward\": \
+              they are sent by the request that causes a fetch, are not part of the key, and \
+              are not sent when a response is refreshed behind a visitor's back.",
+        set: |config, value| {
+            config.request.unknown = match value {
+                Value::Choice("forward") => Unknown::Forward,
+                _ => Unknown::Key,
+            }
+        },
+    },
+    Definition {
+        name: "request.drop",
+        kind: Kind::Fields(NEVER_DROPPED),
+        default: "[]",
+        strict: None,
+        per_rule: true,
+        doc: "Request fields that are removed in addition to the built-in ones: requests \
+              that fill or refresh the cache do not have them, and they are not part of the \
+              key, not even if `Vary` names them. A `*` at the end stands for any ending.",
+        set: set!(Patterns => request.drop),
+    },
+    Definition {
+        name: "request.forward",
+        kind: Kind::Fields(NEVER_FORWARDED),
+        default: "[]",
+        strict: None,
+        per_rule: true,
+        doc: "Request fields that are sent unchanged and are not part of the key. List \
+              only fields that never change the response. A `*` at the end stands for any \
+              ending.",
+        set: set!(Patterns => request.forward),
+    },
+    Definition {
+        name: "request.cookies.ignore",
+        kind: Kind::CookieNames,
+        default: IGNORED_COOKIES,
+        strict: None,
+        per_rule: true,
+        doc: "Cookies that do not identify a session. They are removed, and a request \
+              without others counts as one without cookies. A `*` at the end stands for \
+              any ending. A list given here replaces the default.",
+        set: set!(Patterns => request.ignored_cookies),
+    },
+    Definition {
+        name: "response.drop",
+        kind: Kind::Fields(KEPT_IN_RESPONSES),
+        default: "[]",
+        strict: None,
+        per_rule: true,
+        doc: "Response fields that are not served from the cache, in addition to the \
+              built-in ones. The request that caused the fetch gets them. A `*` at the end \
+              stands for any ending.",
+        set: set!(Patterns => response.drop),
     },
     Definition {
         name: "limits.url",
@@ -222,14 +462,18 @@ pub const OPTIONS: &[Definition] = &[
             max: 65_536,
         },
         default: "8192",
-        doc: "Longest path and query of a request, in bytes; longer ones get 414.",
+        strict: None,
+        per_rule: false,
+        doc: "Longest path and query of a request, in bytes. A longer one gets 414.",
         set: set!(usize => limits.url),
     },
     Definition {
         name: "limits.header_count",
         kind: Kind::Integer { min: 8, max: 1_024 },
         default: "128",
-        doc: "Most header fields of a request; more get 431.",
+        strict: None,
+        per_rule: false,
+        doc: "Most header fields of a request. A request with more gets 431.",
         set: set!(usize => limits.header_count),
     },
     Definition {
@@ -239,7 +483,10 @@ pub const OPTIONS: &[Definition] = &[
             max: 1_048_576,
         },
         default: "32768",
-        doc: "Most bytes of a request's header field names and values; more get 431.",
+        strict: None,
+        per_rule: false,
+        doc: "Most bytes of names and values of the header fields of a request. A request \
+              with more gets 431.",
         set: set!(usize => limits.header_bytes),
     },
     Definition {
@@ -249,13 +496,61 @@ pub const OPTIONS: &[Definition] = &[
             max: 1 << 40,
         },
         default: "0",
-        doc: "Longest request body that is accepted, in bytes; longer ones get 413. 0: any. \
-              A body that does not announce its length is not held to it.",
+        strict: None,
+        per_rule: false,
+        doc: "Longest request body, in bytes. A longer one gets 413. 0: no limit. A body \
+              of unannounced length is not limited.",
         set: |config, value| {
             if let Value::Integer(value) = value {
                 config.limits.request_body = value;
             }
         },
+    },
+    Definition {
+        name: "limits.key_fields",
+        kind: Kind::Integer { min: 0, max: 256 },
+        default: "16",
+        strict: None,
+        per_rule: false,
+        doc: "Most unknown request fields in a key. A request with more is forwarded, and \
+              the answer is not stored.",
+        set: set!(usize => request.key_fields),
+    },
+    Definition {
+        name: "limits.key_bytes",
+        kind: Kind::Integer {
+            min: 0,
+            max: 65_536,
+        },
+        default: "4096",
+        strict: None,
+        per_rule: false,
+        doc: "Most bytes of names and values of the unknown request fields in a key. A \
+              request with more is forwarded, and the answer is not stored.",
+        set: set!(usize => request.key_bytes),
+    },
+    Definition {
+        name: "limits.response_header_count",
+        kind: Kind::Integer { min: 8, max: 4_096 },
+        default: "256",
+        strict: None,
+        per_rule: false,
+        doc: "Most header fields of a response that is stored. A response with more is \
+              forwarded without being stored.",
+        set: set!(usize => limits.response_header_count),
+    },
+    Definition {
+        name: "limits.response_header_bytes",
+        kind: Kind::Integer {
+            min: 1_024,
+            max: 196_608,
+        },
+        default: "65536",
+        strict: None,
+        per_rule: false,
+        doc: "Most bytes of names and values of the header fields of a response that is \
+              stored. A response with more is forwarded without being stored.",
+        set: set!(usize => limits.response_header_bytes),
     },
     Definition {
         name: "limits.inline",
@@ -264,8 +559,10 @@ pub const OPTIONS: &[Definition] = &[
             max: 786_432,
         },
         default: "262144",
-        doc: "Longest response body that is stored in the cell itself, in bytes, and so costs no \
-              further read; longer ones are stored in chunks.",
+        strict: None,
+        per_rule: false,
+        doc: "Longest response body that is stored in the entry itself, in bytes. It needs \
+              no further read; a longer body is stored in chunks.",
         set: set!(usize => limits.inline),
     },
     Definition {
@@ -275,7 +572,10 @@ pub const OPTIONS: &[Definition] = &[
             max: 268_435_456,
         },
         default: "10485760",
-        doc: "Longest response body that is stored, in bytes; longer ones stream through.",
+        strict: None,
+        per_rule: false,
+        doc: "Longest response body that is stored, in bytes. A longer one is forwarded \
+              without being stored.",
         set: |config, value| {
             if let Value::Integer(value) = value {
                 config.limits.body = value;
@@ -289,141 +589,82 @@ pub const OPTIONS: &[Definition] = &[
             max: 262_144,
         },
         default: "262144",
-        doc: "Largest value in the store that a longer body is cut into, in bytes.",
+        strict: None,
+        per_rule: false,
+        doc: "Longest chunk of a response body in the store, in bytes.",
         set: set!(usize => limits.chunk),
     },
     Definition {
         name: "limits.variants",
         kind: Kind::Integer { min: 1, max: 1_024 },
         default: "200",
-        doc: "Most variants of a key (`Vary`) that are stored; for one more the oldest is dropped.",
+        strict: None,
+        per_rule: false,
+        doc: "Most variants of a URL that are stored beside the first. When there is one \
+              more, the oldest is removed that was asked for only once, or else the oldest.",
         set: set!(usize => limits.variants),
     },
     Definition {
         name: "limits.grace",
-        kind: millis(0, 86_400),
+        kind: millis(0, DAY),
         default: "\"60s\"",
-        doc: "How long the chunks of a body that was replaced are kept for visitors who are still \
-              reading it. They are removed when the key is next refreshed after that.",
+        strict: None,
+        per_rule: false,
+        doc: "How long the chunks of a replaced body are kept for visitors who are still \
+              reading it. They are removed at the first refresh of the key after that.",
         set: set!(Duration => limits.grace),
+    },
+    Definition {
+        name: "health.paths",
+        kind: Kind::Paths,
+        default: "[\"/health\", \"/healthz\", \"/livez\", \"/readyz\", \"/ping\"]",
+        strict: None,
+        per_rule: false,
+        doc: "Paths whose responses are stored only if they state their freshness, so that \
+              a monitor reaches the origin. A `*` stands for any characters. A rule that \
+              matches such a path takes precedence. `[]` turns this off.",
+        set: |config, value| {
+            if let Value::Paths(paths) = value {
+                config.health_paths = paths;
+            }
+        },
     },
 ];
 
+/// Cookies of analytics, consent dialogs, load balancers and shields.
+const IGNORED_COOKIES: &str = r#"[
+    "_ga*", "_gid", "_gat*", "_gcl_*", "__gads", "__gpi", "__utm*", "_fbp", "_fbc",
+    "_hj*", "_pk_*", "mtm_*", "_clck", "_clsk", "_uet*", "_tt_*", "_ttp", "_pin_unauth",
+    "_scid*", "_rdt_uuid", "__hstc", "__hssc", "__hssrc", "hubspotutk", "ai_user",
+    "ai_session", "amplitude_id*", "AMP_*", "mp_*", "ajs_*", "optimizelyEndUserId",
+    "s_vi", "s_fid", "s_cc", "AMCV_*", "AMCVS_*", "_vwo*", "_vis_opt*",
+    "OptanonConsent", "OptanonAlertBoxClosed", "CookieConsent", "cookieyes*",
+    "cookielawinfo*", "euconsent*", "usprivacy", "cookie_notice_accepted",
+    "borlabs-cookie", "didomi_token", "eupubconsent*",
+    "ARRAffinity", "ARRAffinitySameSite", "AWSALB*", "AWSELB*", "BIGipServer*",
+    "SERVERID", "__cf*", "cf_clearance", "_cfuvid", "visid_incap_*", "incap_ses_*",
+    "nlbi_*", "ak_bmsc", "bm_*", "_abck", "TS01*", "citrix_ns_id*", "NSC_*",
+]"#;
+
 /// Whether options lie below `name`.
 pub(super) fn is_section(name: &str) -> bool {
-    OPTIONS.iter().any(|option| below(option, name))
+    OPTIONS.iter().any(|option| option.is_below(name))
 }
 
-fn below(option: &Definition, section: &str) -> bool {
-    option
-        .name
-        .strip_prefix(section)
-        .is_some_and(|rest| rest.starts_with('.'))
+impl Definition {
+    /// Whether the option lies in `section`, or in a section of it.
+    pub(super) fn is_below(&self, section: &str) -> bool {
+        self.name
+            .strip_prefix(section)
+            .is_some_and(|rest| rest.starts_with('.'))
+    }
 }
 
 /// An example of a setting below `section`.
 pub(super) fn example(section: &str) -> String {
     OPTIONS
         .iter()
-        .find(|option| below(option, section))
+        .find(|option| option.is_below(section))
         .map(|option| format!("{} = {}", option.name, option.default))
         .unwrap_or_default()
-}
-
-/// What to say of a setting that does not exist.
-pub(super) fn unknown(name: &str) -> String {
-    let nearest = OPTIONS
-        .iter()
-        .map(|option| (distance(option.name, name), option.name))
-        .min();
-    match nearest {
-        Some((distance, nearest)) if distance <= nearest.len() / 3 => {
-            format!("there is no such setting; did you mean {nearest}?")
-        }
-        Some(_) | None => {
-            let section = name.rsplit_once('.').map_or("", |(section, _)| section);
-            let known: Vec<_> = OPTIONS
-                .iter()
-                .map(|option| option.name)
-                .filter(|option| {
-                    section.is_empty() || option.starts_with(section) || !is_section(section)
-                })
-                .collect();
-            format!("there is no such setting; known are {}", known.join(", "))
-        }
-    }
-}
-
-/// Levenshtein distance in bytes; names are short and ASCII.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.bytes().enumerate() {
-        let mut left = i + 1;
-        let mut corner = i;
-        for (above, b) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let cost = (corner + usize::from(a != b)).min(left + 1).min(*above + 1);
-            corner = std::mem::replace(above, cost);
-            left = cost;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-/// The reference of all options, as a Markdown table.
-pub fn reference() -> String {
-    let mut text =
-        String::from("| setting | takes | default | meaning |\n| --- | --- | --- | --- |\n");
-    for option in OPTIONS {
-        text.push_str(&format!(
-            "| `{}` | {} | `{}` | {} |\n",
-            option.name,
-            option.kind.describe(),
-            option.default,
-            option.doc
-        ));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances() {
-        for (a, b, expected) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("", "ab", 2),
-            ("kitten", "sitting", 3),
-            ("flaw", "lawn", 2),
-            ("same", "same", 0),
-        ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
-    }
-
-    /// The reference in `docs/` is made from the definitions; run with
-    /// `LEEWARD_WRITE_DOCS=1` to make it anew.
-    #[test]
-    fn the_reference_is_up_to_date() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let (head, _) = text
-            .split_once("<!-- settings -->\n")
-            .unwrap_or((text.as_str(), ""));
-        let wanted = format!("{head}<!-- settings -->\n\n{}", reference());
-        if std::env::var_os("LEEWARD_WRITE_DOCS").is_some() {
-            let written = std::fs::write(path, &wanted);
-            assert!(written.is_ok(), "{written:?}");
-        } else {
-            assert!(
-                text == wanted,
-                "run LEEWARD_WRITE_DOCS=1 cargo test reference"
-            );
-        }
-    }
 }

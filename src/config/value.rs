@@ -1,7 +1,21 @@
 //! Values as an operator writes them, checked.
 
+use super::duration::{self, show};
+use super::names::{self, Refused};
+use super::path::PathPattern;
+use super::problem::Fault;
+use super::suggest::one_of;
+use crate::question::policy::{Cookies, Pattern};
+use http::HeaderValue;
 use std::time::Duration;
+use toml::Spanned;
 use toml::de::DeValue;
+
+/// Most items of a list.
+pub const LIST_MAX: usize = 256;
+
+/// Most bytes of a text that is sent as a field's value.
+pub const FIELD_VALUE_MAX: usize = 256;
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +40,27 @@ pub enum Kind {
     Boolean,
     /// One of some words.
     Choice(&'static [&'static str]),
-    /// A list of texts.
-    Texts,
+    /// Several of some words.
+    Choices(&'static [&'static str]),
+    /// Text that can be the value of a field.
+    FieldValue,
+    /// A list of names of query parameters.
+    Parameters,
+    /// A list of names of fields, of which some are refused.
+    Fields(&'static [Refused]),
+    /// A list of names of cookies.
+    CookieNames,
+    /// A list of hosts.
+    Hosts,
+    /// A list of patterns of paths.
+    Paths,
+    /// What becomes of cookies.
+    Cookies,
 }
 
 /// A checked value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub(super) enum Value {
     /// Of [`Kind::Duration`].
     Duration(Duration),
     /// Of [`Kind::Integer`]; of [`Kind::Ratio`], thousandths.
@@ -41,65 +69,96 @@ pub enum Value {
     Boolean(bool),
     /// Of [`Kind::Choice`].
     Choice(&'static str),
-    /// Of [`Kind::Texts`].
+    /// Of [`Kind::Choices`].
+    Choices(Vec<&'static str>),
+    /// Of [`Kind::FieldValue`].
+    Header(HeaderValue),
+    /// Of [`Kind::Parameters`], [`Kind::Fields`] and [`Kind::CookieNames`].
+    Patterns(Vec<Pattern>),
+    /// Of [`Kind::Hosts`].
     Texts(Vec<String>),
+    /// Of [`Kind::Paths`].
+    Paths(Vec<PathPattern>),
+    /// Of [`Kind::Cookies`].
+    Cookies(Cookies),
 }
 
 impl Kind {
     /// Checks a value, or says what is wrong with it and what to write.
-    pub fn check(&self, value: &DeValue<'_>) -> Result<Value, String> {
+    pub(super) fn check(&self, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
+        let inner = value.get_ref();
         match self {
-            Kind::Duration { min, max } => match value {
+            Kind::Duration { min, max } => match inner {
                 DeValue::String(text) => {
-                    let duration = duration(text)?;
+                    let duration = duration::parse(text)?;
                     if duration < *min || duration > *max {
                         return Err(format!(
                             "{text:?} is out of bounds; write a duration from {} to {}",
                             show(*min),
                             show(*max)
-                        ));
+                        )
+                        .into());
                     }
                     Ok(Value::Duration(duration))
                 }
                 other => Err(format!(
-                    "is a duration, not a {}; write text with a unit, for instance \"{}\"",
-                    other.type_str(),
+                    "is a duration, not {}; write text with a unit, for instance \"{}\"",
+                    type_of(other),
                     show(*min.max(&Duration::from_secs(1)).min(max)),
-                )),
+                )
+                .into()),
             },
-            Kind::Integer { min, max } => value
-                .as_integer()
-                .and_then(|integer| {
-                    u64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
-                })
+            Kind::Integer { min, max } => integer(inner)
                 .filter(|integer| (min..=max).contains(&integer))
                 .map(Value::Integer)
-                .ok_or_else(|| format!("write a whole number from {min} to {max}")),
-            Kind::Ratio => ratio(value)
-                .map(Value::Integer)
-                .ok_or_else(|| "write a number from 0 to 0.999, for instance 0.1".to_owned()),
-            Kind::Boolean => value
+                .ok_or_else(|| format!("write a whole number from {min} to {max}").into()),
+            Kind::Ratio => ratio(inner).map(Value::Integer).ok_or_else(|| {
+                "write a number from 0 to 0.999, for instance 0.1"
+                    .to_owned()
+                    .into()
+            }),
+            Kind::Boolean => inner
                 .as_bool()
                 .map(Value::Boolean)
-                .ok_or_else(|| "write true or false".to_owned()),
-            Kind::Choice(words) => value
+                .ok_or_else(|| "write true or false".to_owned().into()),
+            Kind::Choice(words) => inner
                 .as_str()
-                .and_then(|text| words.iter().find(|word| **word == text))
-                .map(|word| Value::Choice(word))
-                .ok_or_else(|| {
-                    let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-                    format!("write {}", words.join(" or "))
-                }),
-            Kind::Texts => value
-                .as_array()
-                .and_then(|array| {
-                    array
-                        .iter()
-                        .map(|item| item.get_ref().as_str().map(str::to_owned))
-                        .collect::<Option<Vec<_>>>()
+                .and_then(|text| word(text, words))
+                .map(Value::Choice)
+                .ok_or_else(|| format!("write {}", one_of(words)).into()),
+            Kind::Choices(words) => {
+                let example: Vec<_> = words.iter().take(2).copied().collect();
+                list(value, &example, |text| {
+                    word(text, words)
+                        .ok_or_else(|| format!("{text:?} is unknown; write {}", one_of(words)))
                 })
-                .map(Value::Texts)
-                .ok_or_else(|| "write a list of texts, for instance [\"a\", \"b\"]".to_owned()),
+                .map(Value::Choices)
+            }
+            Kind::FieldValue => field_value(inner).map(Value::Header),
+            Kind::Parameters => {
+                list(value, &["utm_*", "gclid"], names::parameter).map(Value::Patterns)
+            }
+            Kind::Fields(refused) => list(value, &["x-device-id", "x-app-*"], |text| {
+                names::field(text, refused)
+            })
+            .map(Value::Patterns),
+            Kind::CookieNames => {
+                list(value, &["_ga*", "CookieConsent"], names::cookies).map(Value::Patterns)
+            }
+            Kind::Hosts => {
+                let hosts = list(value, &["www.example.com", "localhost:8080"], names::host)?;
+                let mut distinct = Vec::new();
+                for host in hosts {
+                    if !distinct.contains(&host) {
+                        distinct.push(host);
+                    }
+                }
+                Ok(Value::Texts(distinct))
+            }
+            Kind::Paths => {
+                list(value, &["/health", "/status/*"], PathPattern::parse).map(Value::Paths)
+            }
+            Kind::Cookies => cookies(value).map(Value::Cookies),
         }
     }
 
@@ -112,64 +171,120 @@ impl Kind {
             Kind::Integer { min, max } => format!("whole number, {min} to {max}"),
             Kind::Ratio => "number, 0 to 0.999".to_owned(),
             Kind::Boolean => "true or false".to_owned(),
-            Kind::Choice(words) => words
-                .iter()
-                .map(|word| format!("{word:?}"))
-                .collect::<Vec<_>>()
-                .join(" or "),
-            Kind::Texts => "list of texts".to_owned(),
+            Kind::Choice(words) => one_of(words),
+            Kind::Choices(words) => format!("list of {}", one_of(words)),
+            Kind::FieldValue => "text".to_owned(),
+            Kind::Parameters => "list of parameter names".to_owned(),
+            Kind::Fields(_) => "list of field names".to_owned(),
+            Kind::CookieNames => "list of cookie names".to_owned(),
+            Kind::Hosts => "list of hosts".to_owned(),
+            Kind::Paths => "list of path patterns".to_owned(),
+            Kind::Cookies => COOKIES.to_owned(),
         }
     }
 }
 
-/// Units, the largest first, in milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+/// What [`Kind::Cookies`] takes.
+const COOKIES: &str = "\"pass\", \"ignore\" or { key = [\"lang\"] }";
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let wrong = || {
-        if unit.is_empty() && !number.is_empty() {
-            format!("{text:?} has no unit; write for instance \"{number}s\"")
-        } else {
-            format!(
-                "{text:?} is no duration; write a whole number and a unit (ms, s, m, h, d), for instance \"90s\""
-            )
-        }
-    };
-    let (_, millis) = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or_else(wrong)?;
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    Ok(Duration::from_millis(number.saturating_mul(*millis)))
+/// The type of a value, with its article.
+pub(super) fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
 }
 
-/// A duration as an operator would write it.
-pub(super) fn show(duration: Duration) -> String {
-    let millis = crate::time::millis(duration);
-    if millis == 0 {
-        return "0s".to_owned();
+/// The word of `words` that `text` is.
+fn word(text: &str, words: &[&'static str]) -> Option<&'static str> {
+    words.iter().find(|word| **word == text).copied()
+}
+
+/// A whole number that is not negative.
+pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
+}
+
+/// A list of texts, each read by `read`. A fault has the place of its item.
+pub(super) fn list<T>(
+    value: &Spanned<DeValue<'_>>,
+    example: &[&str],
+    mut read: impl FnMut(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Fault> {
+    let wrong = || Fault::from(format!("write a list of texts, for instance {example:?}"));
+    let items = value.get_ref().as_array().ok_or_else(wrong)?;
+    if items.len() > LIST_MAX {
+        return Err(format!("has {} items; write at most {LIST_MAX}", items.len()).into());
     }
-    UNITS
+    items
         .iter()
-        .find(|(_, unit)| millis.is_multiple_of(*unit))
-        .map_or_else(
-            || format!("{millis}ms"),
-            |(name, unit)| format!("{}{name}", millis / unit),
+        .map(|item| {
+            let text = item.get_ref().as_str().ok_or_else(wrong);
+            text.and_then(|text| read(text).map_err(Fault::from))
+                .map_err(|fault| fault.at(item.span().start))
+        })
+        .collect()
+}
+
+fn field_value(value: &DeValue<'_>) -> Result<HeaderValue, Fault> {
+    let example = concat!("\"leeward/", env!("CARGO_PKG_VERSION"), "\"");
+    let text = value
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| format!("write a text, for instance {example}"))?;
+    if text.len() > FIELD_VALUE_MAX {
+        return Err(format!("has {} bytes; write at most {FIELD_VALUE_MAX}", text.len()).into());
+    }
+    if text.trim() != text {
+        return Err(format!(
+            "{text:?} has space at its beginning or end; write {:?}",
+            text.trim()
         )
+        .into());
+    }
+    HeaderValue::from_str(text).map_err(|_| {
+        format!(
+            "{text:?} cannot be sent as the value of a field; write ASCII letters, for instance \
+             {example}"
+        )
+        .into()
+    })
 }
 
-/// Thousandths of a number below one. Decimal text, so that no rounding of
-/// binary fractions comes in.
+fn cookies(value: &Spanned<DeValue<'_>>) -> Result<Cookies, Fault> {
+    let wrong = || Fault::from(format!("write {COOKIES}"));
+    match value.get_ref() {
+        DeValue::String(text) if text == "pass" => Ok(Cookies::Pass),
+        DeValue::String(text) if text == "ignore" => Ok(Cookies::Ignore),
+        DeValue::Table(table) => {
+            if let Some((other, _)) = table.iter().find(|(name, _)| name.get_ref() != "key") {
+                return Err(wrong().at(other.span().start));
+            }
+            let names = table.get("key").ok_or_else(wrong)?;
+            let at = names.span().start;
+            let mut names = list(names, &["lang"], names::cookie).map_err(|fault| fault.at(at))?;
+            if names.is_empty() {
+                let message = "an empty list keys no cookie; write cookies = \"ignore\" to drop \
+                               all of them";
+                return Err(Fault::from(message.to_owned()).at(at));
+            }
+            // The order in which an operator lists them has no meaning.
+            names.sort();
+            names.dedup();
+            Ok(Cookies::Key(names))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// Thousandths of a number below one, from its decimal text, because a binary
+/// fraction would be rounded.
 fn ratio(value: &DeValue<'_>) -> Option<u64> {
     if value
         .as_integer()
@@ -190,42 +305,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-
-    #[test]
-    fn durations() {
-        for (text, millis) in [
-            ("0s", 0),
-            ("500ms", 500),
-            ("60s", 60_000),
-            ("5m", 300_000),
-            ("1h", 3_600_000),
-            ("7d", 604_800_000),
-        ] {
-            let duration = duration(text).unwrap();
-            assert_eq!(duration, Duration::from_millis(millis), "{text}");
-        }
-        for text in [
-            "",
-            "s",
-            "5",
-            "-1s",
-            "1.5s",
-            "1 s",
-            "1S",
-            "1w",
-            "99999999999999999999s",
-        ] {
-            assert!(duration(text).is_err(), "{text:?}");
-        }
-        assert!(duration("60").unwrap_err().contains("\"60s\""));
-    }
-
-    #[test]
-    fn durations_are_shown_as_they_are_written() {
-        for text in ["0s", "1ms", "1500ms", "2s", "1m", "90s", "1h", "7d"] {
-            assert_eq!(show(duration(text).unwrap()), text);
-        }
-    }
 
     #[test]
     fn ratios() {

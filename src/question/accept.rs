@@ -4,7 +4,7 @@
 //! answer differently to; the fill sends the class and not the spelling.
 
 use crate::semantics::field_members;
-use http::header::{ACCEPT, ACCEPT_ENCODING};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderName};
 
 /// Most members of a field that are read; those behind are ignored.
@@ -150,16 +150,44 @@ impl Codings {
             .is_some_and(|(_, accepted)| *accepted)
     }
 
-    /// Whether the visitor accepts every coding of a response.
-    pub fn accept_response(&self, response: &HeaderMap) -> bool {
-        field_members(response, &http::header::CONTENT_ENCODING).all(|member| {
+    /// Whether the visitor accepts every coding of a response. With `lenient` a
+    /// coding that is not registered counts as accepted: it cannot have been
+    /// negotiated.
+    pub fn accept_response(&self, response: &HeaderMap, lenient: bool) -> bool {
+        field_members(response, &CONTENT_ENCODING).all(|member| {
             std::str::from_utf8(member).is_ok_and(|coding| {
                 let coding = coding.to_ascii_lowercase();
-                coding == "identity" || self.accept(&coding)
+                coding == "identity"
+                    || self.accept(&coding)
+                    || (lenient && !REGISTERED.contains(&coding.as_str()))
             })
         })
     }
 }
+
+/// Whether a response is in a content coding that can be negotiated: it varies on
+/// `Accept-Encoding`, whether it says so or not.
+pub fn is_encoded(response: &HeaderMap) -> bool {
+    field_members(response, &CONTENT_ENCODING).any(|member| {
+        REGISTERED
+            .iter()
+            .any(|coding| member.eq_ignore_ascii_case(coding.as_bytes()))
+    })
+}
+
+/// Content codings of the IANA registry that clients negotiate.
+const REGISTERED: [&str; 10] = [
+    "aes128gcm",
+    "br",
+    "compress",
+    "dcb",
+    "dcz",
+    "deflate",
+    "gzip",
+    "x-compress",
+    "x-gzip",
+    "zstd",
+];
 
 fn coding(member: &[u8]) -> Option<(String, bool)> {
     let text = std::str::from_utf8(member).ok()?.to_ascii_lowercase();
@@ -267,13 +295,22 @@ mod tests {
             ("", "gzip", false),
         ] {
             let codings = Codings::read(&with(ACCEPT_ENCODING, accepted));
-            let response = with(http::header::CONTENT_ENCODING, coding);
+            let response = with(CONTENT_ENCODING, coding);
             assert_eq!(
-                codings.accept_response(&response),
+                codings.accept_response(&response, false),
                 expected,
                 "{accepted} {coding}"
             );
         }
-        assert!(Codings::default().accept_response(&HeaderMap::new()));
+        assert!(Codings::default().accept_response(&HeaderMap::new(), false));
+        // In preset `strict` what cannot have been negotiated is served.
+        for (coding, expected) in [("made-up", true), ("gzip", false), ("gzip, made-up", false)] {
+            let response = with(CONTENT_ENCODING, coding);
+            assert_eq!(
+                Codings::default().accept_response(&response, true),
+                expected,
+                "{coding}"
+            );
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! `Cookie` fields: which cookies say something about the visitor.
 
 use super::policy::{Cookies, Pattern, any_matches};
-use http::HeaderMap;
-use http::header::COOKIE;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
 
 /// What a request's cookies mean for its question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Crumbs {
-    /// None that counts.
+    /// There are no cookies, or only ignored ones.
     None,
     /// Credentials: the answer may be for this visitor alone.
     Credentials,
@@ -59,12 +59,50 @@ pub(super) fn read(headers: &HeaderMap, ignored: &[Pattern], cookies: &Cookies) 
     }
 }
 
+/// Removes from an answer each `Set-Cookie` that names a cookie of the visitor
+/// which is not in `sent`, the cookies that the origin got. It cannot have meant
+/// to replace that one: it has begun another session.
+pub(super) fn withhold<'a>(
+    sent: impl Iterator<Item = &'a HeaderValue>,
+    visitor: &HeaderMap,
+    answer: &mut HeaderMap,
+) {
+    let sent: Vec<&[u8]> = sent.flat_map(names).collect();
+    let at_risk: Vec<&[u8]> = visitor
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(names)
+        .filter(|name| !sent.contains(name))
+        .collect();
+    let set = answer.get_all(SET_COOKIE).iter();
+    let kept: Vec<HeaderValue> = set
+        .filter(|line| {
+            names(line)
+                .next()
+                .is_none_or(|name| !at_risk.contains(&name))
+        })
+        .cloned()
+        .collect();
+    answer.remove(SET_COOKIE);
+    for line in kept {
+        let _full = answer.try_append(SET_COOKIE, line);
+    }
+}
+
+/// The names of a line of `Cookie`; of `Set-Cookie`, the first is the cookie's.
+fn names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let pairs = line.as_bytes().split(|byte| *byte == b';');
+    pairs.map(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next();
+        name.unwrap_or_default().trim_ascii()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use http::HeaderValue;
 
     fn crumbs(lines: &[&[u8]], cookies: &Cookies) -> Crumbs {
         let mut headers = HeaderMap::new();
@@ -109,5 +147,29 @@ mod tests {
         assert_eq!(crumbs(&[b"lang=de", b"x=1"], &key), keyed("lang=de"));
         assert_eq!(crumbs(&[b"session=1"], &key), Crumbs::None);
         assert_eq!(crumbs(&[b"lang"], &key), Crumbs::Credentials);
+    }
+
+    #[test]
+    fn a_cookie_that_the_origin_has_not_seen_is_not_replaced() {
+        let map = |name: http::HeaderName, lines: &[&'static str]| -> HeaderMap {
+            let lines = lines.iter().map(|line| HeaderValue::from_static(line));
+            lines.map(|line| (name.clone(), line)).collect()
+        };
+        for (visitor, sent, set, expected) in [
+            (&[][..], "", &["session=new"][..], &["session=new"][..]),
+            (&["session=1"], "", &["session=new"], &[]),
+            (&["session=1"], "session=1", &["session=2"], &["session=2"]),
+            (
+                &["a=1; session=1", "b"],
+                "a=1",
+                &["session=new; Path=/", "a=2", " b = 3", "sessions=4; b"],
+                &["a=2", "sessions=4; b"],
+            ),
+        ] {
+            let sent = HeaderValue::from_static(sent);
+            let mut answer = map(SET_COOKIE, set);
+            withhold(std::iter::once(&sent), &map(COOKIE, visitor), &mut answer);
+            assert_eq!(answer, map(SET_COOKIE, expected), "{visitor:?} {set:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing<'a> {
     /// `User-Agent` of a fill.
-    pub user_agent: &'a str,
+    pub user_agent: &'a HeaderValue,
     /// The name by which the shield adds itself to `Via`; `None`: not at all.
     pub via: Option<&'a str>,
 }
@@ -44,14 +44,15 @@ impl Question {
         parts.uri = self.uri().clone();
         let fields = &mut parts.headers;
         self.write_fields(fields);
-        let mut add = |name: HeaderName, value: Result<HeaderValue, _>| {
-            if let Ok(value) = value
-                && !fields.contains_key(&name)
-            {
-                let _full = fields.try_insert(name, value);
-            }
-        };
-        add(USER_AGENT, HeaderValue::try_from(outgoing.user_agent));
+        let mut add =
+            |name: HeaderName, value: Result<HeaderValue, http::header::InvalidHeaderValue>| {
+                if let Ok(value) = value
+                    && !fields.contains_key(&name)
+                {
+                    let _full = fields.try_insert(name, value);
+                }
+            };
+        add(USER_AGENT, Ok(outgoing.user_agent.clone()));
         let scheme = if self.is_secure() { "https" } else { "http" };
         add(X_FORWARDED_PROTO, Ok(HeaderValue::from_static(scheme)));
         if let Some(host) = self.host() {

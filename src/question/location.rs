@@ -1,10 +1,10 @@
 //! `Location` and `Content-Location` of an answer, as the visitor can use them.
 
 use super::policy::KeyPolicy;
-use super::target::{canonical, canonical_host};
+use super::target::canonical;
 use super::visitor::Question;
-use crate::config::Origin;
-use crate::semantics::single;
+use crate::question::Origin;
+use crate::semantics::{canonical_host, single};
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Uri};
 

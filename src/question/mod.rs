@@ -13,13 +13,26 @@
 //! [`pass`] renders a request that is forwarded with its own fields; its answer
 //! is never stored.
 //!
-//! This module is pure. It knows HTTP's rules and the settings.
+//! There is one exception, visible in the type: where unknown fields are forwarded
+//! (preset `strict`, and `request.forward`), a question carries fields of one
+//! visitor apart, and a fill in the foreground sends them. They are not part of the
+//! selector. [`Question::behind`] removes them for a refresh behind an answer.
+//!
+//! Files: `fields` has the lists of request fields, by what they mean to a shared
+//! cache. `accept` reduces `Accept` and `Accept-Encoding` to classes, `cookies` says
+//! which cookies are credentials, `target` makes targets canonical. `visitor` makes
+//! the question, `fill` renders it, `location` rewrites the origin's references to
+//! itself. `origin` is the origin's address, which is part of
+//! every key. `policy` has the settings.
+//!
+//! This module is pure. It knows HTTP's rules.
 
 pub mod accept;
 mod cookies;
 pub mod fields;
 mod fill;
 pub mod location;
+mod origin;
 pub mod pass;
 pub mod policy;
 pub mod target;
@@ -29,4 +42,6 @@ mod visitor;
 mod tests;
 
 pub use fill::{Fill, Outgoing};
-pub use visitor::{Question, Read, Reason, Visitor, key_of};
+pub(crate) use origin::has_valid_port;
+pub use origin::{Origin, OriginError};
+pub use visitor::{Question, Read, Reason, Visitor, is_secure, is_served, key_of};

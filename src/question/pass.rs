@@ -4,7 +4,7 @@
 use super::fields::{Class, class};
 use super::fill::{Outgoing, X_FORWARDED_HOST};
 use super::visitor::{X_FORWARDED_PROTO, host_of, is_secure, uri_of};
-use crate::config::Origin;
+use crate::question::Origin;
 use crate::semantics::{append_via, joined_value, strip_connection_fields};
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Version, request};

@@ -28,6 +28,15 @@ impl Pattern {
             None => name == self.0,
         }
     }
+
+    /// Whether there is a name that both patterns stand for.
+    pub fn overlaps(&self, other: &Pattern) -> bool {
+        match (self.0.strip_suffix('*'), other.0.strip_suffix('*')) {
+            (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
+            (Some(_), None) => self.matches(&other.0),
+            (None, _) => other.matches(&self.0),
+        }
+    }
 }
 
 /// Whether one of `patterns` matches `name`.

@@ -6,12 +6,14 @@
 
 use super::policy::{Cookies, Credentials, KeyPolicy, Pattern, RequestPolicy, Unknown};
 use super::*;
-use crate::config::Origin;
+use crate::question::Origin;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, request};
 use proptest::prelude::*;
 
+static USER_AGENT: HeaderValue = HeaderValue::from_static("leeward");
+
 const OUTGOING: Outgoing<'static> = Outgoing {
-    user_agent: "leeward",
+    user_agent: &USER_AGENT,
     via: Some("leeward"),
 };
 
@@ -181,15 +183,15 @@ fn a_question_knows_its_selector_under_fields_that_it_did_not_send() {
     // without it.
     let asked = german.question(&[]);
     assert_eq!(
-        asked.selector_under(&vary),
+        asked.under(&vary).selector(),
         silent.question(&vary).selector()
     );
     assert_ne!(
-        asked.selector_under(&vary),
+        asked.under(&vary).selector(),
         german.question(&vary).selector()
     );
     let known = german.question(&vary);
-    assert_eq!(known.selector_under(&vary), known.selector());
+    assert_eq!(known.under(&vary).selector(), known.selector());
 }
 
 #[test]
@@ -341,6 +343,26 @@ fn strict_forwards_what_it_does_not_key_but_not_behind_an_answer() {
     );
     let filled = lines(selected.behind().fill(None, OUTGOING));
     assert!(filled.contains(&"x-foo: 1".to_owned()), "{filled:?}");
+}
+
+#[test]
+fn a_dropped_field_reaches_the_origin_in_no_fill() {
+    for unknown in [Unknown::Key, Unknown::Forward] {
+        let policy = RequestPolicy {
+            unknown,
+            drop: vec![Pattern::new("x-foo*"), Pattern::new("user-agent")],
+            ..policy()
+        };
+        let fields = [("x-foo-1", "1"), ("user-agent", "Odd")];
+        let question = |fields: &[(&str, &str)]| match read_with(&parts("/", fields), &policy) {
+            Read::Question(visitor) => visitor.question(&names(&["x-foo-1", "user-agent"])),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(question(&fields).selector(), question(&[]).selector());
+        for line in lines(question(&fields).fill(None, OUTGOING)) {
+            assert!(!line.contains("x-foo") && !line.contains("Odd"), "{line}");
+        }
+    }
 }
 
 #[test]

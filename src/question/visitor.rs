@@ -2,11 +2,11 @@
 
 use super::accept::{Accept, Codings, Encoding};
 use super::cookies::{self, Crumbs};
-use super::fields::{Class, class};
+use super::fields::{Class, class, is_selectable};
 use super::policy::{Credentials, KeyPolicy, RequestPolicy, Unknown, any_matches};
-use super::target::{canonical, canonical_host};
-use crate::config::Origin;
-use crate::semantics::{joined_value, normal_value, push_counted};
+use super::target::canonical;
+use crate::question::Origin;
+use crate::semantics::{canonical_host, joined_value, normal_value, push_counted};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE,
     PROXY_AUTHORIZATION, RANGE,
@@ -158,8 +158,9 @@ impl Visitor {
         }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let target = canonical(path, key);
-        let Ok(uri) = uri_of(origin, &target) else {
-            return Read::Invalid;
+        let uri = match uri_of(origin, &target) {
+            Ok(uri) if target.starts_with('/') => uri,
+            Ok(_) | Err(_) => return Read::Invalid,
         };
         let strict = policy.unknown == Unknown::Forward;
         let mut visitor = Visitor {
@@ -193,6 +194,7 @@ impl Visitor {
         for name in headers.keys() {
             let text = name.as_str();
             let forward = any_matches(&policy.forward, text);
+            let drop = any_matches(&policy.drop, text);
             match class(name) {
                 Class::Connection
                 | Class::Content
@@ -201,19 +203,17 @@ impl Visitor {
                 | Class::Credential
                 | Class::Host
                 | Class::MethodOverride => {}
-                Class::Directive | Class::Negotiation if strict => {
+                Class::Directive | Class::Negotiation if strict && !drop => {
                     self.keep_latent(name, headers);
                     self.forward(name, headers);
                 }
                 Class::Directive | Class::Negotiation => {}
                 _ if forward => self.forward(name, headers),
-                Class::Rewriting if !any_matches(&policy.drop, text) => {
-                    self.add_keyed(name, headers)
-                }
-                Class::Unknown if !strict && !any_matches(&policy.drop, text) => {
-                    self.add_keyed(name, headers);
-                }
-                Class::Latent | Class::Unknown | Class::Rewriting => {
+                // The operator's word: the origin never sees the field.
+                _ if drop => {}
+                Class::Rewriting => self.add_keyed(name, headers),
+                Class::Unknown if !strict => self.add_keyed(name, headers),
+                Class::Latent | Class::Unknown => {
                     self.keep_latent(name, headers);
                     if strict {
                         self.forward(name, headers);
@@ -313,7 +313,8 @@ impl Visitor {
 
     /// Whether it accepts the coding of a response.
     pub fn accepts(&self, response: &HeaderMap) -> bool {
-        self.codings.accept_response(response)
+        let lenient = self.mode == Unknown::Forward;
+        self.codings.accept_response(response, lenient)
     }
 
     /// The question that it asks, of a key with these selecting fields.
@@ -360,9 +361,10 @@ impl Question {
         text
     }
 
-    /// The selector that this question has once its key has these selecting
-    /// fields. A field that the question did not send has no value.
-    pub fn selector_under(&self, vary: &[HeaderName]) -> String {
+    /// This question once its key has these selecting fields. A field that the
+    /// question did not send has no value.
+    #[must_use]
+    pub fn under(&self, vary: &[HeaderName]) -> Question {
         let selected = vary.iter().map(|name| {
             let known = self.selected.iter().find(|(known, _)| known == name);
             let value = match known {
@@ -375,7 +377,18 @@ impl Question {
             selected: selected.collect(),
             ..self.clone()
         }
-        .selector()
+    }
+
+    /// Whether `visitor` asks this question also if its key had the selecting
+    /// fields `names` besides those that the question knows.
+    pub fn is_asked_by(&self, visitor: &Visitor, names: &[HeaderName]) -> bool {
+        let mut all: Vec<HeaderName> = self.selected.iter().map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if is_selectable(name, visitor.mode) && !all.contains(name) {
+                all.push(name.clone());
+            }
+        }
+        self.under(&all).selector() == visitor.question(&all).selector()
     }
 
     /// The value of a selecting field, from `fields` where it is no class.
@@ -426,6 +439,17 @@ impl Question {
         self.forwarded.contains_key(AUTHORIZATION) || self.forwarded.contains_key(COOKIE)
     }
 
+    /// Removes from an answer the cookies that would replace one which the visitor
+    /// has and the question did not send.
+    pub fn withhold_cookies(&self, visitor: &HeaderMap, answer: &mut HeaderMap) {
+        let keyed = self.base.credentials.iter();
+        let keyed = keyed
+            .filter(|(name, _)| *name == COOKIE)
+            .map(|(_, value)| value);
+        let sent = keyed.chain(self.forwarded.get_all(COOKIE));
+        cookies::withhold(sent, visitor, answer);
+    }
+
     /// Fields that the foreground request sends and that are not keyed.
     pub fn forwarded(&self) -> &HeaderMap {
         &self.forwarded
@@ -469,6 +493,11 @@ impl fmt::Display for Question {
 /// A host that is not served here.
 struct Misdirected;
 
+/// Whether the host that a request names is served here.
+pub fn is_served(parts: &request::Parts, key: &KeyPolicy) -> bool {
+    served_host(parts, is_secure(&parts.uri, &parts.headers), key).is_ok()
+}
+
 /// The host where it is part of the key; `None` where no hosts are configured.
 fn served_host(
     parts: &request::Parts,
@@ -498,7 +527,7 @@ pub(super) fn host_of(parts: &request::Parts) -> Option<String> {
 /// Whether the visitor used `https`: the platform's word, else that of a
 /// well-formed `X-Forwarded-Proto`. Believing the field is safe because the
 /// scheme is part of the question.
-pub(super) fn is_secure(uri: &Uri, headers: &HeaderMap) -> bool {
+pub fn is_secure(uri: &Uri, headers: &HeaderMap) -> bool {
     if uri.scheme_str() == Some("https") {
         return true;
     }
@@ -534,6 +563,8 @@ fn passed(headers: &HeaderMap, content: bool) -> Option<Reason> {
 
 /// Where a target is at the origin.
 pub(super) fn uri_of(origin: &Origin, target: &str) -> Result<Uri, http::Error> {
+    // `OPTIONS *` is about the server, which is all that the prefix leads to.
+    let target = if target == "*" { "/" } else { target };
     Uri::builder()
         .scheme(origin.scheme.clone())
         .authority(origin.authority.clone())

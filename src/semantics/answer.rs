@@ -20,6 +20,13 @@ pub fn content_length(headers: &mut HeaderMap, bytes: u64) {
     set(headers, CONTENT_LENGTH, HeaderValue::from(bytes));
 }
 
+/// The length in bytes that a response announces.
+pub fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
 /// Adds `Date` to a response whose origin has sent none: when it was received
 /// (RFC 9110 section 6.6.1). An origin's `Date` stays.
 pub fn date_header(headers: &mut HeaderMap, response_time: Time) {

@@ -30,7 +30,9 @@ const STATIC_FILES: &[(&[&str], &[&str])] = &[
         ],
     ),
     (
-        &["avif", "bmp", "gif", "ico", "jpeg", "jpg", "png", "svg", "webp"],
+        &[
+            "avif", "bmp", "gif", "ico", "jpeg", "jpg", "png", "svg", "webp",
+        ],
         &["image/"],
     ),
     (
@@ -105,7 +107,11 @@ mod tests {
             ("/a.css/b", "text/css", false),
         ] {
             let headers = map(&[("content-type", content_type)]);
-            assert_eq!(is_static_file(path, &headers), expected, "{path} {content_type}");
+            assert_eq!(
+                is_static_file(path, &headers),
+                expected,
+                "{path} {content_type}"
+            );
         }
         let two = map(&[("content-type", "text/css"), ("content-type", "text/html")]);
         assert!(!is_static_file("/a.css", &two));

@@ -1,7 +1,7 @@
 //! Reading lists of directives: `Cache-Control` (RFC 9111 section 5.2) as the
 //! world writes it, and numbers in seconds (section 1.2.2).
 
-use super::fields::latin1;
+use super::line::{latin1, members, trim};
 use http::{HeaderMap, HeaderName};
 
 /// The largest number of seconds; larger and unrepresentable ones count as
@@ -68,33 +68,6 @@ pub(super) fn directives(headers: &HeaderMap, name: &HeaderName) -> Vec<Directiv
         }
     }
     found
-}
-
-/// Splits one line at the commas outside quoted strings; white space around
-/// members is removed, empty members are skipped (RFC 9110 section 5.6.1.2).
-pub(super) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    let mut escaped = false;
-    line.split(move |&byte| {
-        if escaped {
-            escaped = false;
-        } else if quoted && byte == b'\\' {
-            escaped = true;
-        } else if byte == b'"' {
-            quoted = !quoted;
-        }
-        byte == b',' && !quoted
-    })
-    .map(trim)
-    .filter(|member| !member.is_empty())
-}
-
-/// Without surrounding spaces and tabs (optional white space, RFC 9110 section 5.6.3).
-pub(super) fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 /// Reads delta-seconds: digits alone (RFC 9111 section 1.2.2).

@@ -1,7 +1,7 @@
 //! Entity tags (RFC 9110 section 8.8.3).
 
-use super::directives::trim;
 use super::fields::single;
+use super::line::trim;
 use http::HeaderMap;
 use http::header::ETAG;
 

@@ -1,6 +1,6 @@
 //! Fields that belong to one connection, and those that every hop adds.
 
-use super::directives::members;
+use super::line::members;
 use http::header::{
     AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, COOKIE, DATE, ETAG, EXPIRES, HOST, LAST_MODIFIED, PRAGMA, PROXY_AUTHENTICATE,
@@ -116,11 +116,6 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Bytes as text, one character each (ISO 8859-1): loses nothing, fails never.
-pub(super) fn latin1(bytes: &[u8]) -> String {
-    bytes.iter().map(|&byte| char::from(byte)).collect()
-}
-
 /// The value of a field that must appear on one line; `None` if it is on none
 /// or on several.
 pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
@@ -145,6 +140,7 @@ pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue)
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use super::super::line::latin1;
     use super::*;
     use proptest::prelude::*;
 

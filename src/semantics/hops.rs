@@ -1,7 +1,7 @@
 //! `Max-Forwards` (RFC 9110 section 7.6.2): how far TRACE and OPTIONS go.
 
-use super::directives::trim;
 use super::fields::{set, single};
+use super::line::trim;
 use http::header::MAX_FORWARDS;
 use http::{HeaderMap, HeaderValue, Method};
 

@@ -1,7 +1,7 @@
 //! What an unsafe request invalidates (RFC 9111 section 4.4).
 
 use super::fields::single;
-use super::key::normal_host;
+use super::host::canonical_host;
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 
@@ -82,8 +82,8 @@ fn resolve(target: Target<'_>, reference: &str) -> Option<String> {
     if let Some(rest) = rest.strip_prefix("//") {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end)?;
-        if normal_host(&scheme, authority)
-            != normal_host(&target.scheme.to_ascii_lowercase(), target.host)
+        if canonical_host(&scheme, authority)
+            != canonical_host(&target.scheme.to_ascii_lowercase(), target.host)
         {
             return None;
         }

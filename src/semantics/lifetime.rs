@@ -2,8 +2,9 @@
 //! how old it is when it arrives (RFC 9111 section 4.2).
 
 use super::date;
-use super::directives::{Seconds, members, seconds};
+use super::directives::{Seconds, seconds};
 use super::fields::single;
+use super::line::members;
 use super::policy::Policy;
 use super::response::{ResponseDirectives, Source};
 use crate::time::{Time, millis};

@@ -14,9 +14,9 @@ use super::freshness::tests::at;
 use super::policy::{Policy, Preset};
 use super::request::RequestDirectives;
 use super::serve::{Verdict, verdict};
-use super::storable::{Storability, storability};
+use super::storable::{Asked, Kept, Storability, storability};
 use crate::time::Time;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_cache_semantics::{CacheOptions, CachePolicy};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -57,7 +57,7 @@ struct Exchange {
 enum Question {
     /// Whether the response is stored.
     Stored,
-    /// Whether it is fresh, so many seconds later.
+    /// Whether it is fresh, this number of seconds later.
     Fresh(u64),
     /// Whether it answers the later visitor without asking the origin first.
     Answers(u64),
@@ -462,8 +462,11 @@ fn visitor_fields(exchange: &Exchange) -> HeaderMap {
 fn ours(exchange: &Exchange, questions: &[Question]) -> Vec<bool> {
     let policy = Policy::of(Preset::Strict);
     let decided = storability(
-        &Method::GET,
-        &fields(&exchange.request),
+        Asked {
+            headers: &fields(&exchange.request),
+            path: "/",
+            keyed_by_client: false,
+        },
         StatusCode::from_u16(exchange.status).unwrap(),
         &response_fields(exchange),
         at(0),
@@ -472,12 +475,12 @@ fn ours(exchange: &Exchange, questions: &[Question]) -> Vec<bool> {
     );
     let wanted = RequestDirectives::parse(&visitor_fields(exchange));
     let answer = |question: &Question| match (decided, *question) {
-        (Storability::DoNotStore(_), _) => false,
+        (Storability::DoNotStore(_) | Storability::Brief(..), _) => false,
         (Storability::Store(_), Question::Stored) => true,
-        (Storability::Store(freshness), Question::Fresh(seconds)) => {
-            freshness.is_fresh(at(seconds))
+        (Storability::Store(kept), Question::Fresh(seconds)) => {
+            kept.freshness.is_fresh(at(seconds))
         }
-        (Storability::Store(freshness), Question::Answers(seconds)) => {
+        (Storability::Store(Kept { freshness, .. }), Question::Answers(seconds)) => {
             let told = verdict(&freshness, &wanted, policy.preset, false, at(seconds));
             !matches!(told, Verdict::Revalidate { .. })
         }

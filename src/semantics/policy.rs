@@ -1,4 +1,4 @@
-//! What the operator says about freshness and stale use, as the rules here need it.
+//! The operator's settings about freshness and stale use.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ pub enum Preset {
     Uptime,
 }
 
-/// Which of the origin's words a rule of the operator's sets aside, for the
-/// paths that the rule names. All false by default.
+/// Which instructions of the origin do not apply to the requests of a rule. All
+/// false by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IgnoreOrigin {
     /// `private` does not prevent storing, nor does `private="…"` remove fields.
     pub private: bool,
-    /// `no-cache` asks for no validation, nor does `no-cache="…"` remove fields.
+    /// `no-cache` does not require validation, nor does `no-cache="…"` remove
+    /// fields.
     pub no_cache: bool,
     /// `no-store` does not prevent storing.
     pub no_store: bool,
@@ -34,15 +35,15 @@ pub struct IgnoreOrigin {
 pub struct Policy {
     /// How far the operator overrules the origin.
     pub preset: Preset,
-    /// A rule's lifetime: it replaces whatever the origin says about freshness.
-    /// Errors of the origin (5xx) that say nothing about it do not get it.
+    /// A rule's lifetime, which replaces the one that the origin states. Errors
+    /// of the origin (5xx) that state no lifetime do not get it.
     pub ttl: Option<Duration>,
-    /// Least lifetime of responses that say nothing about freshness and whose
-    /// status is cacheable by default. Zero: none. Not for answers to requests
-    /// with `Cookie`, which may be one visitor's.
+    /// Least lifetime of responses that state none and whose status is cacheable
+    /// by default. Zero: none. It does not apply to answers to requests with
+    /// `Cookie`, which may be one visitor's.
     pub default_ttl: Duration,
-    /// The longest lifetime that is guessed from `Last-Modified` (RFC 9111
-    /// section 4.2.2). Zero: nothing is guessed.
+    /// The longest lifetime that is derived from `Last-Modified` (RFC 9111
+    /// section 4.2.2). Zero: none is derived.
     pub heuristic_max: Duration,
     /// Preset `uptime`: least stale-while-revalidate window of every response
     /// that does not forbid stale use. Preset `strict` does not use it.
@@ -51,16 +52,23 @@ pub struct Policy {
     /// not forbid stale use. Preset `strict`: the window of every response that
     /// neither states one nor forbids stale use (RFC 9111 section 4.2.4).
     pub stale_if_error: Duration,
-    /// How far expiry is spread, in thousandths of the lifetime. Not applied
-    /// here: the caller has the random numbers.
+    /// How far expiry is spread, in thousandths of the lifetime. The caller
+    /// applies it, because it has the random numbers.
     pub jitter_per_mille: u16,
-    /// What a rule sets aside.
+    /// How long an answer that is an error, or may not be kept, is shared by
+    /// the requests that asked the same question.
+    pub error_ttl: Duration,
+    /// The longest lifetime of an error (4xx or 5xx) that states its own.
+    pub error_ttl_max: Duration,
+    /// Whether a response that states no freshness may be stored at all.
+    pub store_silent: bool,
+    /// Which instructions of the origin do not apply.
     pub ignore_origin: IgnoreOrigin,
 }
 
 impl Policy {
-    /// The defaults of a preset. `strict` has no default TTL: the origin's
-    /// silence is not leave.
+    /// The defaults of a preset. `strict` has no default TTL, because RFC 9111
+    /// does not give a lifetime to responses that state none.
     pub fn of(preset: Preset) -> Self {
         Policy {
             preset,
@@ -73,6 +81,9 @@ impl Policy {
             stale_while_revalidate: Duration::from_secs(3_600),
             stale_if_error: Duration::from_secs(7 * 24 * 3_600),
             jitter_per_mille: 100,
+            error_ttl: Duration::from_secs(1),
+            error_ttl_max: Duration::from_secs(60),
+            store_silent: true,
             ignore_origin: IgnoreOrigin::default(),
         }
     }

@@ -1,9 +1,9 @@
 //! Range requests (RFC 9110 section 14), answered from a complete entry.
 
 use super::conditional::date_field;
-use super::directives::trim;
 use super::etag::{EntityTag, entity_tag};
 use super::fields::single;
+use super::line::trim;
 use http::header::{DATE, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::time::Duration;

@@ -11,7 +11,7 @@ pub enum Reason {
     NotFinal,
     /// Part of a representation (206), or about one (416).
     Partial,
-    /// 304, which updates an entry and is none.
+    /// 304, which updates an entry and is not one itself.
     NotModified,
     /// The request said `no-store`.
     RequestNoStore,
@@ -19,12 +19,12 @@ pub enum Reason {
     NoStore,
     /// The response said `private`.
     Private,
-    /// Answer to a request with `Authorization`, without leave to share it.
+    /// Answer to a request with `Authorization` that does not say that it may be
+    /// shared.
     Authorization,
-    /// Sets a cookie, without leave to share it.
+    /// Sets a cookie, and does not say that it may be shared.
     SetCookie,
-    /// Answer to a request with `Cookie` that says neither that it may be shared
-    /// nor for how long, and has no validator.
+    /// Answer to a request with `Cookie` that does not speak about shared caches.
     Cookie,
     /// `Vary: *`, or a `Vary` that cannot be read.
     VaryStar,
@@ -32,13 +32,17 @@ pub enum Reason {
     NotUnderstood,
     /// Says nothing that would allow it, and its status is not cacheable by default.
     NoFreshness,
+    /// Its status says that the origin fails or is overloaded.
+    Failure,
+    /// A redirect that leads to the question that it answers.
+    SelfRedirect,
     /// Fresh for no time, not to be used stale, and nothing to validate it with.
     Useless,
 }
 
 impl Reason {
     /// Every reason, for counters and tests.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 16] = [
         Reason::Method,
         Reason::NotFinal,
         Reason::Partial,
@@ -52,6 +56,8 @@ impl Reason {
         Reason::VaryStar,
         Reason::NotUnderstood,
         Reason::NoFreshness,
+        Reason::Failure,
+        Reason::SelfRedirect,
         Reason::Useless,
     ];
 
@@ -69,8 +75,10 @@ impl Reason {
             | Reason::VaryStar
             | Reason::NotUnderstood
             | Reason::NoFreshness
+            | Reason::SelfRedirect
             | Reason::Useless => true,
-            Reason::Method
+            Reason::Failure
+            | Reason::Method
             | Reason::NotFinal
             | Reason::Partial
             | Reason::NotModified
@@ -94,6 +102,8 @@ impl Reason {
             Reason::VaryStar => "vary-star",
             Reason::NotUnderstood => "not-understood",
             Reason::NoFreshness => "no-freshness",
+            Reason::Failure => "failure",
+            Reason::SelfRedirect => "self-redirect",
             Reason::Useless => "useless",
         }
     }

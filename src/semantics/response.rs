@@ -2,7 +2,8 @@
 //! to all shared caches or to this kind alone (RFC 9213).
 
 use super::directives::{Argument, SECONDS_MAX, Seconds, directives};
-use super::fields::{CDN_CACHE_CONTROL, latin1};
+use super::fields::CDN_CACHE_CONTROL;
+use super::line::latin1;
 use super::policy::IgnoreOrigin;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, VARY};
 use http::{HeaderMap, HeaderName};

@@ -1,8 +1,9 @@
 //! `Retry-After` (RFC 9110 section 10.2.3): when the origin may be asked again.
 
 use super::date;
-use super::directives::{Seconds, seconds, trim};
+use super::directives::{Seconds, seconds};
 use super::fields::single;
+use super::line::trim;
 use crate::time::Time;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;

@@ -29,7 +29,7 @@ pub fn verdict(
     invalidated: bool,
     now: Time,
 ) -> Verdict {
-    let request = heeded(request, preset);
+    let request = counted(request, preset);
     if invalidated {
         let on_error = match preset {
             Preset::Strict => false,
@@ -55,7 +55,7 @@ pub fn verdict(
 
 /// The directives that count: a visitor cannot send a fragile origin a request
 /// that the entry's freshness would have spared it, unless the operator chose `strict`.
-fn heeded(request: &RequestDirectives, preset: Preset) -> RequestDirectives {
+fn counted(request: &RequestDirectives, preset: Preset) -> RequestDirectives {
     match preset {
         Preset::Strict => *request,
         Preset::Uptime => RequestDirectives {

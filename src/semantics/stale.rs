@@ -14,7 +14,7 @@ pub(super) enum Bar {
     None,
     /// By `s-maxage`, whose bar is implied (RFC 9111 section 5.2.2.10).
     Implied,
-    /// In so many words.
+    /// By a directive that says so, such as `must-revalidate`.
     Stated,
 }
 

@@ -1,28 +1,55 @@
-//! Whether a response may be stored (RFC 9111 section 3), and what is kept of it
-//! for its later use.
+//! Whether a response may be stored (RFC 9111 section 3), for whom, and what is
+//! kept of it for its later use.
 
+use super::audience::{Audience, is_static_file};
 use super::freshness::Freshness;
 use super::invalidate::{Target, stands_for_target};
 use super::lifetime::{Lifetime, explicit_lifetime, initial_age_ms, lifetime};
-use super::policy::Policy;
+use super::policy::{Policy, Preset};
 use super::reason::Reason;
 use super::request::RequestDirectives;
-use super::response::{ResponseDirectives, Scope};
+use super::response::{ResponseDirectives, Scope, Source};
 use super::stale::{Bar, bar, stale_windows};
 use super::vary::{Vary, vary};
-use crate::time::Time;
-use http::header::{AUTHORIZATION, COOKIE, ETAG, LAST_MODIFIED, SET_COOKIE};
-use http::{HeaderMap, Method, StatusCode};
+use crate::time::{Time, millis};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE, VIA,
+};
+use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
 
+/// The request that a response answers, as far as storing depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The fields that the origin got.
+    pub headers: &'a HeaderMap,
+    /// The path that was asked for.
+    pub path: &'a str,
+    /// The question belongs to one client, whose answers may be stored for it.
+    pub keyed_by_client: bool,
+}
+
+/// What is kept of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Age, lifetime and stale windows.
+    pub freshness: Freshness,
+    /// Whom it is for.
+    pub audience: Audience,
+}
+
 /// Whether to store a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storability {
     /// Store it, without the fields that `remove_private_fields` removes.
-    Store(Freshness),
+    Store(Kept),
+    /// Share it among those that ask the same for `freshness.error_ttl`, so that
+    /// a herd is one request in that time, and do not keep it: preset `uptime`,
+    /// for errors and for answers that say nothing of their freshness.
+    Brief(Kept, Reason),
     /// Hand it on, and store nothing.
     DoNotStore(Reason),
 }
@@ -31,34 +58,34 @@ pub enum Storability {
 ///
 /// Expects the response as the origin sent it, before anything is removed.
 pub fn storability(
-    method: &Method,
-    request_headers: &HeaderMap,
+    asked: Asked<'_>,
     status: StatusCode,
     response_headers: &HeaderMap,
     request_time: Time,
     response_time: Time,
     policy: &Policy,
 ) -> Storability {
-    if method != Method::GET {
-        return Storability::DoNotStore(Reason::Method);
-    }
     // RFC 9111 section 3: the status is final. A 304 updates an entry; parts are
     // not stored (section 3.3 allows it, and does not ask for it).
     match status {
-        _ if status.is_informational() => Storability::DoNotStore(Reason::NotFinal),
-        StatusCode::NOT_MODIFIED => Storability::DoNotStore(Reason::NotModified),
+        _ if status.is_informational() => return Storability::DoNotStore(Reason::NotFinal),
+        StatusCode::NOT_MODIFIED => return Storability::DoNotStore(Reason::NotModified),
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
-            Storability::DoNotStore(Reason::Partial)
+            return Storability::DoNotStore(Reason::Partial);
         }
-        _ => decide(
-            request_headers,
-            status,
-            response_headers,
-            request_time,
-            response_time,
-            policy,
-        ),
+        _ => {}
     }
+    let response = Response {
+        status,
+        headers: response_headers,
+        request_time,
+        response_time,
+    };
+    let said = ResponseDirectives::parse(response_headers);
+    if let Some(reason) = forbidden(asked, response, &said, policy) {
+        return Storability::DoNotStore(reason);
+    }
+    decide(asked, response, &said, policy)
 }
 
 /// Decides about the response to a POST: stored for later GETs of its target if
@@ -66,7 +93,7 @@ pub fn storability(
 /// 9110 section 9.3.3).
 pub fn storability_of_post(
     target: Target<'_>,
-    request_headers: &HeaderMap,
+    asked: Asked<'_>,
     status: StatusCode,
     response_headers: &HeaderMap,
     request_time: Time,
@@ -79,8 +106,7 @@ pub fn storability_of_post(
         return Storability::DoNotStore(Reason::Method);
     }
     storability(
-        &Method::GET,
-        request_headers,
+        asked,
         status,
         response_headers,
         request_time,
@@ -89,87 +115,225 @@ pub fn storability_of_post(
     )
 }
 
-/// All rules but those on method, 304 and incomplete responses.
-fn decide(
-    request_headers: &HeaderMap,
+/// A response and when it came.
+#[derive(Clone, Copy)]
+struct Response<'a> {
     status: StatusCode,
-    response_headers: &HeaderMap,
+    headers: &'a HeaderMap,
     request_time: Time,
     response_time: Time,
+}
+
+/// How long, how stale and for whom: what `forbidden` has let through.
+fn decide(
+    asked: Asked<'_>,
+    response: Response<'_>,
+    said: &ResponseDirectives,
     policy: &Policy,
 ) -> Storability {
-    let said = ResponseDirectives::parse(response_headers);
-    if let Some(reason) = forbidden(request_headers, status, response_headers, &said, policy) {
-        return Storability::DoNotStore(reason);
-    }
-    let shared = said.may_be_shared();
-    let said = said.without(policy.ignore_origin);
-    let Some(lifetime) = lifetime(status, response_headers, response_time, &said, policy) else {
+    let audience = audience(asked, response, said, policy);
+    let said = said.clone().without(policy.ignore_origin);
+    let Response {
+        status,
+        headers,
+        response_time,
+        ..
+    } = response;
+    let is_error = status.is_client_error() || status.is_server_error();
+    let stated = policy.ttl.is_some() || explicit_lifetime(headers, response_time, &said).is_some();
+    if !stated && !policy.store_silent {
         return Storability::DoNotStore(Reason::NoFreshness);
-    };
-    // Silence about an answer to a request with `Cookie` may be one visitor's
-    // page: no other visitor gets it without the origin being asked.
-    let personal = request_headers.contains_key(COOKIE) && !shared;
-    let (lifetime_ms, operators_swr, operators_sie) = match lifetime {
-        Lifetime::Stated(0) | Lifetime::Default { guess: 0, .. } if personal => (0, false, false),
-        Lifetime::Stated(lifetime) => (lifetime, true, true),
-        Lifetime::Default { guess, .. } if personal => (guess, true, true),
-        Lifetime::Default { guess, default } => {
-            let lifetime = guess.max(default);
-            (lifetime, lifetime > 0, true)
+    }
+    if policy.preset == Preset::Uptime && is_transient(status) {
+        return brief(response, &said, audience, policy, Reason::Failure);
+    }
+    let found = lifetime(status, headers, response_time, &said, policy);
+    let lifetime = match (policy.preset, found) {
+        (Preset::Uptime, found) if !stated && (is_error || found.is_none()) => {
+            return brief(response, &said, audience, policy, Reason::NoFreshness);
+        }
+        (Preset::Uptime | Preset::Strict, Some(lifetime)) => lifetime,
+        (Preset::Uptime | Preset::Strict, None) => {
+            return Storability::DoNotStore(Reason::NoFreshness);
         }
     };
-    let floors = Policy {
-        stale_while_revalidate: if operators_swr {
-            policy.stale_while_revalidate
-        } else {
-            Duration::ZERO
-        },
-        stale_if_error: if operators_sie {
-            policy.stale_if_error
-        } else {
-            Duration::ZERO
-        },
-        ..*policy
+    let capped = policy.preset == Preset::Uptime && is_error;
+    let (lifetime_ms, operators_swr) = match lifetime {
+        Lifetime::Stated(lifetime) if capped => (lifetime.min(millis(policy.error_ttl_max)), false),
+        Lifetime::Stated(lifetime) => (lifetime, true),
+        Lifetime::Default { guess, default } => {
+            let lifetime = guess.max(default);
+            (lifetime, lifetime > 0)
+        }
     };
-    let (stale_while_revalidate_ms, stale_if_error_ms) = stale_windows(&said, &floors);
+    // An error does not outlive its lifetime.
+    let (swr, sie) = match capped {
+        true => (0, 0),
+        false => stale_windows(
+            &said,
+            &Policy {
+                stale_while_revalidate: match operators_swr {
+                    true => policy.stale_while_revalidate,
+                    false => Duration::ZERO,
+                },
+                ..*policy
+            },
+        ),
+    };
     let freshness = Freshness {
         lifetime_ms,
-        initial_age_ms: initial_age_ms(response_headers, request_time, response_time),
-        response_time,
-        stale_while_revalidate_ms,
-        stale_if_error_ms,
-        must_revalidate: bar(&said, policy) != Bar::None,
+        stale_while_revalidate_ms: swr,
+        stale_if_error_ms: sie,
+        must_revalidate: capped || bar(&said, policy) != Bar::None,
         no_cache: said.no_cache == Scope::Everything,
         immutable: said.immutable,
+        ..age(response, policy)
     };
     let of_use = freshness.is_fresh(response_time)
         || freshness.may_serve_on_error(response_time)
-        || response_headers.contains_key(ETAG)
-        || response_headers.contains_key(LAST_MODIFIED);
-    match (of_use, personal) {
-        (true, _) => Storability::Store(freshness),
-        (false, true) => Storability::DoNotStore(Reason::Cookie),
-        (false, false) => Storability::DoNotStore(Reason::Useless),
+        || headers.contains_key(ETAG)
+        || headers.contains_key(LAST_MODIFIED);
+    match of_use {
+        true => Storability::Store(Kept {
+            freshness,
+            audience,
+        }),
+        false if policy.preset == Preset::Uptime => {
+            brief(response, &said, audience, policy, Reason::Useless)
+        }
+        false => Storability::DoNotStore(Reason::Useless),
+    }
+}
+
+/// Whether a status says that the origin fails or is overloaded, and nothing
+/// about the resource.
+pub fn is_transient(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        )
+}
+
+/// An answer that is shared for `freshness.error_ttl`. One that has to be
+/// validated for each use is shared by the requests that wait for it, and not
+/// later.
+fn brief(
+    response: Response<'_>,
+    said: &ResponseDirectives,
+    audience: Audience,
+    policy: &Policy,
+    reason: Reason,
+) -> Storability {
+    if policy.error_ttl.is_zero() {
+        return Storability::DoNotStore(reason);
+    }
+    // Counted from when it came: an answer that took long would be stale by then.
+    let age = age(response, policy);
+    let freshness = Freshness {
+        lifetime_ms: age.initial_age_ms.saturating_add(millis(policy.error_ttl)),
+        no_cache: said.no_cache == Scope::Everything || reason == Reason::Useless,
+        must_revalidate: true,
+        ..age
+    };
+    Storability::Brief(
+        Kept {
+            freshness,
+            audience,
+        },
+        reason,
+    )
+}
+
+/// A freshness with the response's age and nothing else.
+fn age(response: Response<'_>, policy: &Policy) -> Freshness {
+    let Response {
+        headers,
+        request_time,
+        response_time,
+        ..
+    } = response;
+    // Without `Age` and `Via` nobody has cached the answer on its way: the
+    // difference of its `Date` is that of two clocks.
+    let direct = !headers.contains_key(http::header::AGE) && !headers.contains_key(VIA);
+    let initial_age_ms = match policy.preset {
+        Preset::Uptime if direct => millis(response_time.since(request_time)),
+        Preset::Uptime | Preset::Strict => initial_age_ms(headers, request_time, response_time),
+    };
+    Freshness {
+        lifetime_ms: 0,
+        initial_age_ms,
+        response_time,
+        stale_while_revalidate_ms: 0,
+        stale_if_error_ms: 0,
+        must_revalidate: false,
+        no_cache: false,
+        immutable: false,
+    }
+}
+
+/// Whom a response is for that was fetched without credentials. In `strict` the
+/// rules of RFC 9111 have decided that already, but for what varies on
+/// credentials.
+fn audience(
+    asked: Asked<'_>,
+    response: Response<'_>,
+    said: &ResponseDirectives,
+    policy: &Policy,
+) -> Audience {
+    if varies_on_credentials(response.headers) {
+        return Audience::Anonymous;
+    }
+    if policy.preset == Preset::Strict {
+        return Audience::Everyone;
+    }
+    // The origin fails for every visitor.
+    if is_transient(response.status) {
+        return Audience::Everyone;
+    }
+    let restricted =
+        said.private == Scope::Everything || said.no_store || said.no_cache == Scope::Everything;
+    if restricted {
+        return Audience::Anonymous;
+    }
+    let stated = explicit_lifetime(response.headers, response.response_time, said);
+    let silent =
+        !response.headers.contains_key(CACHE_CONTROL) && !response.headers.contains_key(EXPIRES);
+    // `s-maxage=0` keeps shared caches out.
+    if said.public
+        || stated.is_some_and(|lifetime| lifetime > 0)
+        || (silent && is_static_file(asked.path, response.headers))
+    {
+        return Audience::Everyone;
+    }
+    Audience::Anonymous
+}
+
+/// Whether a response says that it differs by credentials. It makes no variants:
+/// visitors without credentials share it, the others are passed.
+fn varies_on_credentials(response_headers: &HeaderMap) -> bool {
+    match vary(response_headers) {
+        Vary::Fields(fields) => fields.contains(&COOKIE) || fields.contains(&AUTHORIZATION),
+        Vary::None | Vary::Any => false,
     }
 }
 
 /// What prevents storing, whatever the freshness.
 fn forbidden(
-    request_headers: &HeaderMap,
-    status: StatusCode,
-    response_headers: &HeaderMap,
+    asked: Asked<'_>,
+    response: Response<'_>,
     said: &ResponseDirectives,
     policy: &Policy,
 ) -> Option<Reason> {
     let ignored = policy.ignore_origin;
+    let headers = response.headers;
     // RFC 9111 section 5.2.1.5.
-    if RequestDirectives::parse(request_headers).no_store {
+    if RequestDirectives::parse(asked.headers).no_store {
         return Some(Reason::RequestNoStore);
     }
     // RFC 9111 section 5.2.2.3: `must-understand` asks to know the status, and
     // to those who do, takes `no-store` back.
-    if said.must_understand && !is_understood(status) {
+    if said.must_understand && !is_understood(response.status) {
         return Some(Reason::NotUnderstood);
     }
     // RFC 9111 section 5.2.2.5.
@@ -177,32 +341,55 @@ fn forbidden(
         return Some(Reason::NoStore);
     }
     // RFC 9111 section 5.2.2.7.
-    if said.private == Scope::Everything && !ignored.private {
+    if said.private == Scope::Everything && !ignored.private && !asked.keyed_by_client {
         return Some(Reason::Private);
     }
-    // RFC 9111 section 3.5.
-    if request_headers.contains_key(AUTHORIZATION)
-        && !(said.may_be_shared() || said.must_revalidate)
-    {
-        return Some(Reason::Authorization);
+    if !asked.keyed_by_client {
+        let varies = varies_on_credentials(headers);
+        // RFC 9111 section 3.5.
+        if asked.headers.contains_key(AUTHORIZATION)
+            && (varies || !(said.may_be_shared() || said.must_revalidate))
+        {
+            return Some(Reason::Authorization);
+        }
+        // Silence, or a lifetime alone, may be about one visitor's page.
+        if asked.headers.contains_key(COOKIE) && (varies || !is_for_shared_caches(said)) {
+            return Some(Reason::Cookie);
+        }
     }
     // RFC 9111 section 4.1: such an entry would match no request.
-    if vary(response_headers) == Vary::Any {
+    if vary(headers) == Vary::Any {
         return Some(Reason::VaryStar);
     }
-    // RFC 9111 section 7.3 leaves cookies to the origin's care; we ask for
-    // words that are about shared caches.
-    let cookie_stays = response_headers.contains_key(SET_COOKIE)
+    // RFC 9111 section 7.3 leaves cookies to the origin's care. A page that was
+    // made together with a session may carry its tokens.
+    let cookie_stays = headers.contains_key(SET_COOKIE)
         && !ignored.set_cookie
         && !said
             .clone()
             .without(ignored)
             .listed_fields()
             .any(|name| *name == SET_COOKIE);
-    if cookie_stays && !said.may_be_shared() {
+    if cookie_stays && !may_lose_its_cookie(response, said, policy) {
         return Some(Reason::SetCookie);
     }
     None
+}
+
+/// Whether a response that sets a cookie may be stored without it.
+fn may_lose_its_cookie(response: Response<'_>, said: &ResponseDirectives, policy: &Policy) -> bool {
+    if is_for_shared_caches(said) {
+        return true;
+    }
+    let stated = explicit_lifetime(response.headers, response.response_time, said);
+    policy.preset == Preset::Uptime
+        && said.no_cache != Scope::Everything
+        && stated.is_some_and(|lifetime| lifetime > 0)
+}
+
+/// Whether the origin speaks about shared caches in particular.
+fn is_for_shared_caches(said: &ResponseDirectives) -> bool {
+    said.may_be_shared() || said.source == Source::Targeted
 }
 
 /// Statuses whose meaning for a cache is implemented: those of RFC 9110 section

@@ -1,7 +1,6 @@
 //! Field values as text: lists, weights and canonical forms.
 
-use super::directives::{members, trim};
-use super::fields::latin1;
+use super::line::{latin1, members, trim};
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName};
 
@@ -225,6 +224,23 @@ mod tests {
                 &[("accept-encoding", "gzip;q=0.123")],
                 false,
             ),
+            (
+                &[("accept-encoding", "gzip;x=1")],
+                &[("accept-encoding", "gzip")],
+                false,
+            ),
+            // What is malformed is not what a valid value is written as.
+            (
+                &[("accept-language", "de;1000")],
+                &[("accept-language", "de")],
+                false,
+            ),
+            (
+                &[("accept-language", "de;q=1000")],
+                &[("accept-language", "de")],
+                false,
+            ),
+            (&[("foo", "-")], &[], false),
         ];
         for (a, b, expected) in table {
             let values = |fields| {
@@ -264,6 +280,11 @@ mod tests {
         #[test]
         fn a_normal_value_is_its_own(headers in arbitrary_map()) {
             for name in headers.keys() {
+                // A quote that one line opens would end in another.
+                let lines: Vec<_> = headers.get_all(name).iter().collect();
+                if lines.len() > 1 && lines.iter().any(|line| line.as_bytes().contains(&b'"')) {
+                    continue;
+                }
                 let once = normal_value(name, &headers);
                 let mut again = HeaderMap::new();
                 let bytes: Vec<u8> = once.iter().flat_map(|text| text.chars()).map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();

@@ -27,7 +27,7 @@ const OF_THE_MOMENT: [HeaderName; 2] = [AGE, DATE];
 /// The entry's fields after a 304 (RFC 9111 section 3.2): all lines of each
 /// field that it carries replace the entry's, the others stay. The body stays.
 ///
-/// The caller decides anew on the result, with the times of the validation:
+/// The caller decides again about the result, with the times of the validation:
 /// `storability` gives its freshness, or says to drop it, and
 /// `remove_private_fields` what of it may be kept.
 pub fn freshen(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {

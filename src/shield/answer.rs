@@ -1,107 +1,40 @@
 //! What a visitor gets.
 
 use super::Shield;
-use super::bodies::{Lost, Place};
-use super::cells::{Backing, Loaded};
-use super::exchange::announced;
-use super::platform::{Body, OriginError, Platform};
-use super::store_body::ByteStream;
+use super::answer_body::{Answer, AnswerBody};
+use super::fetch::Fetched;
+use super::request::Visit;
+use super::served::{Own, Served};
 use crate::cell::{self, Entry};
+use crate::cells::{Backing, Loaded, Lost, Place};
+use crate::origin::PSEUDONYM;
 use crate::semantics::{
-    self, CacheStatus, Precondition, RangeAnswer, append_via, strip_connection_fields,
+    self, Precondition, RangeAnswer, announced, append_via, strip_connection_fields,
 };
-use crate::time::Time;
+use crate::time::{Time, millis};
+use crate::world::Platform;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE,
-    CONTENT_TYPE, RETRY_AFTER,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_ENCODING,
+    CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
-/// The name by which answers and requests are marked.
-pub(super) const PSEUDONYM: &str = "leeward";
-
-/// An answer to a visitor.
-pub type Answer<B> = http::Response<AnswerBody<B>>;
-
-/// The body of an answer.
-pub enum AnswerBody<B> {
-    /// None.
-    Empty,
-    /// All of it.
-    Full(Bytes),
-    /// From the store, or from the origin while it is being stored.
-    Stream(ByteStream),
-    /// From the origin, as it comes.
-    Origin(B),
-}
-
-impl<B> std::fmt::Debug for AnswerBody<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            AnswerBody::Empty => "Empty",
-            AnswerBody::Full(_) => "Full",
-            AnswerBody::Stream(_) => "Stream",
-            AnswerBody::Origin(_) => "Origin",
-        })
-    }
-}
-
-impl<B: Body> AnswerBody<B> {
-    /// The bytes `range` of it.
-    pub(super) fn slice(self, range: Range<u64>) -> Self {
-        let state = (self, 0_u64, range);
-        let stream = stream::unfold(state, async |(mut body, position, range)| {
-            let mut position = position;
-            while position < range.end {
-                let bytes = match body.chunk().await? {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        let over = range.end;
-                        return Some((Err(error), (body, over, range)));
-                    }
-                };
-                let (start, length) = (position, bytes.len());
-                position = position.saturating_add(length as u64);
-                let within = |at: u64| {
-                    usize::try_from(at.saturating_sub(start)).map_or(length, |at| at.min(length))
-                };
-                let (from, to) = (within(range.start), within(range.end));
-                if from < to {
-                    return Some((Ok(bytes.slice(from..to)), (body, position, range)));
-                }
-            }
-            None
-        });
-        AnswerBody::Stream(stream.boxed_local())
-    }
-
-    /// The next bytes, or none at the end. An error has to break the answer off:
-    /// it must not look complete to the client.
-    pub async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
-        match self {
-            AnswerBody::Empty => None,
-            AnswerBody::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = AnswerBody::Empty;
-                (!bytes.is_empty()).then_some(Ok(bytes))
-            }
-            AnswerBody::Stream(stream) => stream.next().await,
-            AnswerBody::Origin(body) => body.chunk().await,
-        }
-    }
-}
+/// A `Retry-After` is longer than the mark that it speaks of by up to this part of
+/// it, at random, so that clients do not return together.
+const RETRY_AFTER_SPREAD: u32 = 4;
 
 impl<P: Platform> Shield<P> {
-    /// An answer of the shield's own.
+    /// An answer of the shield's own. Any browser application may read it.
     pub(super) fn plain(
         &self,
         status: StatusCode,
         text: &str,
-        cache_status: &CacheStatus,
+        served: Served,
+        backing: Backing,
         retry_after: Option<u64>,
     ) -> Answer<P::Body> {
         let body = Bytes::from(format!("{text}\n"));
@@ -111,11 +44,50 @@ impl<P: Platform> Shield<P> {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("Retry-After, Cache-Status"),
+        );
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         semantics::content_length(&mut headers, body.len() as u64);
-        assemble(status, headers, AnswerBody::Full(body), cache_status)
+        assemble(status, headers, AnswerBody::Full(body), served, backing)
+    }
+
+    /// An answer of the shield's own to a request that did not need the origin.
+    pub(super) fn own(&self, why: Own, status: StatusCode, text: &str) -> Answer<P::Body> {
+        self.plain(status, text, Served::own(why), Backing::Shared, None)
+    }
+
+    /// 421: the host that the request names is not served here.
+    pub(super) fn misdirected(&self) -> Answer<P::Body> {
+        self.own(
+            Own::Misdirected,
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host is not served here",
+        )
+    }
+
+    /// 503: nothing to serve, and the origin may be asked again after `pause`.
+    pub(super) fn service_unavailable(
+        &self,
+        served: Served,
+        backing: Backing,
+        pause: Duration,
+    ) -> Answer<P::Body> {
+        let spread = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
+        let longer = (pause / RETRY_AFTER_SPREAD).saturating_mul(spread) / 1_000;
+        let seconds = millis(pause.saturating_add(longer)).div_ceil(1_000).max(1);
+        let text = format!("This page is not available yet. Please retry in {seconds} seconds.");
+        self.plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &text,
+            served,
+            backing,
+            Some(seconds),
+        )
     }
 
     /// An entry as the answer to a request: whole, part of it, or 304.
@@ -129,8 +101,9 @@ impl<P: Platform> Shield<P> {
         entry: &Entry,
         loaded: &Loaded,
         now: Time,
-        cache_status: &CacheStatus,
+        served: Served,
     ) -> Result<Answer<P::Body>, Lost> {
+        let backing = loaded.backing;
         let mut headers = entry.headers.clone();
         semantics::date_header(&mut headers, entry.freshness.response_time);
         semantics::age_header(&mut headers, entry.freshness.current_age(now));
@@ -145,7 +118,8 @@ impl<P: Platform> Shield<P> {
                 StatusCode::NOT_MODIFIED,
                 headers,
                 AnswerBody::Empty,
-                cache_status,
+                served,
+                backing,
             ));
         }
         let length = entry.body.len();
@@ -163,7 +137,7 @@ impl<P: Platform> Shield<P> {
                 (StatusCode::PARTIAL_CONTENT, start..end.saturating_add(1))
             }
             RangeAnswer::Unsatisfiable => {
-                // What described the entry's content does not describe none.
+                // There is no content for these to describe.
                 for name in [
                     CONTENT_TYPE,
                     CONTENT_ENCODING,
@@ -185,7 +159,7 @@ impl<P: Platform> Shield<P> {
         } else {
             self.entry_body(entry, loaded, range).await?
         };
-        Ok(assemble(status, headers, body, cache_status))
+        Ok(assemble(status, headers, body, served, backing))
     }
 
     /// Some of an entry's content, once the first of it is in hand.
@@ -210,61 +184,45 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    /// The origin's response as the answer to a request, while it comes.
+    /// The origin's response to the question of a visit, while it comes. `cookies`
+    /// says whether the visitor may have the cookies that it sets.
     pub(super) fn origin_answer(
         &self,
-        request: &request::Parts,
-        response: response::Parts,
-        body: AnswerBody<P::Body>,
-        cache_status: &CacheStatus,
+        visit: &Visit,
+        response: Fetched<P::Body>,
+        cookies: bool,
+        served: Served,
+        backing: Backing,
     ) -> Answer<P::Body> {
-        let mut headers = response.headers;
+        let request = &visit.parts;
+        let Fetched { parts, body, .. } = response;
+        let (status, mut headers) = (parts.status, parts.headers);
         strip_connection_fields(&mut headers);
-        let now = self.platform.now();
-        if is_not_modified(request, response.status, &headers, now) {
-            let headers = semantics::not_modified_headers(&headers);
-            return assemble(
-                StatusCode::NOT_MODIFIED,
-                headers,
-                AnswerBody::Empty,
-                cache_status,
-            );
+        if !cookies {
+            headers.remove(SET_COOKIE);
         }
-        if request.method == Method::HEAD || !may_have_content(response.status) {
-            return assemble(response.status, headers, AnswerBody::Empty, cache_status);
+        let now = self.platform.now();
+        if is_not_modified(request, status, &headers, now) {
+            let headers = semantics::not_modified_headers(&headers);
+            let status = StatusCode::NOT_MODIFIED;
+            return assemble(status, headers, AnswerBody::Empty, served, backing);
+        }
+        if request.method == Method::HEAD || !may_have_content(status) {
+            return assemble(status, headers, AnswerBody::Empty, served, backing);
         }
         // The origin was asked for the whole, so as to store it.
-        if let (StatusCode::OK, Some(length)) = (response.status, announced(&headers))
-            && let RangeAnswer::Single { start, end } = semantics::range(
-                &request.method,
-                &request.headers,
-                response.status,
-                &headers,
-                length,
-            )
+        if let (StatusCode::OK, Some(length)) = (status, announced(&headers))
+            && let RangeAnswer::Single { start, end } =
+                semantics::range(&request.method, &request.headers, status, &headers, length)
         {
             let range = start..end.saturating_add(1);
             headers.insert(CONTENT_RANGE, semantics::content_range(start, end, length));
             semantics::content_length(&mut headers, range.end.saturating_sub(range.start));
             let body = body.slice(range);
-            return assemble(StatusCode::PARTIAL_CONTENT, headers, body, cache_status);
+            let status = StatusCode::PARTIAL_CONTENT;
+            return assemble(status, headers, body, served, backing);
         }
-        assemble(response.status, headers, body, cache_status)
-    }
-
-    /// Adds to a `Cache-Status` detail what the operator should know of the
-    /// store.
-    pub(super) fn with_backing(mut cache_status: CacheStatus, backing: Backing) -> CacheStatus {
-        match backing {
-            Backing::Shared => {}
-            Backing::Local => {
-                cache_status.detail = Some(match cache_status.detail {
-                    Some(detail) => format!("{detail}, store-unavailable"),
-                    None => "store-unavailable".to_owned(),
-                });
-            }
-        }
-        cache_status
+        assemble(status, headers, body, served, backing)
     }
 }
 
@@ -297,65 +255,20 @@ fn may_have_content(status: StatusCode) -> bool {
         && status != StatusCode::NOT_MODIFIED
 }
 
+/// An answer, marked with what became of the request.
 pub(super) fn assemble<B>(
     status: StatusCode,
     mut headers: HeaderMap,
     body: AnswerBody<B>,
-    cache_status: &CacheStatus,
+    served: Served,
+    backing: Backing,
 ) -> Answer<B> {
     append_via(&mut headers, Version::HTTP_11, PSEUDONYM);
-    cache_status.append_to(&mut headers);
+    served
+        .cache_status(backing == Backing::Local)
+        .append_to(&mut headers);
     let mut answer = Answer::new(body);
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::executor::block_on;
-    use std::collections::VecDeque;
-
-    struct Script(VecDeque<Result<Bytes, OriginError>>);
-
-    impl Body for Script {
-        async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
-            self.0.pop_front()
-        }
-    }
-
-    fn read(range: Range<u64>, parts: &[Result<&'static str, OriginError>]) -> (String, bool) {
-        let parts = parts.iter().map(|part| part.clone().map(Bytes::from));
-        let mut body = AnswerBody::Origin(Script(parts.collect())).slice(range);
-        block_on(async {
-            let mut text = String::new();
-            while let Some(bytes) = body.chunk().await {
-                match bytes {
-                    Ok(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
-                    Err(_) => return (text, false),
-                }
-            }
-            (text, true)
-        })
-    }
-
-    #[test]
-    fn a_body_is_cut_wherever_its_parts_end() {
-        let parts = [Ok("ab"), Ok(""), Ok("cde"), Ok("f")];
-        for start in 0..6 {
-            for end in start..=6 {
-                let expected = &"abcdef"[start..end];
-                let got = read(start as u64..end as u64, &parts);
-                assert_eq!(got, (expected.to_owned(), true), "{start} {end}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_body_that_breaks_off_before_the_end_does_not_look_complete() {
-        let parts = [Ok("ab"), Err(OriginError::Timeout)];
-        assert_eq!(read(0..3, &parts), ("ab".to_owned(), false));
-        assert_eq!(read(0..2, &parts), ("ab".to_owned(), true));
-    }
 }

@@ -1,38 +1,21 @@
-//! Going to the origin under a lease, and settling the lease with what comes.
+//! What is said about a fetch: why it is made, what the request that waits for it
+//! gets, what it came to, and what followers get of it.
 
-use super::cells::{Backing, Election, Held, Settled};
-use super::exchange::{Fill, Head, HeadSender, NotStorable, Outcome};
-use super::flight::Landing;
-use super::lookup::variant_key;
-use super::platform::Platform;
-use super::wait::{self, Fetched};
-use super::{Shield, event};
-use crate::cell::{Draft, Entry, Orphan, Pass};
-use crate::semantics::Reason as NotStored;
-use crate::semantics::{Vary, vary};
-use crate::store::StoreError;
-use crate::time::{Time, millis};
+use super::answer_body::AnswerBody;
+use super::flight::{Flight, Handed};
+use super::served::Own;
+use crate::cell::{Entry, Nonce, Selecting};
+use crate::cells::{Held, Loaded};
+use crate::config::Config;
+use crate::question::{Question, fields};
+use crate::semantics::{Audience, Preset, Reason as NotStored};
+use crate::time::Time;
+use crate::world::Platform;
 use futures::channel::oneshot;
-use futures::future::{Either, join, select};
-use http::{StatusCode, request};
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderName, response};
 use std::cell::Cell;
-use std::pin::pin;
 use std::rc::Rc;
-
-/// A lease is renewed when a third of it is over, counted from its start: an
-/// election may have taken its time.
-const RENEW_AFTER: u32 = 3;
-
-/// A renewal that has not come to an end after this part of a lease is given up
-/// and tried anew, so that one lost reply does not cost the lease.
-const RENEWAL_TRIES: u32 = 6;
-
-/// Shortest pause between two renewals, as a part of a lease.
-const RENEWAL_PAUSE_MIN: u32 = 24;
-
-/// Most `Vary` fields of a key. A key with more is passed: it would have a
-/// variant for nearly every visitor.
-const VARY_FIELDS_MAX: usize = 16;
 
 /// Why the origin is asked; the word in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,300 +28,223 @@ pub(super) enum Reason {
     Refresh,
     /// Something about to expire, refreshed behind an answer.
     Early,
+    /// A passed answer showed that the question may be cacheable.
+    HitForMiss,
+}
+
+impl Reason {
+    pub(super) fn token(self) -> &'static str {
+        match self {
+            Reason::Miss => "miss",
+            Reason::Revalidate => "revalidate",
+            Reason::Refresh => "refresh",
+            Reason::Early => "early",
+            Reason::HitForMiss => "hit-for-miss",
+        }
+    }
 }
 
 /// A fetch under a lease.
 pub(super) struct Job<P: Platform> {
     pub(super) held: Box<Held>,
-    /// The request on whose behalf the origin is asked.
-    pub(super) visitor: request::Parts,
-    /// The primary key.
+    /// What the origin is asked.
+    pub(super) question: Question,
+    /// The key of the question's target.
     pub(super) key: String,
+    /// The selecting fields of the key, as far as they are known.
+    pub(super) known: Vec<Selecting>,
+    pub(super) config: Rc<Config>,
     pub(super) reason: Reason,
-    /// Whether the entry at hand may be used if the origin fails: then a server
-    /// error is not handed on.
-    pub(super) on_error: bool,
-    /// Who waits for the head; none where the visitor has been answered.
+    /// The request that waits for the head; none where it has been answered.
     pub(super) head: Option<oneshot::Sender<Head<P::Body>>>,
-    /// Keeps others of this instance waiting until there is an answer that they
-    /// may have too, or the lease is settled.
-    pub(super) landing: Landing<P::Wake, Fetched>,
+    /// Keeps other requests of this instance waiting until there is an answer
+    /// that they may have too, or the lease is settled.
+    pub(super) flight: Flight<P::Wake, Brought>,
 }
 
-impl<P: Platform> Shield<P> {
-    /// Runs a job behind whoever waits for its head, to its end even if they
-    /// leave.
-    pub(super) fn spawn_job(self: &Rc<Self>, job: Job<P>) {
-        let shield = Rc::clone(self);
-        self.platform
-            .spawn(async move { shield.run_job(job).await });
-    }
+/// What the request that waits for a fetch gets.
+pub(super) enum Head<B> {
+    /// The origin's response, while it comes.
+    Response(Box<Fetched<B>>),
+    /// An entry that the origin has confirmed, and what the answer said about the
+    /// moment.
+    Entry(Box<Entry>, Moment),
+    /// Nothing of use: the stale entry, if there is one.
+    Failed(Own),
+}
 
-    /// Asks the origin, renews the lease meanwhile, and settles it.
-    pub(super) async fn run_job(self: &Rc<Self>, job: Job<P>) {
-        let Job {
-            mut held,
-            visitor,
-            key,
-            reason,
-            on_error,
-            head,
-            landing,
-        } = job;
-        let start = self.platform.now();
-        if !self.may_begin(&held) {
-            // The store took longer than the lease to say who has it: another
-            // may have it by now, and such a store is as good as none. Dropping
-            // `head` makes who waits look again.
-            let error = StoreError::new("an election took longer than its lease");
-            self.note_store_failure("elect", &error);
-            self.log_fetch(
-                reason,
-                &held.loaded.key,
-                "late",
-                None,
-                start,
-                Settled::Failed,
-            );
-            return;
-        }
-        let mut head = HeadSender(head);
-        let mut status = None;
-        let loaded = held.loaded.clone();
-        let target = loaded.key.clone();
-        let acts_until = Cell::new(self.acts_until(&held));
-        let ((outcome, removed), fenced) = {
-            let fill = Fill {
-                loaded: &loaded,
-                holder: held.holder,
-                acts_until: &acts_until,
-                visitor: &visitor,
-                on_error,
-            };
-            landing.ask();
-            let exchange = async {
-                let outcome = self.exchange(&fill, &mut head, &mut status).await;
-                wait::hand_over(&landing, &outcome, &visitor.headers);
-                outcome
-            };
-            // While the origin takes its time there is some for housework.
-            let work = pin!(join(exchange, self.collect(&loaded)));
-            self.renewing(&mut held, &acts_until, work).await
-        };
-        let (word, settled) = match fenced {
-            Some(settled) => ("fenced".to_owned(), settled),
-            None => {
-                self.settle_outcome(held, &key, &visitor, outcome, &removed)
-                    .await
+/// The origin's response to a question.
+pub(super) struct Fetched<B> {
+    pub(super) parts: response::Parts,
+    pub(super) body: AnswerBody<B>,
+    /// Whether it is being stored.
+    pub(super) stored: bool,
+    pub(super) audience: Audience,
+    /// The selecting fields that it names.
+    pub(super) names: Vec<HeaderName>,
+}
+
+/// Fields of an answer for the request alone that caused the fetch.
+#[derive(Debug, Default)]
+pub(super) struct Moment(HeaderMap);
+
+impl Moment {
+    /// Takes them out of the fields of a 304. Preset `strict` stores all of them but
+    /// `Set-Cookie`.
+    pub(super) fn take_from(headers: &mut HeaderMap, preset: Preset) -> Self {
+        let uptime = preset == Preset::Uptime;
+        let mut moment = HeaderMap::new();
+        let names: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| **name == SET_COOKIE || (uptime && fields::is_momentary(name)))
+            .cloned()
+            .collect();
+        for name in names {
+            for value in headers.get_all(&name) {
+                let _full = moment.try_append(name.clone(), value.clone());
             }
-        };
-        self.log_fetch(reason, &target, &word, status, start, settled);
-        // Only now may others of this instance look again.
-        drop(landing);
+            headers.remove(name);
+        }
+        Moment(moment)
     }
 
-    /// Runs `work` and keeps the lease alive while it takes. Says in the second
-    /// part of the answer if the lease was lost.
-    pub(super) async fn renewing<T>(
-        &self,
-        held: &mut Held,
-        acts_until: &Cell<Time>,
-        mut work: impl Future<Output = T> + Unpin,
-    ) -> (T, Option<Settled>) {
-        let lease = self.config.lease.duration;
-        loop {
-            let due = held.deadline.minus(lease - lease / RENEW_AFTER);
-            let pause = due
-                .since(self.platform.now())
-                .max(lease / RENEWAL_PAUSE_MIN);
-            let pause = pin!(self.platform.sleep(pause));
-            work = match select(work, pause).await {
-                Either::Left((done, _)) => return (done, None),
-                Either::Right(((), work)) => work,
-            };
-            let renewal = pin!(async {
-                let timeout = self.platform.sleep(lease / RENEWAL_TRIES);
-                let settled = match select(pin!(self.renew(held)), pin!(timeout)).await {
-                    Either::Left((settled, _)) => settled,
-                    Either::Right(_) => Settled::Failed,
-                };
-                acts_until.set(match settled {
-                    Settled::Done | Settled::Failed => self.acts_until(held),
-                    Settled::Fenced(_) => Time::default(),
-                });
-                settled
-            });
-            work = match select(work, renewal).await {
-                // A renewal cut short may be stored or not; settling finds out.
-                Either::Left((done, _)) => return (done, None),
-                Either::Right((Settled::Done | Settled::Failed, work)) => work,
-                // Another has the cell. What comes is still our visitor's.
-                Either::Right((settled @ Settled::Fenced(_), work)) => {
-                    return (work.await, Some(settled));
-                }
-            };
+    /// Adds them to an answer.
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.0 {
+            let _full = headers.try_append(name.clone(), value.clone());
         }
     }
+}
 
-    /// Settles the lease with what the exchange came to; says so in a word.
-    pub(super) async fn settle_outcome(
-        &self,
-        held: Box<Held>,
-        key: &str,
-        visitor: &request::Parts,
-        outcome: Outcome,
-        removed: &[Orphan],
-    ) -> (String, Settled) {
+/// Sends the head once, if a request waits for it.
+pub(super) struct HeadSender<B>(pub(super) Option<oneshot::Sender<Head<B>>>);
+
+impl<B> HeadSender<B> {
+    pub(super) fn new(sender: oneshot::Sender<Head<B>>) -> Self {
+        HeadSender(Some(sender))
+    }
+
+    pub(super) fn send(&mut self, head: Head<B>) {
+        if let Some(sender) = self.0.take() {
+            // The request may have been answered with a stale entry, or be gone.
+            let _ = sender.send(head);
+        }
+    }
+}
+
+/// What a fetch came to, and so how the lease is settled.
+pub(super) enum Outcome {
+    /// A response that may be stored and is whole, or an entry renewed by a 304.
+    Store(Box<Entry>),
+    /// The refresh failed. The text is for the log.
+    Fail {
+        why: String,
+        /// The origin asks to be left alone until then.
+        not_before: Option<Time>,
+        /// It answered, with what may not be stored.
+        doubt: bool,
+        /// An error page that is shared for a moment.
+        brief: Option<Box<Entry>>,
+    },
+    /// A response that may not be stored: requests need not queue.
+    Pass(NotKept),
+    /// Nothing is known about later answers. The text is for the log.
+    Release(String),
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotKept {
+    /// HTTP's rules say so.
+    Because(NotStored),
+    /// Its body is longer than `limits.body`, or its fields than the limits.
+    TooLong,
+    /// Its key would have a variant for nearly every visitor.
+    TooManySelectingFields,
+}
+
+impl std::fmt::Display for NotKept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotKept::Because(reason) => reason.fmt(f),
+            NotKept::TooLong => f.write_str("too-long"),
+            NotKept::TooManySelectingFields => f.write_str("too-many-vary-fields"),
+        }
+    }
+}
+
+/// What a fetch starts from.
+pub(super) struct Start<'a> {
+    /// The cell as it was when the lease was taken.
+    pub(super) loaded: &'a Loaded,
+    pub(super) holder: Nonce,
+    /// Until when something may be started under the lease; renewals move it.
+    pub(super) acts_until: &'a Cell<Time>,
+    pub(super) question: &'a Question,
+    pub(super) config: &'a Config,
+}
+
+/// When an answer was asked for and came, and what was asked.
+pub(super) struct Exchange<'a> {
+    pub(super) asked: &'a HeaderMap,
+    pub(super) request_time: Time,
+    pub(super) response_time: Time,
+}
+
+/// What a fetch of this instance brought, for its followers. It says what they do
+/// next.
+#[derive(Debug)]
+pub(super) enum Brought {
+    /// An answer that is about to be stored, and whole: take it, if it is for you.
+    Entry(Box<Entry>, Box<Question>),
+    /// Answers to this question may not be stored: go alone.
+    Uncacheable,
+}
+
+impl Brought {
+    /// What followers are told of an outcome; none where they look at the cell
+    /// again. A body in chunks is not relied on before it is published: it is
+    /// garbage if it is never published.
+    pub(super) fn from(outcome: &Outcome, question: &Question) -> Option<Brought> {
         match outcome {
-            Outcome::Store(entry) => match vary(&entry.headers) {
-                Vary::None => {
-                    let settled = self.publish(held, *entry, removed).await;
-                    ("stored".to_owned(), settled)
-                }
-                Vary::Any => {
-                    self.pass_on(held, NotStorable::Because(NotStored::VaryStar))
-                        .await
-                }
-                Vary::Fields(fields) => {
-                    let fields: Vec<String> =
-                        fields.iter().map(|name| name.as_str().to_owned()).collect();
-                    self.publish_variant(held, key, visitor, *entry, &fields, removed)
-                        .await
-                }
-            },
-            Outcome::Pass(reason) => self.pass_on(held, reason).await,
-            Outcome::Unstored(why) => (format!("not-stored: {why}"), self.release(held).await),
-            Outcome::Failed(why) => (format!("failed: {why}"), self.mark_failure(held).await),
-        }
-    }
-
-    async fn pass_on(&self, held: Box<Held>, reason: NotStorable) -> (String, Settled) {
-        let (authorized_only, keep_entry, mark) = match reason {
-            NotStorable::Because(NotStored::Authorization) => (true, true, true),
-            NotStorable::Because(reason) => (false, false, reason.marks_pass()),
-            NotStorable::TooLong | NotStorable::TooManyVaryFields => (false, false, true),
-        };
-        if !mark {
-            return (format!("not-stored: {reason}"), self.release(held).await);
-        }
-        let pass = Pass {
-            until: self.platform.now().plus(self.config.origin.pass),
-            authorized_only,
-        };
-        (
-            format!("passed: {reason}"),
-            self.mark_pass(held, pass, keep_entry).await,
-        )
-    }
-
-    /// Publishes an entry that holds for one variant of its key. Where the cell
-    /// at hand is not that variant's, the variant's is written first: whoever
-    /// then learns from the primary cell that there are variants, finds it.
-    async fn publish_variant(
-        &self,
-        held: Box<Held>,
-        key: &str,
-        visitor: &request::Parts,
-        entry: Entry,
-        fields: &[String],
-        removed: &[Orphan],
-    ) -> (String, Settled) {
-        let primary = held.loaded.key == key;
-        let known = if primary {
-            held.loaded.vary().to_vec()
-        } else {
-            self.load(key).await.vary().to_vec()
-        };
-        let mut names = known.clone();
-        names.extend(fields.iter().filter(|name| !known.contains(name)).cloned());
-        names.sort_unstable();
-        if names.len() > VARY_FIELDS_MAX {
-            return self.pass_on(held, NotStorable::TooManyVaryFields).await;
-        }
-        let variant = variant_key(key, &names, &visitor.headers);
-        if held.loaded.key == variant {
-            self.enlist(key, &variant).await;
-            let settled = self.publish(held, entry, removed).await;
-            return ("stored".to_owned(), settled);
-        }
-        // Where its key's cell is: a store that has come back in between would
-        // have the variant and not know of it.
-        let at = match held.loaded.backing {
-            Backing::Local => self.load_local(&variant).await,
-            Backing::Shared => self.load(&variant).await,
-        };
-        let settled = match self.elect(&at).await {
-            Election::Held(other) => {
-                self.enlist(key, &variant).await;
-                let entry = Entry {
-                    lease: other.holder,
-                    ..entry
-                };
-                self.publish_elsewhere(&held, other, entry).await
+            Outcome::Store(entry) if entry.body.manifest().is_none() => {
+                Some(Brought::Entry(entry.clone(), Box::new(question.clone())))
             }
-            // Another is at this variant: theirs is as good as ours.
-            Election::Taken(_) | Election::Backoff | Election::Changed => Settled::Done,
-        };
-        if primary {
-            self.split(held, &names).await;
-        } else {
-            self.release(held).await;
-            self.widen(key, &names).await;
-        }
-        ("stored-variant".to_owned(), settled)
-    }
-
-    /// Publishes what was fetched under one cell's lease in another cell. A body
-    /// in chunks moves with it: first the other cell answers for its draft, then
-    /// this one no more, so that at every moment one of them does, and neither
-    /// takes a published body for litter.
-    async fn publish_elsewhere(&self, from: &Held, to: Box<Held>, entry: Entry) -> Settled {
-        if let Some(manifest) = entry.body.manifest() {
-            // Where the store failed in between, the chunks are not where the
-            // other cell is. And what a 304 has confirmed is this cell's: whoever
-            // asks for the other fetches it whole.
-            let present = from.loaded.entry().and_then(|entry| entry.body.manifest());
-            if from.loaded.backing != to.loaded.backing
-                || present.is_some_and(|present| present.body == manifest.body)
-            {
-                return self.release(to).await;
+            Outcome::Fail {
+                brief: Some(entry), ..
+            } if entry.body.manifest().is_none() => {
+                Some(Brought::Entry(entry.clone(), Box::new(question.clone())))
             }
-            let draft = Draft {
-                body: manifest.body,
-                chunks: u32::try_from(manifest.chunks()).unwrap_or(u32::MAX),
-            };
-            for (held, draft) in [(&*to, Some(draft)), (from, None)] {
-                match self
-                    .note_draft(held.loaded.clone(), held.holder, draft)
-                    .await
-                {
-                    Settled::Done => {}
-                    lost @ (Settled::Fenced(_) | Settled::Failed) => return lost,
-                }
-            }
+            Outcome::Store(_) | Outcome::Fail { .. } | Outcome::Release(_) => None,
+            Outcome::Pass(_) => Some(Brought::Uncacheable),
         }
-        self.publish(to, entry, &[]).await
     }
+}
 
-    fn log_fetch(
-        &self,
-        reason: Reason,
-        key: &str,
-        outcome: &str,
-        status: Option<StatusCode>,
-        start: Time,
-        settled: Settled,
-    ) {
-        self.platform.log(&event(
-            "origin",
-            &[
-                ("reason", format!("{reason:?}").to_lowercase().into()),
-                ("key", key.into()),
-                ("status", status.map(|status| status.as_u16()).into()),
-                ("outcome", outcome.into()),
-                ("settled", settled.name().into()),
-                ("millis", millis(self.platform.now().since(start)).into()),
-            ],
-        ));
+impl Handed<Brought> {
+    /// Whether followers need not look at the cell to know that they are passed.
+    pub(super) fn is_uncacheable(&self) -> bool {
+        matches!(self.get(), Some(Brought::Uncacheable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn strict_stores_what_a_304_says_about_the_moment_but_no_cookie() {
+        for (preset, expected) in [(Preset::Uptime, 0), (Preset::Strict, 1)] {
+            let mut update = HeaderMap::new();
+            update.insert(SET_COOKIE, HeaderValue::from_static("a=b"));
+            update.insert("clear-site-data", HeaderValue::from_static("\"cookies\""));
+            let moment = Moment::take_from(&mut update, preset);
+            assert_eq!(update.len(), expected, "{preset:?}");
+            let mut answer = HeaderMap::new();
+            moment.add_to(&mut answer);
+            assert_eq!(answer.len(), 2 - expected, "{preset:?}");
+            assert_eq!(answer[SET_COOKIE], "a=b");
+        }
     }
 }

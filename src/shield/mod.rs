@@ -4,80 +4,83 @@
 //! knows of the world, so the same code runs in the component and natively.
 //!
 //! ```text
-//! handle ─┬─ limits exceeded, not ours ───────────────► 4xx, 501
-//!         ├─ not GET or HEAD ── forward ── invalidate ► the origin's answer
-//!         └─ lookup: load the cell ─┬─ fresh ─────────► the entry
-//!                ▲                  ├─ stale, usable ─► the entry, refresh behind
-//!                │                  ├─ pass mark ─────► the origin's answer
-//!                │                  ├─ retry mark ────► 503 with Retry-After
-//!                │                  └─ else elect ─┬─ held ── fetch ► the origin's answer
-//!                └────── wait for a change ◄───────┘ taken
+//! handle ─┬─ over a limit, not served here ─────────────► 4xx, 501
+//!         ├─ not GET or HEAD ─ forward, invalidate ─────► the origin's answer
+//!         ├─ asks no question ─ pass ───────────────────► the origin's answer
+//!         └─ locate the question's cell, decide ─┬──────► the entry, perhaps stale
+//!                ▲                               ├ pass ► the origin's answer
+//!                │                               ├──────► 503 with Retry-After
+//!                │                               └─ elect ─┬─ held: fill ► the answer
+//!                └─────────── wait for a change ◄──────────┘ taken
 //! ```
 //!
-//! Files: [`lookup`](self) decides what a cell means for a request, `fetch`
-//! goes to the origin under a lease, in an `exchange`, and `forward` goes there
-//! without one, where `other_methods` has what concerns entries all the same.
-//! `cells` reads and swaps, `flight` keeps an instance to one attempt per key,
-//! `wait` waits for others' attempts. `store_body` stores while `tee` streams,
-//! `bodies` reads and removes what is in chunks; `variants` keeps those of a key
-//! within their limit. `answer` builds what the visitor gets.
+//! Read `decide` first: what a cell means for a request, as a pure function with
+//! a table of cases. `judge` is its counterpart: what the origin's answer does to
+//! a cell. `visit` is the loop around `decide`. `fill` asks the origin a question
+//! under a lease, and settles the lease. `follow` waits for another's fill,
+//! `flight` keeps an instance to one attempt per key. `pass` forwards requests
+//! with their own fields, `unsafe_methods` those of other methods; `news` has what
+//! their answers tell about entries. `store_body` stores while `tee` streams,
+//! `bodies` reads what is in chunks. `answer` builds what the visitor gets, and
+//! `served` says what became of the request. `request`, `fetch` and `answer_body` have
+//! the types that these share.
 
 mod answer;
+mod answer_body;
 mod bodies;
-mod cells;
-mod exchange;
+mod decide;
 mod fetch;
+mod fill;
 mod flight;
-mod forward;
-mod lookup;
-mod other_methods;
-pub mod platform;
+mod follow;
+mod judge;
+mod news;
+mod pass;
+mod request;
+mod served;
 mod store_body;
 mod tee;
-mod variants;
-mod wait;
+mod unsafe_methods;
+mod visit;
 
-pub use answer::{Answer, AnswerBody};
-pub use cells::{Purged, cell_id};
-pub use platform::{Body, OriginError, OriginRequest, Platform};
+pub use crate::cells::{Purged, cell_id};
+pub use crate::world as platform;
+pub use crate::world::{Body, OriginError, OriginRequest, Platform};
+pub use answer_body::{Answer, AnswerBody};
+pub use served::{Own, Passed, Served, Stale};
 
+use crate::cell::transition::Purge;
+use crate::cells::Cells;
 use crate::config::{Config, Origin};
-use crate::semantics::{CacheStatus, Forward, is_upgrade};
-use crate::store::Memory;
-use crate::time::Time;
+use crate::origin::OriginDoor;
+use crate::question::policy::KeyPolicy;
+use crate::question::target::{canonical, path_of};
+use crate::semantics::is_upgrade;
+use fetch::Brought;
 use flight::Flights;
 use http::header::CONTENT_LENGTH;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use std::cell::Cell;
 use std::rc::Rc;
-use wait::Fetched;
-
-/// Most bytes of cells that an instance keeps while the store fails.
-const LOCAL_STORE_LIMIT: usize = 16 << 20;
 
 /// The shield of one instance.
 #[derive(Debug)]
 pub struct Shield<P: Platform> {
-    platform: P,
-    origin: Origin,
-    config: Config,
-    /// Stands in for the platform's store while that fails.
-    memory: Memory,
-    /// Until when the platform's store is left alone after it failed.
-    store_pause: Cell<Time>,
-    flights: Flights<P::Wake, Fetched>,
+    platform: Rc<P>,
+    config: Rc<Config>,
+    cells: Rc<Cells<P>>,
+    door: OriginDoor<P>,
+    flights: Flights<P::Wake, Brought>,
 }
 
 impl<P: Platform> Shield<P> {
     /// A shield in front of `origin`.
     pub fn new(platform: P, origin: Origin, config: Config) -> Rc<Self> {
+        let (platform, config) = (Rc::new(platform), Rc::new(config));
         Rc::new(Shield {
+            cells: Cells::new(Rc::clone(&platform), Rc::clone(&config)),
+            door: OriginDoor::new(Rc::clone(&platform), origin),
             platform,
-            origin,
             config,
-            memory: Memory::new(LOCAL_STORE_LIMIT),
-            store_pause: Cell::default(),
             flights: Flights::default(),
         })
     }
@@ -88,10 +91,39 @@ impl<P: Platform> Shield<P> {
         if let Some(refusal) = self.refuse(&request) {
             return refusal;
         }
+        let config = self.config_for(request.method(), request.uri().path());
         match *request.method() {
-            Method::GET | Method::HEAD => self.lookup(request).await,
-            _ => self.forward(request, Forward::Method).await,
+            Method::GET | Method::HEAD => self.get(request, config).await,
+            _ => self.forward(request, &config).await,
         }
+    }
+
+    /// The settings of the rule that a request falls under.
+    fn config_for(&self, method: &Method, path: &str) -> Rc<Config> {
+        let policy = KeyPolicy {
+            lowercase: self.config.key.lowercase,
+            ..KeyPolicy::default()
+        };
+        self.config
+            .chosen(method, path_of(&canonical(path, &policy)))
+    }
+
+    /// Purges what is stored for a target, all its variants included: the entry
+    /// point for whoever administers the cache. Scheme and host count only where
+    /// the keys have them.
+    ///
+    /// From when it is [`Purged::Stored`] on, no request that arrives at any node
+    /// is answered with what the origin was asked for before the call, or not
+    /// without what `purge` says of it; the clock skew apart for [`Purge::Soft`].
+    /// Answers that have begun go on, and an instance that cannot reach the store
+    /// may still serve what it has in its own memory.
+    pub async fn purge_target(self: &Rc<Self>, target: &Uri, purge: Purge) -> Purged {
+        let host = target
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        let path = target.path_and_query().map_or("/", |path| path.as_str());
+        let key = self.key(target.scheme_str().unwrap_or("http"), host, path);
+        self.cells.purge(key, purge).await
     }
 
     /// What is not for a cache, or more than the operator accepts.
@@ -123,11 +155,7 @@ impl<P: Platform> Shield<P> {
         } else {
             self.refuse_body(request.headers())?
         };
-        let cache_status = CacheStatus {
-            detail: Some("refused".into()),
-            ..CacheStatus::default()
-        };
-        Some(self.plain(status, text, &cache_status, None))
+        Some(self.own(Own::Refused, status, text))
     }
 
     /// What of a request's body is more than the operator accepts. A body that
@@ -141,24 +169,4 @@ impl<P: Platform> Shield<P> {
         let too_long = length.is_ok_and(|length| length > limit);
         too_long.then_some((StatusCode::PAYLOAD_TOO_LARGE, "the content is too long"))
     }
-
-    /// Where a path is at the origin.
-    fn origin_uri(&self, path: Option<&PathAndQuery>) -> Result<Uri, http::Error> {
-        let path = path.map_or("/", PathAndQuery::as_str);
-        Uri::builder()
-            .scheme(self.origin.scheme.clone())
-            .authority(self.origin.authority.clone())
-            .path_and_query(format!("{}{path}", self.origin.prefix))
-            .build()
-    }
-}
-
-/// A log line: one JSON object, its kind first.
-pub(crate) fn event(kind: &str, fields: &[(&str, serde_json::Value)]) -> String {
-    let mut line = serde_json::Map::new();
-    line.insert("event".into(), kind.into());
-    for (name, value) in fields {
-        line.insert((*name).into(), value.clone());
-    }
-    serde_json::Value::Object(line).to_string()
 }

@@ -1,12 +1,11 @@
 //! Storing a body while it comes: in the cell if it is short, else in chunks.
 
 use super::Shield;
-use super::bodies::Place;
-use super::cells::{Loaded, Settled};
 use super::platform::{Body, OriginError, Platform};
 use super::tee::{Sink, tee};
 use crate::cell::{self, Draft, Manifest, Nonce};
-use crate::config::CHUNKS_MAX;
+use crate::cells::{Loaded, Place, Settled};
+use crate::config::{CHUNKS_MAX, Config};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 use futures::stream::LocalBoxStream;
@@ -24,11 +23,12 @@ pub(super) struct Storing<'a> {
     pub(super) announced: Option<u64>,
     /// Longest body that is stored, in bytes.
     pub(super) limit: u64,
+    pub(super) config: &'a Config,
 }
 
 /// How storing a body ended. The client gets the same in each case, as far as
 /// the origin sends it.
-pub(super) enum Kept {
+pub(super) enum KeptBody {
     /// All of it is stored, or here to be stored inline.
     Whole(cell::Body),
     /// It is longer than may be stored.
@@ -43,23 +43,29 @@ pub(super) enum Kept {
 pub(super) type ByteStream = LocalBoxStream<'static, Result<Bytes, OriginError>>;
 
 impl<P: Platform> Shield<P> {
+    /// Longest body that goes into the cell, in bytes.
+    fn inline_limit(&self) -> usize {
+        let limits = &self.config.limits;
+        usize::try_from(limits.body).map_or(limits.inline, |body| body.min(limits.inline))
+    }
+
     /// Stores `body`, and gives it to a client as well. Memory is bounded: by
     /// `limits.inline` or a chunk for what is not stored yet, and by what
     /// [`tee`](super::tee) says for what the client has not read yet.
-    pub(super) fn store_body<'a>(
+    pub(super) fn store_body<'a, B: Body>(
         self: &Rc<Self>,
         storing: Storing<'a>,
-        body: P::Body,
-    ) -> (impl Future<Output = Kept> + 'a, ByteStream) {
+        body: B,
+    ) -> (impl Future<Output = KeptBody> + 'a, ByteStream) {
         let (sink, source) = tee();
         let place = Place::of(storing.loaded);
         // Only where the limit is below can the body be in chunks; how long it
         // is, is known at its end, and a reader of its first chunks need not
         // know.
         let manifest = Manifest {
-            body: self.nonce(),
+            body: self.cells.nonce(),
             length: u64::MAX,
-            chunk_size: self.chunk_size(),
+            chunk_size: self.cells.chunk_size(),
         };
         let copy = Copy {
             shield: Rc::clone(self),
@@ -76,7 +82,7 @@ impl<P: Platform> Shield<P> {
             // The last chunk is shorter than the others.
             let length = ends.get().unwrap_or(u64::MAX);
             let manifest = Manifest { length, ..manifest };
-            let read = shield.chunk(&place, &manifest, chunk).await;
+            let read = shield.cells.chunk(&place, &manifest, chunk).await;
             read.map_err(|_| OriginError::Failed("the store lost what was put into it".into()))
         });
         (copy.run(storing, body, sink), stream)
@@ -101,32 +107,32 @@ struct Copy<P: Platform> {
 }
 
 impl<P: Platform> Copy<P> {
-    async fn run(
+    async fn run<B: Body>(
         mut self,
         storing: Storing<'_>,
-        mut body: P::Body,
-        mut sink: Sink<P::Body>,
-    ) -> Kept {
+        mut body: B,
+        mut sink: Sink<B>,
+    ) -> KeptBody {
         loop {
             let next = async { body.chunk().await.transpose() };
-            let bytes = match self.shield.in_time(next).await {
+            let bytes = match self.shield.door.in_time(storing.config, next).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) if storing.announced.is_some_and(|all| all != self.length) => {
                     let error = OriginError::Failed("the body is not as long as announced".into());
                     sink.break_off(error.clone());
-                    return Kept::Broken(error);
+                    return KeptBody::Broken(error);
                 }
                 Ok(None) => return self.end(&storing, sink).await,
                 Err(error) => {
                     sink.break_off(error.clone());
-                    return Kept::Broken(error);
+                    return KeptBody::Broken(error);
                 }
             };
             self.length = self.length.saturating_add(bytes.len() as u64);
             self.pending.extend_from_slice(&bytes);
             sink.push(&bytes, self.in_chunks);
             let stored = if self.length > storing.limit {
-                Err(Kept::TooLong)
+                Err(KeptBody::TooLong)
             } else {
                 self.store(&storing, &mut sink).await
             };
@@ -138,7 +144,11 @@ impl<P: Platform> Copy<P> {
     }
 
     /// Stores as many chunks as have come.
-    async fn store(&mut self, storing: &Storing<'_>, sink: &mut Sink<P::Body>) -> Result<(), Kept> {
+    async fn store<B: Body>(
+        &mut self,
+        storing: &Storing<'_>,
+        sink: &mut Sink<B>,
+    ) -> Result<(), KeptBody> {
         if !self.in_chunks {
             if self.pending.len() <= self.shield.inline_limit() {
                 return Ok(());
@@ -154,7 +164,7 @@ impl<P: Platform> Copy<P> {
 
     /// Has the cell remember that chunks are about to be written: whatever
     /// becomes of this instance, they will be cleaned up.
-    async fn begin(&mut self, storing: &Storing<'_>) -> Result<(), Kept> {
+    async fn begin(&mut self, storing: &Storing<'_>) -> Result<(), KeptBody> {
         let most = storing.announced.unwrap_or(storing.limit);
         let manifest = Manifest {
             length: most,
@@ -162,7 +172,7 @@ impl<P: Platform> Copy<P> {
         };
         let chunks = u32::try_from(manifest.chunks()).unwrap_or(u32::MAX);
         if chunks > CHUNKS_MAX {
-            return Err(Kept::TooLong);
+            return Err(KeptBody::TooLong);
         }
         let draft = Draft {
             body: self.manifest.body,
@@ -170,6 +180,7 @@ impl<P: Platform> Copy<P> {
         };
         let noted = self
             .shield
+            .cells
             .note_draft(storing.loaded.clone(), storing.holder, Some(draft))
             .await;
         match noted {
@@ -177,37 +188,38 @@ impl<P: Platform> Copy<P> {
                 self.in_chunks = true;
                 Ok(())
             }
-            Settled::Fenced(_) => Err(Kept::Lost("the lease was lost")),
-            Settled::Failed => Err(Kept::Lost("the store failed")),
+            Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
+            Settled::Failed => Err(KeptBody::Lost("the store failed")),
         }
     }
 
     /// Writes the first `length` pending bytes as a chunk.
-    async fn write(
+    async fn write<B: Body>(
         &mut self,
         storing: &Storing<'_>,
         length: usize,
-        sink: &mut Sink<P::Body>,
-    ) -> Result<(), Kept> {
+        sink: &mut Sink<B>,
+    ) -> Result<(), KeptBody> {
         // Whoever took over may have cleaned up already.
         if self.shield.platform.now() >= storing.acts_until.get() {
-            return Err(Kept::Lost("the lease was lost"));
+            return Err(KeptBody::Lost("the lease was lost"));
         }
         let content = self.pending.get(..length).unwrap_or_default();
         let chunk = self.chunks;
         self.shield
+            .cells
             .put_chunk(&self.place, self.manifest.body, chunk, content)
             .await
-            .map_err(|_| Kept::Lost("the store failed"))?;
+            .map_err(|_| KeptBody::Lost("the store failed"))?;
         let _ = self.pending.split_to(length.min(self.pending.len()));
         self.chunks += 1;
         sink.stored(chunk, self.manifest.start_of(chunk));
         Ok(())
     }
 
-    async fn end(mut self, storing: &Storing<'_>, mut sink: Sink<P::Body>) -> Kept {
+    async fn end<B: Body>(mut self, storing: &Storing<'_>, mut sink: Sink<B>) -> KeptBody {
         if !self.in_chunks {
-            return Kept::Whole(cell::Body::Inline(self.pending.freeze()));
+            return KeptBody::Whole(cell::Body::Inline(self.pending.freeze()));
         }
         self.ends.set(Some(self.length));
         let length = self.pending.len();
@@ -217,7 +229,7 @@ impl<P: Platform> Copy<P> {
             sink.end_with(self.pending.freeze());
             return kept;
         }
-        Kept::Whole(cell::Body::Chunked(Manifest {
+        KeptBody::Whole(cell::Body::Chunked(Manifest {
             length: self.length,
             ..self.manifest
         }))

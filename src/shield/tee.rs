@@ -20,6 +20,10 @@ use std::rc::Rc;
 /// `limits.inline` can be: nothing shorter is in the store before its end.
 const BACKLOG_MAX: usize = 1 << 20;
 
+/// What a piece of a body costs beside its bytes. Pieces are counted with it, so
+/// that many small ones are bounded too.
+const PIECE_COST: usize = 128;
+
 /// What the fetch tells the client.
 enum Part<B> {
     /// Bytes of the body, from `offset` on.
@@ -52,6 +56,10 @@ pub(super) struct Source<B> {
     rest: Option<B>,
 }
 
+fn cost(bytes: &Bytes) -> usize {
+    bytes.len().saturating_add(PIECE_COST)
+}
+
 /// Both ends.
 pub(super) fn tee<B>() -> (Sink<B>, Source<B>) {
     let (sender, receiver) = mpsc::unbounded();
@@ -79,7 +87,7 @@ impl<B> Sink<B> {
     pub(super) fn push(&mut self, bytes: &Bytes, in_chunks: bool) {
         let offset = self.offset;
         self.offset = offset.saturating_add(bytes.len() as u64);
-        let backlog = self.backlog.get().saturating_add(bytes.len());
+        let backlog = self.backlog.get().saturating_add(cost(bytes));
         self.lags |= in_chunks && backlog > BACKLOG_MAX;
         if self.lags || self.sender.is_closed() {
             return;
@@ -110,7 +118,7 @@ impl<B> Sink<B> {
         if self.lags {
             let offset = self.offset.saturating_sub(unsent.len() as u64);
             self.backlog
-                .set(self.backlog.get().saturating_add(unsent.len()));
+                .set(self.backlog.get().saturating_add(cost(&unsent)));
             let bytes = unsent;
             let _ = self.sender.unbounded_send(Part::Bytes { offset, bytes });
         }
@@ -148,7 +156,7 @@ impl<B: Body> Source<B> {
             }
             let (offset, bytes) = match self.receiver.next().await? {
                 Part::Bytes { offset, bytes } => {
-                    let left = self.backlog.get().saturating_sub(bytes.len());
+                    let left = self.backlog.get().saturating_sub(cost(&bytes));
                     self.backlog.set(left);
                     (offset, bytes)
                 }

@@ -1,33 +1,44 @@
 //! A [`Store`] of a [`KeyValue`] platform.
 //!
-//! Two measures, both always on, because a component cannot see which platform
-//! it was given, and wherever one of the two is inexact the other is exact:
+//! It takes two measures on every platform, because a component cannot see which
+//! one it has. Where one of them is inexact, the other is exact:
 //!
-//! - **Read-back.** Whatever the platform says of a swap, what it stores
-//!   decides. Redis on Spin calls every swap a conflict, applied or not.
-//! - **The guard.** From absent, SQLite on Spin lets two creators both succeed,
-//!   the later one silently. So a creator first has to hear 1 from two guard
-//!   counters: that of the current time bucket and that of the next. Two nodes
-//!   on either side of a bucket's edge, or with clocks apart, contend for the
-//!   counter that they share, so one bucket alone would not exclude them. A
-//!   creator that dies between guard and cell holds others off until its two
-//!   buckets are over.
+//! - **Read-back.** What the platform stores decides whether a swap happened, not
+//!   what it says. Redis on Spin calls every swap a conflict, applied or not.
+//! - **The guard.** Where a key is absent, SQLite on Spin lets two creators both
+//!   succeed, and the later one overwrites the earlier. So a creator first
+//!   increments two guard counters, that of the current time bucket and that of the
+//!   next, and goes on only if both are 1. One bucket would not be enough: two nodes
+//!   on either side of a bucket's edge, or whose clocks differ, share only one
+//!   counter. A creator that dies between guard and cell holds others off until its
+//!   two buckets are over.
+//!
+//! A counter that cannot be counted is contended on some stores, where another
+//! creator is about to create the key; on others the store does not write. One
+//! failure does not tell which. If the key is still absent a while later, and its
+//! guard fails again, nobody is creating it: that is a failure of the store.
 //!
 //! Two creators that share no counter are at least a bucket less the clock skew
-//! apart. What remains: a creation that reaches the store later than that after
-//! its guards were won could overwrite a successor's cell. The creator gives up
-//! if a quarter of a bucket has passed when it comes to swapping, so only a host
-//! that stalls for half a bucket less the skew inside the store's own call can
-//! do that; the cost is one lost entry and one more origin request.
+//! apart. A creation that reaches the store later than that after its guards were won
+//! could still overwrite a successor's cell. A creator gives up if a quarter of a
+//! bucket has passed before its swap, so this takes a host that stalls for half a
+//! bucket less the skew inside the store's own call. It costs one entry and one more
+//! origin request.
 
 use super::{KeyValue, Said, Store, StoreError, Swap};
 use crate::time::{Time, millis};
 use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How often a creator that was held up after it had won its guards tries again:
 /// being slow for a moment is no failure of the store.
 const CREATE_ATTEMPTS: usize = 3;
+
+/// Most keys whose guard has failed that an instance remembers. If it forgets one,
+/// its next creator waits once more before it hears of the failure.
+const UNCOUNTED_MAX: usize = 64;
 
 /// A [`Store`] made of a [`KeyValue`] platform and a clock.
 #[derive(Debug)]
@@ -36,6 +47,20 @@ pub struct Guarded<K, C> {
     clock: C,
     /// Milliseconds; never zero.
     bucket: u64,
+    /// The keys whose guard could not be counted while they were absent, and since
+    /// when; the latest last.
+    uncounted: RefCell<VecDeque<(String, Time)>>,
+}
+
+/// Why a creator has not won its guards.
+enum Lost {
+    /// Another has won one of them.
+    To {
+        /// When both are over.
+        retry_at: Time,
+    },
+    /// One could not be counted.
+    Uncounted(StoreError),
 }
 
 impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
@@ -47,11 +72,12 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
             kv,
             clock,
             bucket: millis(bucket).max(1),
+            uncounted: RefCell::default(),
         }
     }
 
-    /// Becomes the one creator of `key`, or says when to try again.
-    async fn win(&self, key: &str) -> Result<Won, Time> {
+    /// Becomes the one creator of `key`, or says why not.
+    async fn win(&self, key: &str) -> Result<Won, Lost> {
         let start = (self.clock)();
         let bucket = start.as_unix_millis() / self.bucket;
         let retry_at = Time::from_unix_millis(bucket.saturating_add(2).saturating_mul(self.bucket));
@@ -61,18 +87,18 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
         };
         for bucket in [bucket, bucket.saturating_add(1)] {
             let guard = guard_key(key, bucket);
-            match self.kv.increment(&guard).await {
-                Ok(1) => won.guards.push(guard),
-                Ok(_) => return Err(retry_at),
-                // Some stores fail to count when several do it at once, and
-                // then somebody is at it. Where it is the store that fails, the
-                // read that follows says so.
-                Err(_) => {
-                    // Else its own first guard would keep it from the next try.
-                    self.clean_up(won).await;
-                    return Err(start.plus(Duration::from_millis(self.bucket / 8)));
+            let lost = match self.kv.increment(&guard).await {
+                Ok(1) => {
+                    won.guards.push(guard);
+                    continue;
                 }
-            }
+                Ok(_) => Lost::To { retry_at },
+                Err(error) => Lost::Uncounted(error),
+            };
+            // The first guard would keep this creator from its next try, and would
+            // stay in the store.
+            self.clean_up(won).await;
+            return Err(lost);
         }
         Ok(won)
     }
@@ -83,13 +109,18 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
         for _ in 0..CREATE_ATTEMPTS {
             let won = match self.win(key).await {
                 Ok(won) => won,
-                Err(retry_at) => {
+                Err(lost) => {
                     return Ok(Err(match self.kv.get(key).await? {
                         Some(current) => Swap::Conflict(Some(current)),
-                        None => Swap::Busy { retry_at },
+                        None => Swap::Busy {
+                            retry_at: self.retry_at(key, lost)?,
+                        },
                     }));
                 }
             };
+            self.uncounted
+                .borrow_mut()
+                .retain(|(known, _)| known != key);
             // Again, now that others are held off: the key may have been created,
             // and its guards removed, since the caller looked.
             let current = self.kv.get(key).await;
@@ -108,10 +139,39 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
         )))
     }
 
-    /// Guards are litter once the cell exists: whoever wins one afterwards
-    /// reads the cell again and finds it. And they are in the way when the
-    /// winner has not tried to create it. A guard that cannot be removed costs
-    /// a few bytes or some waiting, so errors are let go.
+    /// When to try again to create `key`, which is absent and whose guards were
+    /// lost.
+    fn retry_at(&self, key: &str, lost: Lost) -> Result<Time, StoreError> {
+        let error = match lost {
+            Lost::To { retry_at } => return Ok(retry_at),
+            Lost::Uncounted(error) => error,
+        };
+        let now = (self.clock)();
+        // Long enough for another creator to end, and short enough for a visitor.
+        let pause = Duration::from_millis(self.bucket / 8);
+        let memory = Duration::from_millis(self.bucket);
+        let mut uncounted = self.uncounted.borrow_mut();
+        // A clock that was set back makes `since` a time in the future.
+        uncounted.retain(|(_, since)| *since <= now && now < since.plus(memory));
+        if let Some((_, since)) = uncounted.iter().find(|(known, _)| known == key) {
+            let retry_at = since.plus(pause);
+            return if now < retry_at {
+                Ok(retry_at)
+            } else {
+                Err(error)
+            };
+        }
+        if uncounted.len() >= UNCOUNTED_MAX {
+            uncounted.pop_front();
+        }
+        uncounted.push_back((key.to_owned(), now));
+        Ok(now.plus(pause))
+    }
+
+    /// Guards are garbage once the cell exists: a creator that wins one afterwards
+    /// reads the cell again and finds it. They are in the way if their winner does
+    /// not create the cell. A guard that cannot be removed costs a few bytes or
+    /// some waiting, so errors are ignored.
     async fn clean_up(&self, won: Won) {
         for guard in won.guards {
             let _ = self.kv.remove(&guard).await;

@@ -8,7 +8,7 @@
 //!
 //! 1. read, and compare: another value than expected is a conflict. The write is
 //!    issued within a *patience* P (Δ/4, or a little more for a short Δ) after the
-//!    beginning of the read; if reading took longer, it begins anew, once;
+//!    beginning of the read; if reading took longer, it begins again, once;
 //! 2. write, without looking what is there now;
 //! 3. wait until 2Δ + P after the write was issued;
 //! 4. read: ours is done;

@@ -347,12 +347,110 @@ impl Crowd {
 
     /// All ask at once; returns when all have their answer.
     pub async fn ask(self, ask: &Ask) -> Vec<Result<Reply>> {
-        let mut asking = JoinSet::new();
-        for mut visitor in self.0 {
-            let ask = ask.clone();
-            asking.spawn(async move { visitor.ask(&ask).await });
+        let asks = vec![ask.clone(); self.0.len()];
+        self.ask_each(asks).await
+    }
+
+    /// Each visitor makes a request of its own, all at once. Returns when all have
+    /// their answers; these are in the order of the requests.
+    ///
+    /// # Panics
+    ///
+    /// If the number of requests is not the number of visitors.
+    pub async fn ask_each(self, asks: Vec<Ask>) -> Vec<Result<Reply>> {
+        assert_eq!(asks.len(), self.0.len(), "one request for each visitor");
+        let mut asking = Vec::with_capacity(asks.len());
+        for (mut visitor, ask) in self.0.into_iter().zip(asks) {
+            asking.push(tokio::spawn(async move { visitor.ask(&ask).await }));
         }
-        asking.join_all().await
+        let ended = join_all(asking).await.into_iter();
+        ended
+            .map(|reply| reply.expect("asking does not panic"))
+            .collect()
+    }
+}
+
+/// A request as bytes, which need not be well-formed.
+#[derive(Clone, Debug)]
+pub struct RawAsk(Vec<u8>);
+
+impl RawAsk {
+    /// A request of these bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        RawAsk(bytes.into())
+    }
+
+    /// Sends the bytes on a connection of its own. Returns the open connection.
+    ///
+    /// # Errors
+    ///
+    /// If nobody listens there.
+    pub async fn send(&self, address: SocketAddr) -> Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&self.0).await?;
+        Ok(stream)
+    }
+
+    /// Sends the bytes and reads until the node closes the connection. The request
+    /// must ask it to do so, with `Connection: close`.
+    ///
+    /// # Errors
+    ///
+    /// If the node does not close it, or sends nothing that begins like an answer.
+    pub async fn to(&self, address: SocketAddr) -> Result<RawReply> {
+        let mut bytes = Vec::new();
+        let work = async {
+            let mut stream = self.send(address).await?;
+            // The connection may be reset after the answer.
+            let read = stream.read_to_end(&mut bytes).await;
+            RawReply::parse(&bytes).with_context(|| format!("no answer; {read:?}"))
+        };
+        tokio::time::timeout(PATIENCE, work)
+            .await
+            .context("the answer does not end")?
+    }
+}
+
+/// The answer to a [`RawAsk`]. Its body is as it was framed.
+#[derive(Clone, Debug)]
+pub struct RawReply {
+    /// Its status.
+    pub status: u16,
+    fields: Vec<(String, String)>,
+    /// Its body, with the framing of the chunked coding if it has any.
+    pub body: Vec<u8>,
+}
+
+impl RawReply {
+    /// The final answer in what a connection carried.
+    fn parse(mut bytes: &[u8]) -> Option<Self> {
+        loop {
+            let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            bytes = &bytes[end + 4..];
+            let mut lines = head.split("\r\n");
+            let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+            if status < 200 {
+                continue;
+            }
+            let fields = lines
+                .filter_map(|line| line.split_once(':'))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+            return Some(RawReply {
+                status,
+                fields: fields.collect(),
+                body: bytes.to_vec(),
+            });
+        }
+    }
+
+    /// The values of a header, whose name is in lower case.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.fields.iter().filter(|(known, _)| known == name);
+        named.map(|(_, value)| value.as_str()).collect()
     }
 }
 

@@ -35,6 +35,6 @@ pub mod world;
 
 pub use client::{Ask, Crowd, Load, Reply};
 pub use nodes::Node;
-pub use origin::{Answer, Gate, Origin};
+pub use origin::{Answer, Gate, Origin, Seen};
 pub use stores::StoreKind;
 pub use world::{Settings, World};

@@ -1,10 +1,12 @@
 //! A scripted origin: a test says, path by path, how it answers, holds its
-//! answers back at a [`Gate`], and reads what arrived.
+//! answers back at a [`Gate`], and reads what arrived. An answer may also be
+//! [made by](Answer::made_by) a function of the request.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,9 @@ const HEAD_MAX: usize = 64 * 1024;
 /// How long a crashed origin waits for a request head before it resets.
 const HEAD_WAIT: Duration = Duration::from_secs(5);
 
+/// How long an answer that is made by a function waits for the request's content.
+const CONTENT_WAIT: Duration = Duration::from_secs(5);
+
 /// What goes wrong with an answer on its way: hyper then breaks the connection.
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
@@ -59,9 +64,52 @@ impl Gate {
     }
 }
 
+/// One request, as the function of an answer that is [made by](Answer::made_by)
+/// one sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its method.
+    pub method: Method,
+    /// Its target, as it came.
+    pub target: String,
+    /// Its header lines.
+    pub headers: HeaderMap,
+    /// Its content, whole.
+    pub content: Bytes,
+    /// Which request for its path it is, from 1.
+    pub number: usize,
+    /// The connection that it came on; each has a number of its own.
+    pub connection: usize,
+}
+
+impl Seen {
+    /// A header's value as text, several lines joined; `None` if there is none.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let lines: Vec<_> = self
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
+    }
+}
+
+/// Makes an answer of a request.
+#[derive(Clone)]
+struct Maker(Arc<dyn Fn(&Seen) -> Answer + Send + Sync>);
+
+impl fmt::Debug for Maker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Maker")
+    }
+}
+
 /// What an answer carries.
 #[derive(Clone, Debug)]
 enum Content {
+    /// What the function says, which makes the whole answer.
+    Made(Maker),
     /// The path and the number of the request to it, as [`numbered`] writes it.
     Numbered,
     /// These bytes.
@@ -115,6 +163,15 @@ impl Answer {
     /// 200 with the request's body, streamed back as it arrives.
     pub fn echo() -> Self {
         Self::new(Content::Echo)
+    }
+
+    /// The answer that `make` returns for the request, whose content is read
+    /// first. Of what else the script says of this answer, only the gate counts.
+    ///
+    /// A request whose content does not come is not answered: its connection is
+    /// broken, and it counts as [broken](Record::broken).
+    pub fn made_by(make: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::new(Content::Made(Maker(Arc::new(make))))
     }
 
     /// Breaks the connection instead of answering.
@@ -201,6 +258,9 @@ pub struct Record {
     pub in_flight: usize,
     /// The most that `in_flight` ever was.
     pub in_flight_max: usize,
+    /// Requests whose announced content did not arrive, where it was needed to
+    /// [make](Answer::made_by) the answer.
+    pub broken: usize,
 }
 
 impl Record {
@@ -229,11 +289,21 @@ enum Mode {
 
 /// Paths and what is known about each.
 #[derive(Clone, Debug, Default)]
-struct Scripts(Arc<Mutex<HashMap<String, Script>>>);
+struct Scripts {
+    paths: Arc<Mutex<HashMap<String, Script>>>,
+    otherwise: Arc<Mutex<Option<Answer>>>,
+}
 
 impl Scripts {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Script>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer for paths without a script.
+    fn otherwise(&self) -> MutexGuard<'_, Option<Answer>> {
+        self.otherwise
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Enters an arrival, and says how to answer it and which number it has.
@@ -242,8 +312,17 @@ impl Scripts {
         let script = scripts.entry(path.to_owned()).or_default();
         script.record.arrivals.push(arrival);
         let answer = script.next.pop_front().or_else(|| script.always.clone());
-        let answer = answer.unwrap_or_else(|| Answer::numbered().max_age(600));
+        let answer = answer
+            .or_else(|| self.otherwise().clone())
+            .unwrap_or_else(|| Answer::numbered().max_age(600));
         (answer, script.record.count())
+    }
+
+    /// Enters that a request's content did not arrive.
+    fn broke(&self, path: &str) {
+        if let Some(script) = self.lock().get_mut(path) {
+            script.record.broken += 1;
+        }
     }
 }
 
@@ -342,6 +421,11 @@ impl Origin {
             .always = Some(answer);
     }
 
+    /// Answers all requests for paths that no script speaks of like this.
+    pub fn otherwise(&self, answer: Answer) {
+        *self.scripts.otherwise() = Some(answer);
+    }
+
     /// What arrived for `path` so far.
     pub fn record(&self, path: &str) -> Record {
         self.scripts
@@ -357,6 +441,15 @@ impl Origin {
             .lock()
             .get(path)
             .map_or(0, |script| script.record.count())
+    }
+
+    /// The paths of all requests that arrived so far, in no order.
+    pub fn paths(&self) -> Vec<String> {
+        let scripts = self.scripts.lock();
+        let arrived = scripts
+            .iter()
+            .filter(|(_, script)| script.record.count() > 0);
+        arrived.map(|(path, _)| path.clone()).collect()
     }
 
     /// Waits until the origin has seen so many requests for `path`, or more.
@@ -426,6 +519,9 @@ fn serve(listener: TcpListener, scripts: &Scripts, mode: &watch::Sender<Mode>) -
 }
 
 async fn accept(listener: TcpListener, scripts: Scripts, mut mode: watch::Receiver<Mode>) {
+    /// The last number that a connection was given, in any origin.
+    static CONNECTION: AtomicUsize = AtomicUsize::new(0);
+
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -441,7 +537,9 @@ async fn accept(listener: TcpListener, scripts: Scripts, mut mode: watch::Receiv
                 if *mode.borrow() == Mode::Crashed {
                     connections.spawn(count_and_reset(stream, scripts.clone()));
                 } else {
-                    connections.spawn(converse(stream, scripts.clone()));
+                    // Relaxed: only that numbers differ matters.
+                    let number = CONNECTION.fetch_add(1, Ordering::Relaxed) + 1;
+                    connections.spawn(converse(stream, number, scripts.clone()));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -477,9 +575,9 @@ async fn count_and_reset(mut stream: TcpStream, scripts: Scripts) {
     let _ = stream.set_zero_linger();
 }
 
-async fn converse(stream: TcpStream, scripts: Scripts) {
+async fn converse(stream: TcpStream, number: usize, scripts: Scripts) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(request, scripts.clone()));
+    let service = service_fn(move |request| answer(request, number, scripts.clone()));
     // A connection that broke is what some tests are about; no one else looks here.
     let _ = http1::Builder::new()
         .auto_date_header(false)
@@ -489,6 +587,7 @@ async fn converse(stream: TcpStream, scripts: Scripts) {
 
 async fn answer(
     request: Request<Incoming>,
+    connection: usize,
     scripts: Scripts,
 ) -> Result<Response<BoxBody<Bytes, Broken>>, Broken> {
     let path = request.uri().path().to_owned();
@@ -496,12 +595,32 @@ async fn answer(
     let in_flight = InFlight::begin(&scripts, &path);
     let arrival = Arrival {
         at: Instant::now(),
-        method: Some(head.method),
+        method: Some(head.method.clone()),
         headers: head.headers.clone(),
     };
-    let (answer, count) = scripts.arrived(&path, arrival);
+    let (mut answer, count) = scripts.arrived(&path, arrival);
     if let Some(gate) = &answer.gate {
         gate.pass().await;
+    }
+    let mut body = body.map_err(Broken::from).boxed();
+    if let Content::Made(Maker(make)) = &answer.content {
+        let Ok(Ok(content)) = tokio::time::timeout(CONTENT_WAIT, body.collect()).await else {
+            scripts.broke(&path);
+            return Err("the request's content did not come".into());
+        };
+        let content = content.to_bytes();
+        answer = make(&Seen {
+            method: head.method,
+            target: head.uri.to_string(),
+            headers: head.headers.clone(),
+            content: content.clone(),
+            number: count,
+            connection,
+        });
+        body = whole(content, None);
+        if let Some(gate) = &answer.gate {
+            gate.pass().await;
+        }
     }
     if answer.hang_up {
         return Err("the script says to hang up".into());
@@ -520,7 +639,8 @@ async fn answer(
         whole(Bytes::new(), None)
     } else {
         match answer.content {
-            Content::Echo => BodyExt::boxed(body.map_err(Broken::from)),
+            Content::Made(_) => return Err("the function made no answer but a function".into()),
+            Content::Echo => body,
             Content::Fixed(bytes) => {
                 response = response.header(header::CONTENT_LENGTH, bytes.len());
                 match answer.held_after {

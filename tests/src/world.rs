@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
@@ -105,11 +105,12 @@ pub struct World {
     /// The origin that the nodes shield.
     pub origin: Origin,
     /// The store that the nodes share.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// What the nodes are set to.
     pub settings: Settings,
     _directory: TempDir,
-    _turn: SemaphorePermit<'static>,
+    /// None for a world [beside](World::beside) another, which has one.
+    _turn: Option<SemaphorePermit<'static>>,
 }
 
 impl World {
@@ -122,12 +123,26 @@ impl World {
     pub async fn start_with(kind: StoreKind, settings: Settings) -> Self {
         let turn = turn().await;
         Self::build(
-            kind.make().await,
+            Arc::new(kind.make().await),
             kind.behaviour(),
             kind.nodes(),
             settings,
             &[],
-            turn,
+            Some(turn),
+        )
+        .await
+    }
+
+    /// Another world on the store of this one, with the same settings, an origin
+    /// of its own and one node.
+    pub async fn beside(&self) -> Self {
+        Self::build(
+            Arc::clone(&self.store),
+            "exact",
+            1,
+            self.settings.clone(),
+            &[],
+            None,
         )
         .await
     }
@@ -140,16 +155,17 @@ impl World {
     /// The same, with other settings and further arguments for the node.
     pub async fn single_with(settings: Settings, arguments: &[&str]) -> Self {
         let turn = turn().await;
-        Self::build(Store::Memory, "exact", 1, settings, arguments, turn).await
+        let store = Arc::new(Store::Memory);
+        Self::build(store, "exact", 1, settings, arguments, Some(turn)).await
     }
 
     async fn build(
-        store: Store,
+        store: Arc<Store>,
         behaviour: &str,
         nodes: usize,
         settings: Settings,
         arguments: &[&str],
-        turn: SemaphorePermit<'static>,
+        turn: Option<SemaphorePermit<'static>>,
     ) -> Self {
         let origin = Origin::start();
         let directory = tempfile::tempdir().unwrap();

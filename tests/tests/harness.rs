@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use leeward_tests::client::{Visitor, assert_all_got, get};
+use leeward_tests::client::{RawAsk, Visitor, assert_all_got, get};
 use leeward_tests::origin::numbered;
 use leeward_tests::stores::Store;
-use leeward_tests::{Answer, Ask, Crowd, Gate, Load, Origin, StoreKind, wait};
+use leeward_tests::{Answer, Ask, Crowd, Gate, Load, Origin, Reply, Seen, StoreKind, wait};
+use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_origin_follows_its_script() {
@@ -73,6 +74,96 @@ async fn the_origin_echoes() {
         .await
         .unwrap();
     assert!(reply.body == body, "{} bytes came back", reply.body.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_made_by_a_function_of_the_request() {
+    let origin = Origin::start();
+    let told = |seen: &Seen| {
+        let field = seen.header("x-field").unwrap_or_default();
+        let content = String::from_utf8_lossy(&seen.content);
+        let text = format!("{} {} {field} {content}", seen.method, seen.target);
+        Answer::fixed(text)
+            .header("x-number", &seen.number.to_string())
+            .header("x-connection", &seen.connection.to_string())
+    };
+    origin.otherwise(Answer::made_by(told));
+    let mut visitor = Visitor::connect(origin.address()).await.unwrap();
+    let first = visitor
+        .ask(
+            &Ask::get("/a?b=c")
+                .header("x-field", "1")
+                .header("x-field", "2"),
+        )
+        .await
+        .unwrap();
+    let post = Ask::new(Method::POST, "/a").body("content");
+    let second = visitor.ask(&post).await.unwrap();
+    let third = get(origin.address(), "/a").await;
+    assert_eq!(
+        [first.text(), second.text(), third.text()],
+        ["GET /a?b=c 1, 2 ", "POST /a  content", "GET /a  "]
+    );
+    let numbers = [&first, &second, &third].map(|reply| reply.header("x-number").to_owned());
+    assert_eq!(numbers, ["1", "2", "3"]);
+    let connection = |reply: &Reply| reply.header("x-connection").to_owned();
+    assert_eq!(connection(&first), connection(&second));
+    assert_ne!(connection(&first), connection(&third));
+    assert_eq!(origin.paths(), ["/a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_does_not_come_is_told() {
+    let origin = Origin::start();
+    let path = "/announced";
+    origin.always(path, Answer::made_by(|_| Answer::fixed("answered")));
+    let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    let mut whole = RawAsk::new(head.clone() + "hello")
+        .send(origin.address())
+        .await
+        .unwrap();
+    origin.until_count(path, 1, wait::SOON).await;
+    let mut begin = [0; 12];
+    whole.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    drop(
+        RawAsk::new(head + "hel")
+            .send(origin.address())
+            .await
+            .unwrap(),
+    );
+    wait::until("the content is missed", wait::SOON, async || {
+        (origin.record(path).broken == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raw_answer_is_the_final_one() {
+    let origin = Origin::start();
+    origin.always("/raw", Answer::echo().header("x-a", "1").header("x-a", "2"));
+    // The body is echoed, so that it is read: hyper sends `100 Continue` first.
+    let raw = RawAsk::new(
+        "POST /raw HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\n\
+         Content-Length: 4\r\n\r\nbody",
+    );
+    let reply = raw.to(origin.address()).await.unwrap();
+    assert_eq!((reply.status, reply.all("x-a")), (200, vec!["1", "2"]));
+    let body = String::from_utf8_lossy(&reply.body).into_owned();
+    assert!(body.contains("body"), "{body}");
+    let none = RawAsk::new("nonsense\r\n\r\n").to(origin.address()).await;
+    assert_eq!(none.unwrap().status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_visitor_of_a_crowd_gets_its_own_answer() {
+    let origin = Origin::start();
+    let crowd = Crowd::connect(&[origin.address()], 20).await;
+    let paths: Vec<_> = (0..20).map(|number| format!("/own/{number}")).collect();
+    let asks = paths.iter().map(|path| Ask::get(path)).collect();
+    for (reply, path) in crowd.ask_each(asks).await.into_iter().zip(&paths) {
+        assert_eq!(reply.unwrap().text(), numbered(path, 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

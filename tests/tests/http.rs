@@ -263,39 +263,25 @@ async fn a_visitor_with_the_current_copy_gets_304() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_for_everybody_is_never_stored() {
     let world = World::single().await;
-    let plain = |path| Ask::get(path);
-    for (path, ask_for, answer) in [
-        (
-            "/no-store",
-            plain("/no-store"),
-            Answer::numbered().cache_control("no-store"),
-        ),
+    for (path, answer) in [
+        ("/no-store", Answer::numbered().cache_control("no-store")),
         (
             "/no-store-age",
-            plain("/no-store-age"),
             Answer::numbered().cache_control("max-age=600, no-store"),
         ),
         (
             "/private",
-            plain("/private"),
             Answer::numbered().cache_control("private, max-age=600"),
         ),
+        // Made together with a session, and without a word about its freshness.
         (
             "/cookie",
-            plain("/cookie"),
-            Answer::numbered()
-                .max_age(600)
-                .header("set-cookie", "id=secret"),
-        ),
-        (
-            "/login",
-            plain("/login").header("authorization", "Basic c2VjcmV0"),
-            Answer::numbered().max_age(600),
+            Answer::numbered().header("set-cookie", "id=secret"),
         ),
     ] {
         world.origin.always(path, answer);
         for number in 1..=3 {
-            let reply = ask(world.node(0), &ask_for).await;
+            let reply = get(world.node(0), path).await;
             assert_eq!(
                 (reply.status, reply.text()),
                 (StatusCode::OK, numbered(path, number)),
@@ -309,6 +295,43 @@ async fn what_is_not_for_everybody_is_never_stored() {
         }
         assert_eq!(world.origin.count(path), 3, "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_visitor_with_credentials_shares_what_is_said_to_be_for_everyone() {
+    let world = World::single().await;
+    let by_user = |said: Option<&'static str>| {
+        Answer::made_by(move |seen| {
+            let user = seen.header("authorization").unwrap_or_default();
+            let answer = Answer::fixed(format!("page of {user:?}"));
+            match said {
+                Some(said) => answer.cache_control(said),
+                None => answer,
+            }
+        })
+    };
+    for (path, said, theirs) in [
+        ("/explicit", Some("max-age=600"), "page of \"\""),
+        ("/public", Some("public, max-age=600"), "page of \"\""),
+        ("/silent", None, "page of \"Basic YTpi\""),
+        ("/private", Some("private"), "page of \"Basic YTpi\""),
+    ] {
+        world.origin.always(path, by_user(said));
+        let user = Ask::get(path).header("authorization", "Basic YTpi");
+        for _ in 0..3 {
+            let reply = ask(world.node(0), &user).await;
+            assert_eq!(reply.text(), theirs, "{path}: {reply}");
+            let reply = get(world.node(0), path).await;
+            assert_eq!(reply.text(), "page of \"\"", "{path}: {reply}");
+        }
+    }
+    for path in ["/explicit", "/public"] {
+        let record = world.origin.record(path);
+        assert_eq!(record.count(), 1, "{path}");
+        assert!(!record.arrivals[0].headers.contains_key("authorization"));
+    }
+    // The question, and what each request of the user was passed for.
+    assert_eq!(world.origin.count("/silent"), 1 + 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -400,32 +423,38 @@ async fn an_origin_that_fails_is_hidden_by_what_is_stored() {
 async fn variants_are_kept_apart() {
     let world = World::single().await;
     let path = "/vary";
-    world.origin.next(
+    world.origin.always(
         path,
-        Answer::fixed("hello")
-            .header("vary", "Accept-Language")
-            .max_age(600),
+        Answer::made_by(|seen| {
+            let body = match seen.header("accept-language").as_deref() {
+                Some("de") => "guten Tag",
+                Some("en") => "hello",
+                _ => "?",
+            };
+            Answer::fixed(body)
+                .header("vary", "Accept-Language")
+                .max_age(600)
+        }),
     );
-    world.origin.next(
-        path,
-        Answer::fixed("guten Tag")
-            .header("vary", "Accept-Language")
-            .max_age(600),
-    );
-    let asks = [("en", "hello"), ("de", "guten Tag")]
+    // The first request teaches the key that it varies, by the answer for
+    // visitors without the field, and then gets its own.
+    let plain = (Ask::get(path), "?");
+    let [en, de] = [("en", "hello"), ("de", "guten Tag")]
         .map(|(language, body)| (Ask::get(path).header("accept-language", language), body));
-    for (ask_for, body) in &asks {
-        assert_eq!(ask(world.node(0), ask_for).await.text(), *body);
+    for ((ask_for, body), count) in [(&en, 2), (&de, 3), (&plain, 3)] {
+        let reply = ask(world.node(0), ask_for).await;
+        assert_eq!(reply.text(), *body, "{reply}");
+        assert_eq!(world.origin.count(path), count, "{body}");
     }
-    for (ask_for, body) in asks.iter().chain(&asks) {
+    for (ask_for, body) in [&de, &plain, &en] {
         wait::until("the variant is a hit", wait::SOON, async || {
             let reply = ask(world.node(0), ask_for).await;
-            assert_eq!(reply.text(), *body);
+            assert_eq!(reply.text(), *body, "{reply}");
             reply.is_fresh_hit().then_some(())
         })
         .await;
     }
-    assert_eq!(world.origin.count(path), 2);
+    assert_eq!(world.origin.count(path), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -436,30 +465,53 @@ async fn a_key_keeps_no_more_variants_than_its_limit() {
     };
     let world = World::start_with(StoreKind::SpinSqlite, settings).await;
     let path = "/many";
-    let answer = Answer::numbered().header("vary", "x-device").max_age(600);
-    world.origin.always(path, answer);
-    for (device, count, asked) in [
-        ("a", 1, 1),
-        ("b", 2, 2),
-        ("c", 3, 3),
-        ("b", 2, 3),
-        ("c", 3, 3),
-        // The oldest had to go, and now the next one.
-        ("a", 4, 4),
-        ("c", 3, 4),
-        ("b", 5, 5),
-    ] {
-        let ask_for = Ask::get(path).header("x-device", device);
-        for node in world.all() {
-            wait::until("the variant is a hit", wait::SOON, async || {
-                let reply = ask(node, &ask_for).await;
-                assert_eq!(reply.text(), numbered(path, count), "{device}");
-                reply.is_fresh_hit().then_some(())
-            })
-            .await;
-        }
-        assert_eq!(world.origin.count(path), asked, "{device}");
+    world.origin.always(path, Answer::numbered().max_age(600));
+    let version = |version: &str| Ask::get(path).header("x-api-version", version);
+    // The first lies in the key's own cell and is not counted. Those after it are
+    // in use: they are asked for again.
+    for (asked, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        until_hit(&world, &version(asked), number).await;
     }
+    until_noted_as_asked_again(&world, path, 2).await;
+    // Made-up ones, asked for once. The first has to replace one that is in use,
+    // because there are no others; the next replace each other.
+    for made_up in 4..=6 {
+        let reply = ask(world.node(1), &version(&format!("made-up-{made_up}"))).await;
+        assert_eq!(reply.text(), numbered(path, made_up), "{reply}");
+    }
+    for (asked, number) in [("a", 1), ("c", 3), ("a", 1)] {
+        until_hit(&world, &version(asked), number).await;
+        assert_eq!(world.origin.count(path), 6, "{asked}");
+    }
+    // The older of the two in use had to go.
+    until_hit(&world, &version("b"), 7).await;
+    until_hit(&world, &version("c"), 3).await;
+    assert_eq!(world.origin.count(path), 7);
+}
+
+/// Waits until all nodes answer with the origin's answer of this number, fresh.
+async fn until_hit(world: &World, ask_for: &Ask, number: usize) {
+    for node in world.all() {
+        wait::until("the variant is a hit", wait::SOON, async || {
+            let reply = ask(node, ask_for).await;
+            assert_eq!(reply.text(), numbered("/many", number), "{reply}");
+            reply.is_fresh_hit().then_some(())
+        })
+        .await;
+    }
+}
+
+/// Waits until so many cells of `path` say that they have been asked for again.
+async fn until_noted_as_asked_again(world: &World, path: &str, count: usize) {
+    wait::until("the variants are noted", wait::SOON, async || {
+        let cells = world.store.cells();
+        let noted = cells.iter().filter(|(_, cell)| {
+            let text = String::from_utf8_lossy(cell);
+            text.contains(path) && text.contains("\"asked_again\":true")
+        });
+        (noted.count() == count).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

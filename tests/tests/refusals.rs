@@ -1,5 +1,5 @@
-//! What bad input gets: from an operator, from a visitor, and from a store that
-//! cannot be opened.
+//! What happens with bad input of an operator or a visitor, with an origin that
+//! cannot be reached, and with a store that cannot be opened.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -16,28 +16,29 @@ use leeward_tests::origin::numbered;
 use leeward_tests::redis::free_port;
 use leeward_tests::{Ask, Node, Origin, Settings, World, wait};
 
-/// A node with a store in memory, or in the place that further arguments say.
+/// A node for this origin. The arguments that a test adds name its store.
 fn up_for(origin: &str) -> Command {
     let mut command = nodes::up();
     command.args(["--origin", origin]);
     command
 }
 
-/// Expects that the command is refused, with a message that says all of this.
-async fn assert_refused(case: &str, command: Command, said: &[&str]) {
+/// Expects that the command is refused, with a message that contains all of
+/// `expected`.
+async fn assert_refused(case: &str, command: Command, expected: &[&str]) {
     let (status, errors) = ending(command).await;
     assert_eq!(status.code(), Some(2), "{case}: {errors}");
-    for said in said {
+    for expected in expected {
         assert!(
-            errors.contains(said),
-            "{case}: nothing of {said:?} in {errors:?}"
+            errors.contains(expected),
+            "{case}: no {expected:?} in {errors:?}"
         );
     }
     assert!(!errors.contains("panicked"), "{case}: {errors}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_that_is_no_url_is_refused_with_an_example() {
+async fn an_origin_that_is_not_a_url_is_refused_with_an_example() {
     for origin in [
         "",
         "shop",
@@ -59,29 +60,103 @@ async fn an_origin_that_is_no_url_is_refused_with_an_example() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_that_cannot_be_reached_is_refused_unless_allowed() {
+async fn an_origin_that_cannot_be_reached_is_a_warning_and_stored_responses_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", directory.path().join("store.db").display());
     let origin = Origin::start();
+    let up = || {
+        let mut command = up_for(&origin.url());
+        command.args(["--store", &store]);
+        command
+    };
+    let mut node = Node::start(up()).await;
+    let stored = get(node.address(), "/stored").await;
+    assert_eq!(stored.status, StatusCode::OK, "{stored}");
+    wait::until("the response is stored", wait::SOON, async || {
+        let again = get(node.address(), "/stored").await;
+        again.is_fresh_hit().then_some(())
+    })
+    .await;
+    node.end().await;
+
     origin.stop().await;
-    let mut command = up_for(&origin.url());
-    command.args(["--store", "memory"]);
-    assert_refused(
-        "unreachable",
-        command,
-        &[&origin.url(), "--allow-unreachable-origin"],
-    )
+    let node = Node::start(up()).await;
+    let reply = get(node.address(), "/stored").await;
+    assert_eq!(reply.text(), stored.text(), "{reply}");
+    wait::until("the warning", wait::SOON, async || {
+        let errors = node.errors();
+        let warned = errors.contains("warning: the origin") && errors.contains(&origin.url());
+        warned.then_some(())
+    })
     .await;
 
-    let mut command = up_for(&origin.url());
-    command.args(["--store", "memory", "--allow-unreachable-origin"]);
-    let node = Node::start(command).await;
     let reply = get(node.address(), "/early").await;
     assert!(reply.status.is_server_error(), "{reply}");
     reply.cache_status();
     origin.recover();
-    wait::until("the origin is noticed", wait::SOON, async || {
+    wait::until("the origin is asked again", wait::SOON, async || {
         (get(node.address(), "/early").await.status == StatusCode::OK).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_option_that_allowed_an_unreachable_origin_is_still_accepted() {
+    let origin = Origin::start();
+    let mut command = up_for(&origin.url());
+    command.args(["--store", "memory", "--allow-unreachable-origin"]);
+    let node = Node::start(command).await;
+    assert_eq!(get(node.address(), "/").await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_connect_the_origin_gets_the_host_name_of_its_url() {
+    let origin = Origin::start();
+    let address = origin.address().to_string();
+    for (case, arguments, variable) in [
+        ("an option", &["--connect", &address][..], None),
+        ("a variable", &[], Some(&address)),
+    ] {
+        let mut command = up_for("http://legacy.example.com");
+        command.args(["--store", "memory"]).args(arguments);
+        if let Some(address) = variable {
+            command.env("LEEWARD_CONNECT", address);
+        }
+        let node = Node::start(command).await;
+        let path = format!("/connect/{}", case.replace(' ', "-"));
+        let reply = get(node.address(), &path).await;
+        assert_eq!(reply.status, StatusCode::OK, "{case}: {reply}");
+        let record = origin.record(&path);
+        assert_eq!(
+            record.arrivals[0].headers["host"], "legacy.example.com",
+            "{case}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_connect_address_is_refused_with_a_remedy() {
+    for address in ["10.0.0.5", "http://10.0.0.5:80", "10.0.0.5:0", "a b:80"] {
+        let mut command = up_for("http://legacy.example.com");
+        command.args(["--store", "memory", "--connect", address]);
+        let expected = [address, "write --connect HOST:PORT"];
+        assert_refused(address, command, &expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_are_not_repeated_in_messages() {
+    for (case, origin, store) in [
+        ("origin", "http://user:s3cret@10.0.0.5", "memory"),
+        ("store", "http://10.0.0.5", "redis://:s3cret@cache:x"),
+    ] {
+        let mut command = up_for(origin);
+        command.args(["--store", store]);
+        let (status, errors) = ending(command).await;
+        assert_eq!(status.code(), Some(2), "{case}: {errors}");
+        assert!(errors.contains("***@"), "{case}: {errors}");
+        assert!(!errors.contains("s3cret"), "{case}: {errors}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,11 +174,11 @@ async fn the_origin_may_come_from_a_variable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_with_a_mistake_is_refused_with_place_and_remedy() {
+async fn a_configuration_with_a_mistake_is_refused_with_position_and_remedy() {
     let origin = Origin::start();
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("leeward.toml");
-    for (text, said) in [
+    for (text, expected) in [
         (
             "[freshness]\ndefault_tll = \"60s\"\n",
             &[":2:", "default_tll", "default_ttl"][..],
@@ -121,7 +196,7 @@ async fn a_configuration_with_a_mistake_is_refused_with_place_and_remedy() {
         fs::write(&config, text).unwrap();
         let mut command = up_for(&origin.url());
         command.args(["--store", "memory", "--config"]).arg(&config);
-        assert_refused(text, command, said).await;
+        assert_refused(text, command, expected).await;
     }
     let mut command = up_for(&origin.url());
     command
@@ -131,11 +206,11 @@ async fn a_configuration_with_a_mistake_is_refused_with_place_and_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_cannot_be_opened_costs_no_answer_and_is_told() {
+async fn a_store_that_cannot_be_opened_is_reported_and_requests_are_answered() {
     let origin = Origin::start();
     let directory = tempfile::tempdir().unwrap();
     for (case, store) in [
-        // A directory is no database, and nobody listens on a free port.
+        // A directory is not a database, and no server listens on a free port.
         ("SQLite", format!("sqlite:{}", directory.path().display())),
         (
             "Redis",
@@ -150,12 +225,12 @@ async fn a_store_that_cannot_be_opened_costs_no_answer_and_is_told() {
             let reply = get(node.address(), &path).await;
             assert_eq!(reply.status, StatusCode::OK, "{case}: {reply}");
             let status = reply.cache_status();
-            let told = status
+            let reported = status
                 .value("detail")
                 .is_some_and(|detail| detail.contains("store"));
-            assert!(told, "{case}: nothing of the store in {reply}");
+            assert!(reported, "{case}: the store is not mentioned in {reply}");
         }
-        wait::until("the log tells of the store", wait::SOON, async || {
+        wait::until("the log mentions the store", wait::SOON, async || {
             node.errors().contains("store").then_some(())
         })
         .await;
@@ -163,7 +238,7 @@ async fn a_store_that_cannot_be_opened_costs_no_answer_and_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_over_a_limit_and_of_unknown_kinds_are_refused() {
+async fn requests_over_a_limit_and_upgrades_are_refused() {
     let world = World::single().await;
     let many: String = (0..200).map(|i| format!("x-{i}: 1\r\n")).collect();
     let large = format!("x-large: {}\r\n", "x".repeat(40_000));
@@ -198,7 +273,7 @@ async fn requests_over_a_limit_and_of_unknown_kinds_are_refused() {
             "{case}: requests at the origin"
         );
     }
-    // Within the limits, and with the node unharmed.
+    // The node still answers requests within the limits.
     let near = format!("/limit?{}", "x".repeat(7_000));
     let reply = Ask::get(&near)
         .header("x-large", &"x".repeat(20_000))
@@ -231,4 +306,51 @@ async fn request_bodies_over_the_limit_are_refused() {
         );
     }
     assert_eq!(world.origin.count(path), 2, "requests at the origin");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unusual_but_valid_requests_are_served() {
+    let world = World::single().await;
+    for (case, request, path, count) in [
+        (
+            "HTTP/1.0 without Host",
+            "GET /valid/1 HTTP/1.0\r\n\r\n",
+            "/valid/1",
+            1,
+        ),
+        (
+            "an empty Host",
+            "GET /valid/2 HTTP/1.1\r\nhost:\r\n\r\n",
+            "/valid/2",
+            1,
+        ),
+        (
+            "an Upgrade that Connection does not name",
+            "GET /valid/3 HTTP/1.1\r\nhost: shop.example\r\nupgrade: websocket\r\n\r\n",
+            "/valid/3",
+            1,
+        ),
+        (
+            "an absolute target without a path",
+            "GET http://shop.example HTTP/1.1\r\nhost: shop.example\r\n\r\n",
+            "/",
+            1,
+        ),
+        (
+            // Another resource than the one before.
+            "an absolute target without a path, with a query",
+            "GET http://shop.example?x=1 HTTP/1.1\r\nhost: shop.example\r\n\r\n",
+            "/",
+            2,
+        ),
+    ] {
+        let answer = raw(world.node(0), request.as_bytes()).await.unwrap();
+        let first = answer.lines().next().unwrap_or_default();
+        assert!(first.ends_with(" 200 OK"), "{case}: {first:?}");
+        assert_eq!(
+            world.origin.count(path),
+            count,
+            "{case}: requests at the origin"
+        );
+    }
 }

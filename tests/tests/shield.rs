@@ -210,7 +210,8 @@ async fn revalidator_killed_cold(kind: StoreKind) {
 }
 
 /// The shortest time that the backoff allows between the failure of attempt
-/// `failed`, counted from 0, and the next attempt. Jitter only adds to it.
+/// `failed`, counted from 0, and the next attempt. Its random spread, up to a
+/// quarter, only adds to it, and stays within `origin.retry.max`.
 fn backoff_min(settings: &Settings, failed: usize) -> Duration {
     let factor = 1u32
         .checked_shl(u32::try_from(failed).unwrap())
@@ -218,7 +219,7 @@ fn backoff_min(settings: &Settings, failed: usize) -> Duration {
     let delay = settings
         .retry_first
         .saturating_mul(factor)
-        .min(settings.retry_max);
+        .min(settings.retry_max * 4 / 5);
     // Nodes read their clocks in whole milliseconds.
     delay - Duration::from_millis(5)
 }

@@ -14,7 +14,7 @@
 //!
 //! Transitions are the shipping code's: [`record`] makes real cells of what the
 //! states hold, and [`step`] applies [`leeward::cell::transition`] to them. The
-//! steps between them follow `shield::cells` and `store::Guarded`, one store
+//! steps between them follow `cells` and `store::Guarded`, one store
 //! operation or one look at the clock at a time.
 //!
 //! There is no horizon: time, purges, crashes and losses have no end. The space
@@ -46,7 +46,7 @@ use settings::{Behaviour, Safeguard};
 /// Explores the cell protocol exhaustively.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Only with so many nodes: 2 or 3.
+    /// Only with this number of nodes: 2 or 3.
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=3))]
     nodes: Option<u8>,
     /// Only over stores that behave so.

@@ -108,6 +108,7 @@ impl Record {
                 retry: self.retry.map(|not_before| Retry {
                     not_before: time(not_before),
                     failures: 1,
+                    doubted: false,
                 }),
                 ..Marks::default()
             },
@@ -158,6 +159,7 @@ impl Contents {
             },
             lease: nonce(self.lease),
             invalidated: self.invalidated,
+            audience: leeward::semantics::Audience::Everyone,
             body: Body::Inline(bytes::Bytes::from_static(body)),
         }
     }

@@ -9,7 +9,7 @@ use super::settings::{
     BUCKET, Behaviour, Detail, LEASE, PATIENCE, Purges, RETRY, SKEW, Safeguard, Settings,
 };
 use super::state::{At, Fetch, Goal, Held, Kind, Outcome, PURGER, State, Then, Word, Write};
-use leeward::cell::transition::{self, Backoff, Claim, Fenced, Purge, Stamp};
+use leeward::cell::transition::{self, Backoff, Claim, Failure, Fenced, Purge, Stamp};
 use leeward::cell::{Cell, Lease, Nonce};
 use std::time::Duration;
 
@@ -219,7 +219,7 @@ impl<'a> Stepper<'a> {
             clock_skew: ticks(self.settings.margin()),
         };
         let cell = loaded.map(Record::to_cell);
-        let new = transition::lease(cell.as_ref(), "", &claim, Nonce::new(0)).ok()?;
+        let new = transition::lease(cell.as_ref(), "", None, &claim, Nonce::new(0)).ok()?;
         let write = Write {
             goal: Goal::Elect {
                 holder,
@@ -262,7 +262,7 @@ impl<'a> Stepper<'a> {
     pub(super) fn guarded(&self, write: Write, second: bool, won: bool) -> At {
         if !won {
             // Reads the cell, and waits for it or for the bucket's end.
-            At::Idle
+            leave_first_guard(&write, second)
         } else if !second && self.has(Safeguard::SecondBucket) {
             At::Guarding {
                 write,
@@ -578,6 +578,7 @@ impl<'a> Stepper<'a> {
                         Some(&cell),
                         nonce(holder),
                         entry,
+                        None,
                         stamp(leeward::time::Time::default()),
                     )
                 } else {
@@ -589,12 +590,19 @@ impl<'a> Stepper<'a> {
             }
             Outcome::Fail => {
                 let delay = ticks(RETRY);
-                let backoff = Backoff {
-                    first: delay,
-                    max: delay,
+                let failure = Failure {
+                    backoff: Backoff {
+                        first: delay,
+                        // A delay is at most four fifths of this.
+                        max: delay * 5 / 4,
+                    },
+                    random: 0,
+                    not_before: None,
+                    doubt: false,
+                    brief: None,
                 };
                 let now = time(self.reading(clock));
-                transition::fail(Some(&cell), nonce(holder), &backoff, 0, stamp(now))
+                transition::fail(Some(&cell), nonce(holder), &failure, None, stamp(now))
             }
             Outcome::Release => transition::release(
                 Some(&cell),
@@ -686,8 +694,8 @@ pub(super) fn leave_guards(write: &Write) -> At {
     }
 }
 
-/// `win`, after an increment that failed: removes the first guard if it was won,
-/// and only that.
+/// `win`, after an increment that failed or was lost: removes the first guard if it
+/// was won, and only that.
 pub(super) fn leave_first_guard(write: &Write, second: bool) -> At {
     if !second || write.bucket == 0 {
         return At::Idle;

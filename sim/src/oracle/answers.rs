@@ -4,7 +4,7 @@ use super::{Made, Oracle};
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner, micros};
 use crate::origin::{SERIAL, body_of, number};
-use crate::scenario::{FaultKind, Method, Visit, seconds};
+use crate::scenario::{Dependence, FaultKind, Method, Visit, seconds};
 use crate::stores::Server;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -40,6 +40,30 @@ impl Got<'_> {
         self.word().contains(word)
     }
 
+    /// Whether the `detail` parameter has this word. There may be several, in quotes.
+    pub(super) fn details(&self, word: &str) -> bool {
+        let detail = self
+            .word()
+            .split(';')
+            .find_map(|parameter| parameter.strip_prefix("detail="));
+        let mut words = detail.unwrap_or_default().trim_matches('"').split(", ");
+        words.any(|said| said == word)
+    }
+
+    /// Whether the visitor has asked for an answer that says nothing but that there
+    /// is none.
+    fn is_wanted(&self) -> bool {
+        let brings = &self.visit.brings;
+        match self.status {
+            StatusCode::GATEWAY_TIMEOUT => brings.says("cache-control", "only-if-cached"),
+            StatusCode::RANGE_NOT_SATISFIABLE => brings.has("range"),
+            StatusCode::PRECONDITION_FAILED => {
+                brings.has("if-match") || brings.has("if-unmodified-since")
+            }
+            _ => false,
+        }
+    }
+
     /// Where a stale entry may come from.
     pub(super) fn on_error(&self) -> bool {
         self.says("stale-if-error") || self.says("soft-timeout")
@@ -61,26 +85,33 @@ impl Oracle {
                 got.word()
             )
         });
+        self.state.borrow_mut().answered.insert(got.visitor);
         self.in_time(got, now);
+        self.cookies(got);
+        self.walks_around(got);
         if got.status == StatusCode::NOT_MODIFIED {
             self.not_modified(got);
+            return None;
+        }
+        if got.is_wanted() {
             return None;
         }
         let Some(made) = self.response(number(got.headers, SERIAL)) else {
             self.excused(got, now, server);
             return None;
         };
+        self.came(number(got.headers, SERIAL));
         self.belongs(got, &made);
         if got.visit.method == Method::Post {
             self.posted(got, &made, now);
         } else {
             self.fresh_enough(got, &made, now);
             self.seen_since(got, &made);
-            self.heeds_purges(got, &made);
+            self.respects_purges(got, &made);
         }
         self.well_again(got, Some(&made), now);
         self.note(got, &made);
-        Some(body_of(&made.content, made.size))
+        part_of(body_of(&made.content, made.size), got)
     }
 
     /// A 304 names what it confirms by its validator alone.
@@ -136,37 +167,10 @@ impl Oracle {
         most
     }
 
-    /// S3 and S5: made for this key and variant, and not another's alone.
-    fn belongs(&self, got: &Got<'_>, made: &Made) {
-        let visit = got.visit;
-        let fits = made.key == visit.key
-            && made.vary.iter().all(|(name, value)| {
-                let asked = match *name {
-                    "accept-language" => visit.language,
-                    _ => visit.device,
-                };
-                value.as_deref() == asked
-            });
-        if !fits {
-            self.violated(
-                got.owner,
-                "S3",
-                format!("visitor {} asked {visit:?}, got {made:?}", got.visitor),
-            );
-        }
-        if !made.shared && made.visitor != got.visitor {
-            self.violated(
-                got.owner,
-                "S5",
-                format!("visitor {} got what is another's: {made:?}", got.visitor),
-            );
-        }
-    }
-
     /// S4.
     fn fresh_enough(&self, got: &Got<'_>, made: &Made, now: Micros) {
         let skew = self.scenario.settings.skew;
-        let direct = made.visitor == got.visitor && made.started >= got.arrived;
+        let direct = made.is_own(got.visitor, got.arrived);
         if direct || self.scenario.has_jumps() {
             return;
         }
@@ -181,8 +185,14 @@ impl Oracle {
             }
             return;
         }
-        let age = now - made.at;
-        let (name, most) = if got.on_error() {
+        let since = match made.brief {
+            true => self
+                .when_it_came(number(got.headers, SERIAL))
+                .unwrap_or(made.at),
+            false => made.at,
+        };
+        let age = now - since;
+        let (name, most) = if self.fell_back(got) {
             ("if the origin fails", made.lifetime + made.stale_on_error)
         } else if got.says("detail=stale") || got.says("detail=\"stale") {
             (
@@ -223,7 +233,7 @@ impl Oracle {
     /// RFC 9111, 4.4: who comes after an unsafe request was answered sees what
     /// it changed.
     fn seen_since(&self, got: &Got<'_>, made: &Made) {
-        if got.on_error() || got.says("store-unavailable") || self.scenario.has_jumps() {
+        if self.fell_back(got) || got.says("store-unavailable") || self.scenario.has_jumps() {
             return;
         }
         let missed = {
@@ -257,19 +267,21 @@ impl Oracle {
         self.well_again(got, None, now);
         let settings = &self.scenario.settings;
         let back = settings.retry_max * 2 + settings.skew * 2 + settings.lease;
-        let from = got.arrived.saturating_sub(micros(back));
+        let back = micros(back) + self.retry_after_max();
+        let from = got.arrived.saturating_sub(back);
         let back = settings.lease * 3 + settings.skew * 2 + settings.budget;
         let accident_from = got.arrived.saturating_sub(micros(back));
         let explained = {
             let state = self.state.borrow();
             let origin = state.flights.iter().any(|flight| {
-                flight.key == got.visit.key && flight.explains(from, now, micros(SLOW))
+                flight.key == got.visit.key && flight.explains(got.visit, from, now, micros(SLOW))
             });
             let accident = state.accidents.iter().any(|at| *at >= accident_from);
             // A store that is slow without failing can eat the budget of who
             // waits for another's fetch: said among what is not promised.
             let waited = got.says("wait-budget")
                 && (self.is_bereft(&state, got, now)
+                    || self.is_held_up(&state, got)
                     || self.hampered_since(got.owner, got.arrived) > 0);
             origin || accident || waited || self.scenario.has_jumps()
         };
@@ -295,7 +307,7 @@ impl Oracle {
         let settings = &self.scenario.settings;
         let lease = settings.lease + settings.skew * 2;
         let from = got.arrived.saturating_sub(micros(lease));
-        let key = key_text(got.visit);
+        let key = self.key_text(&crate::world::asked(got.visit));
         let lost = state.leases.values().filter(|held| {
             held.key.starts_with(&key)
                 && (from..now).contains(&held.at)
@@ -307,11 +319,34 @@ impl Oracle {
         lost > 0 && settings.budget <= lease.saturating_mul(lost) + Duration::from_secs(3)
     }
 
+    /// Whether an election for the key that a request waited for was held up by the
+    /// store: until a lease has passed nobody can tell it from a holder that fetches.
+    fn is_held_up(&self, state: &super::State, got: &Got<'_>) -> bool {
+        let settings = &self.scenario.settings;
+        let lease = settings.lease + settings.skew * 2;
+        let from = got.arrived.saturating_sub(micros(lease));
+        let key = self.key_text(&crate::world::asked(got.visit));
+        state.elections.iter().any(|(cell, owner, at)| {
+            let times = state.hampered.get(owner).map_or(&[][..], Vec::as_slice);
+            *at >= from && cell.starts_with(&key) && times.iter().any(|hampered| hampered >= at)
+        })
+    }
+
     /// L3: no entry that may be used when the origin fails lay in the store.
     fn nothing_usable(&self, got: &Got<'_>, server: &Server) {
-        // What was handed on without a lease is not the cell's affair.
-        let passed = got.visit.method == Method::Post || got.says("fwd=bypass");
-        if passed || self.scenario.has_jumps() {
+        // What was handed on without a lease is not the cell's affair, unless a
+        // visitor is passed for credentials: better a page of nobody's than none.
+        let request = crate::world::asked(got.visit);
+        let fits = self
+            .scenario
+            .resources
+            .get(got.visit.key)
+            .is_some_and(|resource| {
+                resource.depends.credentials != Dependence::ByVary && !self.scenario.settings.strict
+            });
+        let passed = got.says("fwd=bypass") && !(fits && request.credentials().is_some());
+        let special = request.is_whole() || request.is_conditional();
+        if passed || special || self.scenario.has_jumps() {
             return;
         }
         let lately = got.arrived.saturating_sub(7_000_000);
@@ -350,27 +385,32 @@ impl Oracle {
     }
 
     fn cell_for(&self, visit: &Visit, server: &Server) -> Option<leeward::cell::Cell> {
-        let key = key_text(visit);
+        let request = crate::world::asked(visit);
+        let key = self.key_text(&request);
         let primary = super::cells::read(&server.get(&cell_id(&key))?)?;
-        if primary.marks.vary.is_empty() {
-            return Some(primary);
-        }
-        let mut headers = HeaderMap::new();
-        crate::world::fields(visit, &mut headers);
-        let names: Vec<http::HeaderName> = primary
+        let vary: Vec<String> = primary
             .marks
             .vary
             .iter()
-            .filter_map(|name| name.parse().ok())
+            .map(|known| known.name.clone())
             .collect();
-        let selector = leeward::semantics::selector(&names, &headers);
-        let variant = server.get(&cell_id(&format!("{key}\nvary {selector}")))?;
+        let names = self.names(&request, &vary)?;
+        let resident = primary.marks.resident.as_deref();
+        if resident.is_none_or(|resident| resident == names.selector) {
+            return Some(primary);
+        }
+        let variant = server.get(&cell_id(&names.question))?;
         let mut cell = super::cells::read(&variant)?;
         cell.marks.invalidated = primary.marks.invalidated;
         let skew = self.scenario.settings.skew;
         let purged = primary.marks.purged.map(|purged| purged.plus(skew));
         cell.entry
             .take_if(|entry| purged.is_some_and(|purged| entry.request_time <= purged));
+        if let (Some(entry), Some(softened)) = (&mut cell.entry, primary.marks.softened)
+            && entry.request_time <= softened.plus(skew)
+        {
+            entry.freshness.end_at(softened);
+        }
         Some(cell)
     }
 
@@ -380,7 +420,7 @@ impl Oracle {
         if !got.visit.tail || got.arrived < settled || self.scenario.has_jumps() {
             return;
         }
-        let Some(made) = made.filter(|made| made.status.is_success()) else {
+        let Some(made) = made.filter(|made| made.normal) else {
             return self.violated(
                 got.owner,
                 "L1",
@@ -410,10 +450,11 @@ impl Oracle {
     }
 
     fn note(&self, got: &Got<'_>, made: &Made) {
-        let direct = made.visitor == got.visitor && made.started >= got.arrived;
+        let direct = made.is_own(got.visitor, got.arrived);
         if got.says("fwd-status=304") {
             self.count(Kind::Revalidated);
         }
+        self.note_company(got, made, direct);
         if got.status.is_server_error() {
             return self.count(Kind::OriginError);
         }
@@ -437,6 +478,24 @@ impl Oracle {
         } else {
             Kind::Fresh
         });
+    }
+
+    /// Who shares an answer with whom.
+    fn note_company(&self, got: &Got<'_>, made: &Made, direct: bool) {
+        if made.to_itself && direct {
+            self.count(Kind::PassedRedirect);
+        }
+        if !direct && !made.normal {
+            self.count(Kind::SharedError);
+        }
+        let followed = got.says("collapsed") && !direct;
+        let request = crate::world::asked(got.visit);
+        let other = self
+            .request_of(made.visitor)
+            .is_some_and(|leader| leader.credentials() != request.credentials());
+        if followed && other {
+            self.count(Kind::FollowerWithOtherCookie);
+        }
     }
 
     /// S3: what looks like the whole body is the whole body.
@@ -463,8 +522,21 @@ impl Oracle {
     }
 }
 
-/// The key of a visit in clear, as the shield makes it.
-fn key_text(visit: &Visit) -> String {
-    let path = format!("/k{}", visit.key);
-    format!("-{}:{path}", path.len())
+/// What of a body an answer has.
+fn part_of(body: Bytes, got: &Got<'_>) -> Option<Bytes> {
+    if got.status != StatusCode::PARTIAL_CONTENT {
+        return Some(body);
+    }
+    let range = got
+        .headers
+        .get(http::header::CONTENT_RANGE)?
+        .to_str()
+        .ok()?;
+    let (first, last) = range
+        .strip_prefix("bytes ")?
+        .split_once('/')?
+        .0
+        .split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last && last < body.len()).then(|| body.slice(first..=last))
 }

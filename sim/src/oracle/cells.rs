@@ -38,6 +38,7 @@ impl Oracle {
                 ),
             );
         }
+        self.learns(&new);
         self.lease_changed(id, old.as_ref(), &new, by);
         self.entry_changed(id, old.as_ref(), &new, by);
         self.marks_changed(old.as_ref(), &new);
@@ -105,11 +106,14 @@ impl Oracle {
                         lease.owner
                     });
                 if owner != Some(by) {
-                    self.violated(
+                    return self.violated(
                         by,
                         "S1",
                         format!("{id}: the lease {} was settled by another", before.holder),
                     );
+                }
+                if let Some(old) = old {
+                    self.settled_after(id, old, new, before.holder, by);
                 }
             }
         }
@@ -145,18 +149,7 @@ impl Oracle {
                 format!("{id}: an entry was replaced by an older lease's"),
             );
         }
-        match self.response(number(&entry.headers, SERIAL)) {
-            Some(made) if !made.shared => self.violated(
-                by,
-                "S5",
-                format!(
-                    "{id}: stored what is visitor {}'s alone: {made:?}",
-                    made.visitor
-                ),
-            ),
-            Some(_) => {}
-            None => self.violated(by, "S3", format!("{id}: stored what the origin never made")),
-        }
+        self.filled(id, old, new, entry, by);
     }
 
     fn marks_changed(&self, old: Option<&Cell>, new: &Cell) {
@@ -204,7 +197,10 @@ impl Oracle {
                     holder,
                     confirmed: false,
                 };
-                self.state.borrow_mut().claims.insert(task, claim);
+                let now = self.executor.now();
+                let state = &mut *self.state.borrow_mut();
+                state.elections.push((new.key, owner, now));
+                state.claims.insert(task, claim);
             }
             // What the origin still sends is not for the cell any more.
             (Some(before), None) => self.settles(before),
@@ -316,11 +312,15 @@ impl Oracle {
         state.decide(task, holder, Some(held), now);
     }
 
-    /// A task has started another, which goes on with its claim.
+    /// A task has started another, which goes on with its claim, and for the same
+    /// visitor.
     pub(crate) fn spawned(&self, parent: Option<TaskId>, child: TaskId) {
         let state = &mut *self.state.borrow_mut();
         if let Some(claim) = parent.and_then(|parent| state.claims.remove(&parent)) {
             state.claims.insert(child, claim);
+        }
+        if let Some(visitor) = parent.and_then(|parent| state.visitors.get(&parent).copied()) {
+            state.visitors.insert(child, visitor);
         }
     }
 }

@@ -3,19 +3,49 @@
 use super::Oracle;
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner};
+use crate::requests::{Asked, Media, ODD_FIELD, ODD_REFERER};
+use crate::scenario::Visit;
 use leeward::cell::Nonce;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// A lease has to live through so many failed or slow store operations in a
-/// row.
+/// A lease has to live through this number of failed or slow store operations
+/// in a row.
 const LOSSES_SURVIVED: usize = 1;
+
+/// What in a visitor's request made an exchange fail that would not have failed
+/// for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// A field that the origin does not know.
+    Field,
+    /// The `Referer`.
+    Referer,
+    /// The `Accept`.
+    Accept,
+    /// The content.
+    Content,
+}
+
+impl Blame {
+    /// Whether another visitor's request would have failed too.
+    fn is_shared_by(self, visit: &Visit) -> bool {
+        match self {
+            Blame::Field => visit.brings.has(ODD_FIELD),
+            Blame::Referer => visit.brings.says("referer", ODD_REFERER),
+            Blame::Accept => crate::world::asked(visit).media() == Media::Other,
+            Blame::Content => visit.brings.content,
+        }
+    }
+}
 
 /// One exchange with the origin.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(super) owner: Owner,
     pub(super) key: usize,
+    /// On whose behalf.
+    pub(super) visitor: u64,
     /// The cell and the lease under which the origin is asked; none without a
     /// lease in the shared store.
     pub(super) lease: Option<(String, Nonce)>,
@@ -25,6 +55,9 @@ pub(crate) struct Flight {
     /// Whether it still concerns the cell: the holder waits for it.
     open: Cell<bool>,
     failed: Cell<bool>,
+    blame: Cell<Option<Blame>>,
+    /// The number of what the origin has answered.
+    serial: Cell<Option<u64>>,
     ended: Cell<Option<Micros>>,
     executor: Option<crate::executor::Executor>,
 }
@@ -34,11 +67,14 @@ impl Default for Flight {
         Flight {
             owner: Owner::World,
             key: usize::MAX,
+            visitor: u64::MAX,
             lease: None,
             began: 0,
             done_at: Cell::default(),
             open: Cell::default(),
             failed: Cell::default(),
+            blame: Cell::default(),
+            serial: Cell::default(),
             ended: Cell::default(),
             executor: None,
         }
@@ -76,18 +112,44 @@ impl Flight {
         self.closed();
     }
 
-    /// Whether it explains that a request at `from` got no answer by `now`.
-    pub(super) fn explains(&self, from: Micros, now: Micros, slow: Micros) -> bool {
+    /// It fails because of what is in the request.
+    pub(crate) fn blame(&self, blame: Blame) {
+        self.fails();
+        self.blame.set(Some(blame));
+    }
+
+    /// The origin has answered.
+    pub(crate) fn made(&self, serial: u64) {
+        self.serial.set(Some(serial));
+    }
+
+    /// What the origin has answered, by number.
+    pub(super) fn serial(&self) -> Option<u64> {
+        self.serial.get()
+    }
+
+    /// Whether it came to nothing, or is going to.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// Whether it explains that a request at `from` got no answer by `now`. What
+    /// failed because of one visitor's request explains nothing to others.
+    pub(super) fn explains(&self, visit: &Visit, from: Micros, now: Micros, slow: Micros) -> bool {
         let ended = self.ended.get().unwrap_or(now);
         let bad = self.failed.get() || ended.saturating_sub(self.began) > slow;
-        bad && ended >= from
+        let concerns = self
+            .blame
+            .get()
+            .is_none_or(|blame| blame.is_shared_by(visit));
+        bad && concerns && ended >= from
     }
 }
 
-/// Closes a flight whose asker gives up before the head.
-pub(crate) struct Boarding(pub(crate) Option<Rc<Flight>>);
+/// Ends a flight whose request is given up before the head of the answer.
+pub(crate) struct OpenFlight(pub(crate) Option<Rc<Flight>>);
 
-impl Boarding {
+impl OpenFlight {
     /// The exchange failed; the body, if any, is still to come.
     pub(crate) fn fails(&self) {
         if let Some(flight) = &self.0 {
@@ -96,7 +158,7 @@ impl Boarding {
     }
 }
 
-impl Drop for Boarding {
+impl Drop for OpenFlight {
     fn drop(&mut self) {
         if let Some(flight) = &self.0 {
             flight.failed();
@@ -106,7 +168,7 @@ impl Drop for Boarding {
 
 impl Oracle {
     /// The current task asks the origin.
-    pub(crate) fn departs(&self, owner: Owner, key: usize) -> Rc<Flight> {
+    pub(crate) fn departs(&self, owner: Owner, key: usize, asked: &Asked) -> Rc<Flight> {
         let now = self.executor.now();
         let task = self.executor.current();
         let claim = task.and_then(|task| self.state.borrow().claims.get(&task).cloned());
@@ -117,9 +179,12 @@ impl Oracle {
             Some((cell, holder)) => format!("asks the origin for key {key}, {cell} as {holder}"),
             None => format!("asks the origin for key {key} without a lease"),
         });
+        let visitor = self.on_whose_behalf();
+        self.asks(visitor, asked, lease.is_some(), now);
         let flight = Rc::new(Flight {
             owner,
             key,
+            visitor,
             lease,
             began: now,
             open: Cell::new(true),

@@ -6,29 +6,36 @@
 //! - `lineage`: which writes count on a store without a swap (S2);
 //! - `bodies`: that no chunk is missing and none is forgotten (S3);
 //! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3);
-//! - `purges`: what nobody may get any more (S6).
+//! - `purges`: what nobody may get any more (S6);
+//! - `questions`: what the origin may be asked, and for whom its answer is (S3, S5);
+//! - `refusals`: what an answer that is no use does to a cell (L3, O1).
 
 mod answers;
 mod bodies;
 mod cells;
 mod flights;
 mod lineage;
+mod made;
 mod purges;
+mod questions;
+mod refusals;
 
 pub(crate) use answers::Got;
 pub(crate) use cells::read;
-pub(crate) use flights::{Boarding, Flight};
+pub(crate) use flights::{Blame, Flight, OpenFlight};
+pub(crate) use made::{Made, Said};
+pub(crate) use questions::ORIGIN;
 
 use crate::clock::Clocks;
 use crate::coverage::{Coverage, Kind};
 use crate::executor::{Executor, Micros, Owner, TaskId};
+use crate::requests::Asked;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use leeward::cell::Nonce;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
-use std::time::Duration;
 
 /// What must not be, and was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,32 +44,6 @@ pub(crate) struct Violation {
     pub(crate) promise: &'static str,
     /// What happened.
     pub(crate) what: String,
-}
-
-/// A response that the origin made.
-#[derive(Clone, Debug)]
-pub(crate) struct Made {
-    pub(crate) key: usize,
-    /// On whose behalf the origin was asked.
-    pub(crate) visitor: u64,
-    /// Whether others may see it.
-    pub(crate) shared: bool,
-    /// When the request reached the origin.
-    pub(crate) started: Micros,
-    /// When it was made.
-    pub(crate) at: Micros,
-    /// 304 counts as what it confirms.
-    pub(crate) status: http::StatusCode,
-    /// The request fields that it was made for.
-    pub(crate) vary: Vec<(&'static str, Option<String>)>,
-    /// Its `ETag`, sent or not.
-    pub(crate) tag: String,
-    pub(crate) content: String,
-    pub(crate) size: usize,
-    pub(crate) lifetime: Duration,
-    pub(crate) stale_while_revalidate: Duration,
-    pub(crate) stale_on_error: Duration,
-    pub(crate) no_cache: bool,
 }
 
 /// An attempt of a task to become the revalidator.
@@ -98,13 +79,21 @@ struct State {
     coverage: Coverage,
     violation: Option<Violation>,
     made: Vec<Made>,
+    /// By the number of a response: when a visitor or the store first had it.
+    came: HashMap<u64, Micros>,
     /// Numbers of the responses that the store has or had.
     stored: HashSet<u64>,
     leases: HashMap<Nonce, Lease>,
     claims: HashMap<TaskId, Claim>,
+    /// On behalf of which visitor a task runs.
+    visitors: HashMap<TaskId, u64>,
+    /// Visitors that have their answer.
+    answered: HashSet<u64>,
     flights: Vec<Rc<Flight>>,
     /// When store operations of the instance went wrong, or it was held up.
     hampered: HashMap<Owner, Vec<Micros>>,
+    /// Elections that were tried: the cell's key, by which instance, and when.
+    elections: Vec<(String, Owner, Micros)>,
     /// When a task first read a cell.
     seen: HashMap<TaskId, Micros>,
     ended: HashSet<Owner>,
@@ -117,6 +106,8 @@ struct State {
     /// Purges that the store has.
     purges: Vec<purges::Acknowledged>,
     lineage: lineage::Lineage,
+    questions: questions::Questions,
+    refusals: refusals::Refusals,
 }
 
 /// The oracle of a run.
@@ -127,6 +118,9 @@ pub(crate) struct Oracle {
     trace: Trace,
     /// Promises that are not looked at.
     ignored: Vec<String>,
+    /// What the nodes are configured with.
+    config: leeward::config::Config,
+    origin: leeward::config::Origin,
     state: RefCell<State>,
 }
 
@@ -144,15 +138,17 @@ impl Oracle {
         clocks: Rc<Clocks>,
         trace: Trace,
         ignored: Vec<String>,
-    ) -> Rc<Self> {
-        Rc::new(Oracle {
+    ) -> anyhow::Result<Rc<Self>> {
+        Ok(Rc::new(Oracle {
+            config: leeward::config::Config::parse(&scenario.settings.toml())?,
+            origin: leeward::config::Origin::parse(questions::ORIGIN)?,
             executor,
             scenario,
             clocks,
             trace,
             ignored,
             state: RefCell::default(),
-        })
+        }))
     }
 
     /// Counts an event.
@@ -257,6 +253,36 @@ impl Oracle {
                 self.violated(*owner, "L2", what);
             }
         }
+    }
+
+    /// A task works for a visitor.
+    pub(crate) fn works_for(&self, task: TaskId, visitor: u64) {
+        self.state.borrow_mut().visitors.insert(task, visitor);
+    }
+
+    /// For whom the current task works; no visitor where it is nobody's.
+    pub(crate) fn on_whose_behalf(&self) -> u64 {
+        let task = self.executor.current();
+        let state = self.state.borrow();
+        let visitor = task.and_then(|task| state.visitors.get(&task));
+        visitor.copied().unwrap_or(u64::MAX)
+    }
+
+    /// What a visitor's request was like.
+    pub(crate) fn request_of(&self, visitor: u64) -> Option<Asked> {
+        let visit = self.scenario.visits.get(usize::try_from(visitor).ok()?)?;
+        Some(crate::world::asked(visit))
+    }
+
+    /// A visitor or the store has a response.
+    fn came(&self, serial: u64) {
+        let now = self.executor.now();
+        self.state.borrow_mut().came.entry(serial).or_insert(now);
+    }
+
+    /// When a visitor or the store first had a response.
+    fn when_it_came(&self, serial: u64) -> Option<Micros> {
+        self.state.borrow().came.get(&serial).copied()
     }
 
     fn response(&self, serial: u64) -> Option<Made> {

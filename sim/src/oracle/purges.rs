@@ -51,18 +51,19 @@ impl Oracle {
     /// was asked for before it was requested: not at all after a hard one, not
     /// while the origin answers after an invalidating one, and not as fresh after
     /// a soft one. An instance that cannot reach the store does not know.
-    pub(super) fn heeds_purges(&self, got: &Got<'_>, made: &Made) {
+    pub(super) fn respects_purges(&self, got: &Got<'_>, made: &Made) {
         if got.says("store-unavailable") || self.scenario.has_jumps() {
             return;
         }
         let skew = micros(self.scenario.settings.skew) + 2_000;
-        let stale = got.on_error() || got.says("detail=stale") || got.says("detail=\"stale");
+        let fell_back = self.fell_back(got);
+        let stale = fell_back || got.says("detail=stale") || got.says("detail=\"stale");
         let missed = self.state.borrow().purges.iter().copied().find(|purge| {
             let concerns = purge.key == made.key && made.started < purge.requested;
             concerns
                 && match purge.how {
                     Purge::Hard => purge.at < got.arrived,
-                    Purge::Invalidate => purge.at < got.arrived && !got.on_error(),
+                    Purge::Invalidate => purge.at < got.arrived && !fell_back,
                     // The entry's age at the purge is one node's word, and its
                     // age now another's.
                     Purge::Soft => purge.at + skew < got.arrived && !stale,

@@ -1,13 +1,11 @@
 //! Bodies as the host streams them.
 
+use crate::platform::read_buffer::ReadBuffer;
 use crate::shield::{AnswerBody, Body, OriginError};
 use bytes::Bytes;
 use spin_sdk::wasip3::http::types::{ErrorCode, Trailers};
 use spin_sdk::wasip3::{wit_future, wit_stream};
 use spin_sdk::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, spawn};
-
-/// Most bytes that one read asks the host for.
-const READ_BYTES: usize = 64 << 10;
 
 /// What ends a body: its trailers, or why it broke off.
 pub(super) type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;
@@ -16,6 +14,7 @@ pub(super) type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;
 pub(crate) struct HostBody {
     stream: StreamReader<u8>,
     end: Option<End>,
+    buffer: ReadBuffer,
     /// Tells the host that the body was handled, when dropped.
     _handled: FutureWriter<Result<(), ErrorCode>>,
 }
@@ -36,12 +35,13 @@ impl HostBody {
         HostBody {
             stream,
             end: Some(end),
+            buffer: ReadBuffer::default(),
             _handled: handled,
         }
     }
 
-    /// The body as it goes into another message: the host moves the bytes, they
-    /// do not pass through the component.
+    /// The body for another message. The host moves the bytes; they do not pass
+    /// through the component.
     pub(super) fn into_parts(self) -> (Option<StreamReader<u8>>, End) {
         let end = self.end.unwrap_or_else(|| wit_future::new(|| Ok(None)).1);
         (Some(self.stream), end)
@@ -51,12 +51,12 @@ impl HostBody {
 impl Body for HostBody {
     async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
         self.end.as_ref()?;
-        let (result, bytes) = self.stream.read(Vec::with_capacity(READ_BYTES)).await;
+        let (result, read) = self.stream.read(self.buffer.take()).await;
         match result {
-            StreamResult::Complete(_) => Some(Ok(bytes.into())),
-            StreamResult::Dropped if !bytes.is_empty() => Some(Ok(bytes.into())),
-            // The stream ends alike for a whole body and for a broken one; the
-            // trailers tell.
+            StreamResult::Complete(_) => Some(Ok(self.buffer.filled(read))),
+            StreamResult::Dropped if !read.is_empty() => Some(Ok(self.buffer.filled(read))),
+            // A whole body and one that broke off end alike; the trailers tell
+            // which it is.
             StreamResult::Dropped => match self.end.take()?.await {
                 Ok(_) => None,
                 Err(error) => Some(Err(OriginError::Failed(error.to_string()))),

@@ -2,6 +2,9 @@
 
 use super::body::{HostBody, outgoing};
 use super::shield;
+use crate::platform::setup::SetupError;
+use crate::platform::spin_fields::{CONTENT, Told, take_spin_fields};
+use crate::semantics::{is_connection_bound, request_target};
 use crate::shield::{Answer, AnswerBody, OriginError, OriginRequest};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -12,6 +15,9 @@ use spin_sdk::wasip3::http::types::{
 use spin_sdk::wasip3::wit_future;
 use spin_sdk::wit_bindgen::spawn;
 use std::time::Duration;
+
+/// `Retry-After` while the settings cannot be read, in seconds.
+const SETUP_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 struct Leeward;
 
@@ -28,10 +34,17 @@ impl spin_sdk::wasip3::exports::http::handler::Guest for Leeward {
                 Ok(request) => shield.handle(request).await,
                 Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
             },
-            Err(problem) => plain(
+            Err(SetupError::Misconfigured(problem)) => plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 &format!("leeward is not set up: {problem}"),
             ),
+            Err(SetupError::Unreadable(_)) => {
+                let text = "leeward cannot read its settings at the moment";
+                let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+                let headers = answer.headers_mut();
+                headers.insert(http::header::RETRY_AFTER, SETUP_RETRY_AFTER);
+                answer
+            }
         };
         respond(answer)
     }
@@ -67,12 +80,8 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
         HostMethod::Other(name) => Method::from_bytes(name.as_bytes())?,
     };
     let path = request.get_path_with_query();
-    let path = match path.as_deref() {
-        Some(path) if path.starts_with('/') => path,
-        // `OPTIONS *` and CONNECT have no path.
-        Some(_) | None => "/",
-    };
-    let mut uri = Uri::builder().path_and_query(path);
+    let target = request_target(&method, path.as_deref());
+    let mut uri = Uri::builder().path_and_query(&*target);
     if let Some(authority) = request.get_authority() {
         let scheme = match request.get_scheme() {
             Some(Scheme::Https) => "https",
@@ -81,19 +90,11 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
         uri = uri.scheme(scheme).authority(authority);
     }
     let mut headers = headers_from(&request.get_headers());
-    // Spin's own words to the component: they differ from visitor to visitor
-    // and tell the origin what is none of its business.
-    let spins: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("spin-"))
-        .cloned()
-        .collect();
-    for name in spins {
-        headers.remove(name);
-    }
-    // Taking out a body that is not there costs a visit to the host for
-    // nothing, on every hit.
-    let has_body = headers.contains_key(http::header::TRANSFER_ENCODING)
+    let Told { address, content } = take_spin_fields(&mut headers);
+    // To take out a body costs a call of the host, which a hit without a body
+    // need not pay.
+    let has_body = content
+        || headers.contains_key(http::header::TRANSFER_ENCODING)
         || headers
             .get(http::header::CONTENT_LENGTH)
             .is_some_and(|length| length != "0");
@@ -103,6 +104,9 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
     *ours.method_mut() = method;
     *ours.uri_mut() = uri.build()?;
     *ours.headers_mut() = headers;
+    if let Some(address) = address {
+        ours.extensions_mut().insert(address);
+    }
     Ok(ours)
 }
 
@@ -122,7 +126,7 @@ fn respond(answer: Answer<HostBody>) -> Result<Response, ErrorCode> {
 pub(super) async fn send(
     request: OriginRequest<HostBody>,
 ) -> Result<http::Response<HostBody>, OriginError> {
-    let refused = |what: &str| OriginError::Failed(format!("the host refuses the {what}"));
+    let refused = |what: &str| OriginError::NotSent(format!("the host refuses the {what}"));
     let OriginRequest {
         parts,
         body,
@@ -130,15 +134,29 @@ pub(super) async fn send(
         first_byte_timeout,
     } = request;
     let options = RequestOptions::new();
-    // A host without a timeout of its own leaves it to ours.
+    // A host that has no such option leaves timeouts to the shield.
     let _ = options.set_connect_timeout(Some(nanos(connect_timeout)));
     let _ = options.set_first_byte_timeout(Some(nanos(first_byte_timeout)));
     let _ = options.set_between_bytes_timeout(Some(nanos(first_byte_timeout)));
+    let has_unknown_length = body.is_some()
+        && matches!(parts.method, Method::GET | Method::HEAD)
+        && !parts.headers.contains_key(http::header::CONTENT_LENGTH);
+    let mut parts = parts;
+    if has_unknown_length {
+        let chunked = HeaderValue::from_static("chunked");
+        let _full = parts.headers.try_insert(CONTENT, chunked);
+    }
     let (contents, end) = match body {
         Some(body) => body.into_parts(),
         None => (None, wit_future::new(|| Ok(None)).1),
     };
-    let (outgoing, sent) = Request::new(fields_from(&parts.headers), contents, end, Some(options));
+    let fields = fields_from(&parts.headers);
+    if is_connection_bound(&parts.headers) {
+        // No other request may follow on this connection. Hosts that forbid the
+        // field have to see to it themselves.
+        let _ = fields.append("connection", b"close");
+    }
+    let (outgoing, sent) = Request::new(fields, contents, end, Some(options));
     let scheme = match parts.uri.scheme_str() {
         Some("https") => Scheme::Https,
         Some(_) | None => Scheme::Http,
@@ -171,7 +189,7 @@ pub(super) async fn send(
 /// body that is only passed on do not pass through any task of ours.
 fn keep_alive(sent: impl IntoFuture<Output = Result<(), ErrorCode>> + 'static) {
     spawn(async move {
-        // Whoever reads the message learns of failures.
+        // The task that reads the message learns of failures.
         let _ = sent.into_future().await;
     });
 }
@@ -182,6 +200,14 @@ fn origin_error(error: ErrorCode) -> OriginError {
         | ErrorCode::ConnectionReadTimeout
         | ErrorCode::ConnectionWriteTimeout
         | ErrorCode::HttpResponseTimeout => OriginError::Timeout,
+        ErrorCode::HttpRequestDenied
+        | ErrorCode::HttpRequestLengthRequired
+        | ErrorCode::HttpRequestMethodInvalid
+        | ErrorCode::HttpRequestUriInvalid
+        | ErrorCode::HttpRequestUriTooLong
+        | ErrorCode::HttpRequestHeaderSectionSize(_)
+        | ErrorCode::HttpRequestHeaderSize(_)
+        | ErrorCode::HttpRequestBodySize(_) => OriginError::NotSent(error.to_string()),
         error => OriginError::Failed(error.to_string()),
     }
 }
@@ -205,7 +231,8 @@ fn method_to_host(method: &Method) -> HostMethod {
     }
 }
 
-/// Fields that are none are left out: hosts let through what `http` does not.
+/// The fields of a message. Those that are not valid for `http` are left out;
+/// hosts let some of them through.
 fn headers_from(fields: &Fields) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in fields.copy_all() {
@@ -220,7 +247,7 @@ fn headers_from(fields: &Fields) -> HeaderMap {
     headers
 }
 
-/// Fields that the host forbids are left out.
+/// The fields of a message for the host. Those that it forbids are left out.
 fn fields_from(headers: &HeaderMap) -> Fields {
     let list: Vec<_> = headers
         .iter()

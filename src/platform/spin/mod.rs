@@ -10,9 +10,12 @@ mod exchange;
 mod store;
 
 use crate::config::{Config, Origin};
+use crate::platform::log::write_line;
+use crate::platform::setup::{Setup, SetupError};
 use crate::shield::{OriginError, OriginRequest, Platform, Shield};
 use crate::store::Guarded;
 use crate::time::Time;
+use crate::world::event;
 use body::HostBody;
 use spin_sdk::variables;
 use spin_sdk::wasip3::clocks::{monotonic_clock, system_clock};
@@ -24,7 +27,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use store::HostStore;
 
-/// The world, as Spin offers it.
+/// Spin as a [`Platform`].
 pub(crate) struct Spin {
     store: Guarded<HostStore, fn() -> Time>,
 }
@@ -56,9 +59,8 @@ impl Platform for Spin {
     }
 
     fn signal(&self) -> (Self::Wake, impl Future<Output = ()> + 'static) {
-        // A stream of the component model, whose end the host reports to
-        // whichever task reads it. Bytes, because a component may not pass
-        // itself anything but numbers.
+        // A stream of the component model: the host reports its end to the task
+        // that reads it. A component can pass itself nothing but numbers.
         let (wake, mut reader) = wit_stream::new();
         (wake, async move {
             let _ = reader.read(Vec::with_capacity(1)).await;
@@ -73,8 +75,12 @@ impl Platform for Spin {
     }
 
     fn log(&self, line: &str) {
-        eprintln!("{line}");
+        log(line);
     }
+}
+
+fn log(line: &str) {
+    write_line(&mut std::io::stderr(), line);
 }
 
 fn now() -> Time {
@@ -88,54 +94,63 @@ fn now() -> Time {
 }
 
 thread_local! {
-    /// The instance's shield, or why there is none. Instances have one thread.
-    static SHIELD: RefCell<Option<Result<Rc<Shield<Spin>>, String>>> =
-        const { RefCell::new(None) };
+    /// The instance's shield. Instances have one thread.
+    static SHIELD: RefCell<Setup<Rc<Shield<Spin>>>> = const { RefCell::new(Setup::new()) };
 }
 
-/// The instance's shield, made by its first request.
+/// The instance's shield. The first request makes it; if the platform's variables
+/// could not be read, the next request tries again.
 ///
 /// # Errors
 ///
 /// What is wrong with the platform's variables, for the operator.
-async fn shield() -> Result<Rc<Shield<Spin>>, String> {
-    if let Some(shield) = SHIELD.with_borrow(Clone::clone) {
-        return shield;
+async fn shield() -> Result<Rc<Shield<Spin>>, SetupError> {
+    if let Some(outcome) = SHIELD.with_borrow(Setup::outcome) {
+        return outcome;
     }
     let made = make_shield().await;
-    // Another request may have made one meanwhile; all have to use the same.
-    SHIELD.with_borrow_mut(|shield| {
-        if shield.is_none()
-            && let Err(error) = &made
-        {
-            eprintln!(
-                "{}",
-                crate::shield::event("misconfigured", &[("error", error.as_str().into())])
-            );
-        }
-        shield.get_or_insert(made).clone()
-    })
+    if let Err(error) = &made {
+        let (kind, text) = match error {
+            SetupError::Misconfigured(text) => ("misconfigured", text),
+            SetupError::Unreadable(text) => ("settings-unreadable", text),
+        };
+        log(&event(kind, &[("error", text.as_str().into())]));
+    }
+    SHIELD.with_borrow_mut(|setup| setup.note(made))
 }
 
-async fn make_shield() -> Result<Rc<Shield<Spin>>, String> {
-    let origin = match variables::get("origin").await {
-        Ok(origin) => Origin::parse(&origin).map_err(|error| error.to_string())?,
-        Err(variables::Error::Undefined(_)) => {
-            return Err(
-                "the variable `origin` is not set; set it to the base URL of the server \
-                        to protect, for instance SPIN_VARIABLE_ORIGIN=http://10.0.0.5:8080"
-                    .to_owned(),
-            );
-        }
-        Err(error) => return Err(format!("the variable `origin` cannot be read: {error}")),
-    };
-    let config = match variables::get("config").await {
-        Ok(config) => config,
-        Err(variables::Error::Undefined(_)) => String::new(),
-        Err(error) => return Err(format!("the variable `config` cannot be read: {error}")),
-    };
-    let config = Config::parse(&config).map_err(|error| error.to_string())?;
+async fn make_shield() -> Result<Rc<Shield<Spin>>, SetupError> {
+    let origin = variable("origin").await?.ok_or_else(|| {
+        SetupError::Misconfigured(
+            "the variable `origin` is not set; set it to the base URL of the server to protect, \
+             for instance SPIN_VARIABLE_ORIGIN=http://10.0.0.5:8080"
+                .to_owned(),
+        )
+    })?;
+    let origin = Origin::parse(&origin).map_err(misconfigured)?;
+    let config = variable("config").await?.unwrap_or_default();
+    let config = Config::parse(&config).map_err(misconfigured)?;
     let clock: fn() -> Time = now;
     let store = Guarded::new(HostStore::default(), clock, config.lease.guard_bucket());
     Ok(Shield::new(Spin { store }, origin, config))
+}
+
+/// A variable of the platform, or none if it is not set.
+async fn variable(name: &str) -> Result<Option<String>, SetupError> {
+    let problem = |error| format!("the variable `{name}` cannot be read: {error}");
+    match variables::get(name).await {
+        Ok(value) => Ok(Some(value)),
+        Err(variables::Error::Undefined(_)) => Ok(None),
+        Err(error @ variables::Error::InvalidName(_)) => {
+            Err(SetupError::Misconfigured(problem(error)))
+        }
+        // A provider of variables may be out of reach for a while.
+        Err(error @ (variables::Error::Provider(_) | variables::Error::Other(_))) => {
+            Err(SetupError::Unreadable(problem(error)))
+        }
+    }
+}
+
+fn misconfigured(error: impl std::fmt::Display) -> SetupError {
+    SetupError::Misconfigured(error.to_string())
 }

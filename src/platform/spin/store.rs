@@ -13,14 +13,15 @@ use std::rc::Rc;
 /// The store's label, as `spin.toml` grants it.
 const LABEL: &str = "default";
 
-/// Spin keeps a handle for every swap that was asked for, until the instance
-/// ends, and on Redis each holds a connection. After so many of them an instance
-/// starts only what no other can do for it, and ends what it has begun. (spin 4.1, `factor-key-value`: `swap` takes the handle and does
-/// not remove it from its table.)
+/// After this many swaps an instance starts only what no other instance can do for
+/// it, and ends what it has begun. Spin keeps the handle of every swap until the
+/// instance ends, and on Redis each handle has a connection. (Spin 4.1,
+/// `factor-key-value`: `swap` takes the handle and does not remove it from its
+/// table.)
 const SWAPS_BEFORE_WORN: u32 = 192;
 
-/// The store `default`, opened when first used. An error closes it: the next
-/// operation opens it anew.
+/// The store `default`, opened when it is first used. An error closes it, and the
+/// next operation opens it again.
 #[derive(Default)]
 pub(crate) struct HostStore {
     reads: RefCell<Option<Rc<Store>>>,

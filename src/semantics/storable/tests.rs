@@ -23,11 +23,24 @@ const MODIFIED: &str = "Sun, 09 Sep 2001 01:30:00 GMT";
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
 fn decided(policy: Policy, status: u16, request: Fields<'_>, response: Fields<'_>) -> Storability {
-    let status = StatusCode::from_u16(status).unwrap();
+    decided_at("/", policy, status, request, response)
+}
+
+/// What is decided about the answer at this path.
+fn decided_at(
+    path: &str,
+    policy: Policy,
+    status: u16,
+    request: Fields<'_>,
+    response: Fields<'_>,
+) -> Storability {
     storability(
-        &Method::GET,
-        &map(request),
-        status,
+        Asked {
+            headers: &map(request),
+            path,
+            keyed_by_client: false,
+        },
+        StatusCode::from_u16(status).unwrap(),
         &map(response),
         at(0),
         at(0),
@@ -35,14 +48,42 @@ fn decided(policy: Policy, status: u16, request: Fields<'_>, response: Fields<'_
     )
 }
 
+/// The same for a question that belongs to one client.
+fn decided_for_client(
+    policy: Policy,
+    status: u16,
+    request: Fields<'_>,
+    response: Fields<'_>,
+) -> Storability {
+    storability(
+        Asked {
+            headers: &map(request),
+            path: "/",
+            keyed_by_client: true,
+        },
+        StatusCode::from_u16(status).unwrap(),
+        &map(response),
+        at(0),
+        at(0),
+        &policy,
+    )
+}
+
+const PRESETS: [Preset; 2] = [Preset::Strict, Preset::Uptime];
+
 /// The freshness under `strict`; a reason makes the test fail.
 fn strict(response: Fields<'_>) -> Freshness {
     stored(Policy::of(Preset::Strict), 200, &[], response)
 }
 
 fn stored(policy: Policy, status: u16, request: Fields<'_>, response: Fields<'_>) -> Freshness {
-    match decided(policy, status, request, response) {
-        Storability::Store(freshness) => freshness,
+    kept(decided(policy, status, request, response), response).freshness
+}
+
+fn kept(decided: Storability, response: Fields<'_>) -> Kept {
+    match decided {
+        Storability::Store(kept) => kept,
+        Storability::Brief(_, reason) => panic!("brief: {reason}, {response:?}"),
         Storability::DoNotStore(reason) => panic!("not stored: {reason}, {response:?}"),
     }
 }
@@ -152,6 +193,28 @@ fn lifetimes_by_precedence() {
     }
 }
 
+/// The age on arrival of an answer that was asked for and came at these seconds.
+fn age_on_arrival(preset: Preset, response: Fields<'_>, sent: u64, received: u64) -> u64 {
+    let mut fields = map(response);
+    fields.append("etag", http::HeaderValue::from_static("\"a\""));
+    let asked = Asked {
+        headers: &HeaderMap::new(),
+        path: "/",
+        keyed_by_client: false,
+    };
+    let decided = storability(
+        asked,
+        StatusCode::OK,
+        &fields,
+        at(sent),
+        at(received),
+        &Policy::of(preset),
+    );
+    let freshness = kept(decided, response).freshness;
+    assert_eq!(freshness.response_time, at(received));
+    freshness.initial_age_ms
+}
+
 #[test]
 fn ages_by_the_larger_of_two_estimates() {
     for (response, sent, received, expected_ms) in [
@@ -178,26 +241,8 @@ fn ages_by_the_larger_of_two_estimates() {
         // A clock that went back.
         (&[][..], 3, 0, 0),
     ] {
-        let mut fields = map(response);
-        fields.append("etag", http::HeaderValue::from_static("\"a\""));
-        let policy = Policy::of(Preset::Uptime);
-        let decided = storability(
-            &Method::GET,
-            &HeaderMap::new(),
-            StatusCode::OK,
-            &fields,
-            at(sent),
-            at(received),
-            &policy,
-        );
-        let Storability::Store(freshness) = decided else {
-            panic!("{response:?}")
-        };
-        assert_eq!(
-            freshness.initial_age_ms, expected_ms,
-            "{response:?} {sent} {received}"
-        );
-        assert_eq!(freshness.response_time, at(received));
+        let age = age_on_arrival(Preset::Strict, response, sent, received);
+        assert_eq!(age, expected_ms, "{response:?} {sent} {received}");
     }
     // The part of a second that `Date` does not show is no age.
     let received = at(0).plus(Duration::from_millis(900));
@@ -205,6 +250,33 @@ fn ages_by_the_larger_of_two_estimates() {
         initial_age_ms(&map(&[("date", NOW)]), received, received),
         0
     );
+}
+
+/// An origin whose clock was a minute behind was asked for every request.
+#[test]
+fn the_date_of_an_origin_that_was_asked_directly_says_nothing_about_age() {
+    let date = ("date", A_MINUTE_AGO);
+    for (response, strict, uptime) in [
+        (&[date][..], 63_000, 3_000),
+        (&[][..], 3_000, 3_000),
+        (&[("date", IN_A_MINUTE)][..], 3_000, 3_000),
+        // Another cache has had it.
+        (&[date, ("age", "0")][..], 63_000, 63_000),
+        (&[date, ("age", "7")][..], 63_000, 63_000),
+        (&[date, ("age", "70")][..], 73_000, 73_000),
+        (&[date, ("via", "1.1 cache")][..], 63_000, 63_000),
+    ] {
+        for (preset, expected) in [(Preset::Strict, strict), (Preset::Uptime, uptime)] {
+            let age = age_on_arrival(preset, response, 0, 3);
+            assert_eq!(age, expected, "{preset:?} {response:?}");
+        }
+    }
+    let slow = [date, ("cache-control", "max-age=30")];
+    assert!(stored(Policy::of(Preset::Uptime), 200, &[], &slow).is_fresh(at(29)));
+    assert!(!stored(Policy::of(Preset::Strict), 200, &[], &slow).is_fresh(at(0)));
+    // `Expires` is counted from the origin's own date.
+    let slow = [date, ("expires", NOW)];
+    assert!(stored(Policy::of(Preset::Uptime), 200, &[], &slow).is_fresh(at(59)));
 }
 
 #[test]
@@ -295,7 +367,6 @@ fn what_is_not_stored_and_why() {
             ],
             Reason::Private,
         ),
-        (200, &[], &[fresh, ("set-cookie", "a=b")], Reason::SetCookie),
         (200, &[], &[fresh, ("vary", "a, *")], Reason::VaryStar),
         (200, &[], &[fresh, ("vary", "a b")], Reason::VaryStar),
         (
@@ -310,61 +381,564 @@ fn what_is_not_stored_and_why() {
             &[("cache-control", "max-age=60, must-understand")],
             Reason::NotUnderstood,
         ),
-        (302, &[], &[], Reason::NoFreshness),
-        (
-            500,
-            &[],
-            &[("last-modified", MODIFIED)],
-            Reason::NoFreshness,
-        ),
-        (
-            599,
-            &[],
-            &[("cache-control", "must-revalidate")],
-            Reason::NoFreshness,
-        ),
-        (200, &[], &[("cache-control", "no-cache")], Reason::Useless),
-        (
-            200,
-            &[],
-            &[("cache-control", "max-age=0, must-revalidate")],
-            Reason::Useless,
-        ),
-        (200, &[("cookie", "a=b")], &[], Reason::Cookie),
-        (
-            200,
-            &[("cookie", "a=b")],
-            &[("cache-control", "max-age=0")],
-            Reason::Cookie,
-        ),
-        (
-            200,
-            &[("cookie", "a=b")],
-            &[("expires", "0")],
-            Reason::Cookie,
-        ),
     ];
     for (status, request, response, reason) in table {
-        for preset in [Preset::Strict, Preset::Uptime] {
-            let decided = decided(Policy::of(preset), *status, request, response);
+        for preset in PRESETS {
             assert_eq!(
-                decided,
+                decided(Policy::of(preset), *status, request, response),
                 Storability::DoNotStore(*reason),
                 "{preset:?} {status} {request:?} {response:?}"
             );
         }
     }
-    for method in [Method::HEAD, Method::POST, Method::OPTIONS] {
-        let decided = storability(
-            &method,
-            &HeaderMap::new(),
-            StatusCode::OK,
-            &map(&[fresh]),
-            at(0),
-            at(0),
-            &Policy::default(),
+    // What `uptime` shares for a moment.
+    for (status, response, reason) in [
+        (302, &[][..], Reason::NoFreshness),
+        (500, &[("last-modified", MODIFIED)], Reason::NoFreshness),
+        (
+            599,
+            &[("cache-control", "must-revalidate")],
+            Reason::NoFreshness,
+        ),
+        (200, &[("cache-control", "no-cache")], Reason::Useless),
+        (
+            200,
+            &[("cache-control", "max-age=0, must-revalidate")],
+            Reason::Useless,
+        ),
+    ] {
+        assert_eq!(
+            decided(Policy::of(Preset::Strict), status, &[], response),
+            Storability::DoNotStore(reason),
+            "{status} {response:?}"
         );
-        assert_eq!(decided, Storability::DoNotStore(Reason::Method));
+    }
+}
+
+/// One visitor's page was stored for everyone by the operator's default.
+#[test]
+fn an_answer_to_authorization_gets_no_default_ttl() {
+    for preset in PRESETS {
+        let policy = Policy {
+            default_ttl: Duration::from_secs(60),
+            ..Policy::of(preset)
+        };
+        for response in [
+            &[][..],
+            &[("last-modified", MODIFIED)],
+            &[("etag", "\"a\"")],
+            &[("expires", IN_A_MINUTE)],
+        ] {
+            for name in ["authorization", "Authorization"] {
+                let decided = decided(policy, 200, &[(name, "x")], response);
+                let expected = Storability::DoNotStore(Reason::Authorization);
+                assert_eq!(decided, expected, "{preset:?} {response:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_silent_answer_to_a_cookie_is_not_stored() {
+    for preset in PRESETS {
+        for (response, stored) in [
+            (&[][..], false),
+            (&[("last-modified", MODIFIED)], false),
+            (&[("etag", "\"a\"")], false),
+            (&[("expires", IN_A_MINUTE)], false),
+            (&[("expires", "0")], false),
+            // A lifetime alone may be about one visitor's page.
+            (&[("cache-control", "max-age=60")], false),
+            (&[("cache-control", "max-age=0"), ("etag", "\"a\"")], false),
+            (&[("cache-control", "s-maxage=x, max-age=60")], false),
+            (&[("cache-control", "public"), ("etag", "\"a\"")], true),
+            (&[("cache-control", "public, max-age=60")], true),
+            (&[("cache-control", "s-maxage=60")], true),
+            (&[("cdn-cache-control", "max-age=60")], true),
+            (
+                &[("cache-control", "public, max-age=60"), ("vary", "Cookie")],
+                false,
+            ),
+            (
+                &[
+                    ("cache-control", "public, max-age=60"),
+                    ("vary", "accept, authorization"),
+                ],
+                false,
+            ),
+        ] {
+            let decided = decided(Policy::of(preset), 200, &[("cookie", "a=b")], response);
+            match stored {
+                true => assert!(matches!(decided, Storability::Store(_)), "{response:?}"),
+                false => assert_eq!(
+                    decided,
+                    Storability::DoNotStore(Reason::Cookie),
+                    "{preset:?} {response:?}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn public_does_not_store_an_answer_that_varies_on_the_authorization_that_was_sent() {
+    for preset in PRESETS {
+        let response = [
+            ("cache-control", "public, max-age=60"),
+            ("vary", "authorization"),
+        ];
+        assert_eq!(
+            decided(
+                Policy::of(preset),
+                200,
+                &[("authorization", "x")],
+                &response
+            ),
+            Storability::DoNotStore(Reason::Authorization)
+        );
+    }
+}
+
+/// The session cookie of one visitor was replayed to everyone.
+#[test]
+fn an_answer_that_sets_a_cookie_is_stored_only_with_explicit_freshness() {
+    for (others, strict, uptime) in [
+        (&[][..], false, false),
+        (&[("last-modified", MODIFIED)], false, false),
+        (&[("etag", "\"a\"")], false, false),
+        (&[("cache-control", "max-age=60")], false, true),
+        (&[("expires", IN_A_MINUTE)], false, true),
+        (
+            &[("cache-control", "max-age=0"), ("etag", "\"a\"")],
+            false,
+            false,
+        ),
+        (&[("expires", "0"), ("etag", "\"a\"")], false, false),
+        (
+            &[("cache-control", "max-age=60, no-cache"), ("etag", "\"a\"")],
+            false,
+            false,
+        ),
+        (&[("cache-control", "public, max-age=60")], true, true),
+        (&[("cache-control", "s-maxage=60")], true, true),
+        (&[("cdn-cache-control", "max-age=60")], true, true),
+        // The cookie is what it does not store.
+        (
+            &[("cache-control", "max-age=60, no-cache=\"Set-Cookie\"")],
+            true,
+            true,
+        ),
+        (
+            &[("cache-control", "private=\"set-cookie\", max-age=60")],
+            true,
+            true,
+        ),
+    ] {
+        let mut response = others.to_vec();
+        response.push(("set-cookie", "session=1"));
+        for (preset, expected) in [(Preset::Strict, strict), (Preset::Uptime, uptime)] {
+            let decided = decided(Policy::of(preset), 200, &[], &response);
+            match expected {
+                true => assert!(matches!(decided, Storability::Store(_)), "{others:?}"),
+                false => assert_eq!(
+                    decided,
+                    Storability::DoNotStore(Reason::SetCookie),
+                    "{preset:?} {others:?}"
+                ),
+            }
+        }
+    }
+    // `private` goes before the cookie.
+    for preset in PRESETS {
+        let response = [
+            ("cache-control", "private, max-age=60"),
+            ("set-cookie", "session=1"),
+        ];
+        assert_eq!(
+            decided(Policy::of(preset), 200, &[], &response),
+            Storability::DoNotStore(Reason::Private)
+        );
+    }
+    // Nor is an error that comes with a session shared.
+    for status in [302, 404, 500, 503] {
+        assert_eq!(
+            decided(
+                Policy::of(Preset::Uptime),
+                status,
+                &[],
+                &[("set-cookie", "session=1")]
+            ),
+            Storability::DoNotStore(Reason::SetCookie),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_for_one_client_is_stored_for_a_question_of_that_client() {
+    let client = [("authorization", "x"), ("cookie", "a=b")];
+    for preset in PRESETS {
+        for response in [
+            &[("cache-control", "private, max-age=60")][..],
+            &[("cache-control", "max-age=60")],
+            &[("cache-control", "max-age=60"), ("vary", "cookie")],
+        ] {
+            let policy = Policy::of(preset);
+            let own = decided_for_client(policy, 200, &client, response);
+            assert_eq!(kept(own, response).freshness.lifetime_ms, 60_000);
+            let others = decided(policy, 200, &client, response);
+            assert!(matches!(others, Storability::DoNotStore(_)), "{response:?}");
+        }
+        for (response, reason) in [
+            (
+                &[("cache-control", "no-store, max-age=60")][..],
+                Reason::NoStore,
+            ),
+            (
+                &[("cache-control", "private"), ("set-cookie", "a=b")],
+                Reason::SetCookie,
+            ),
+            (
+                &[("cache-control", "max-age=60"), ("vary", "*")],
+                Reason::VaryStar,
+            ),
+        ] {
+            assert_eq!(
+                decided_for_client(Policy::of(preset), 200, &client, response),
+                Storability::DoNotStore(reason),
+                "{preset:?} {response:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whom_an_answer_is_for() {
+    use Audience::{Anonymous, Everyone};
+    let css = ("content-type", "text/css");
+    let html = ("content-type", "text/html");
+    let etag = ("etag", "\"a\"");
+    let table: &[(&str, Fields<'_>, Audience)] = &[
+        ("/", &[("cache-control", "public"), etag], Everyone),
+        (
+            "/",
+            &[("cache-control", "public, max-age=0"), etag],
+            Everyone,
+        ),
+        ("/", &[("cache-control", "s-maxage=60")], Everyone),
+        ("/", &[("cache-control", "max-age=60")], Everyone),
+        ("/", &[("expires", IN_A_MINUTE)], Everyone),
+        ("/", &[("cdn-cache-control", "max-age=60")], Everyone),
+        (
+            "/",
+            &[
+                ("cdn-cache-control", "max-age=60"),
+                ("cache-control", "private"),
+            ],
+            Everyone,
+        ),
+        (
+            "/",
+            &[("cache-control", "max-age=60, must-revalidate")],
+            Everyone,
+        ),
+        // Silence is about visitors without credentials.
+        ("/", &[], Anonymous),
+        ("/", &[etag], Anonymous),
+        ("/", &[("last-modified", MODIFIED)], Anonymous),
+        ("/site.css", &[html], Anonymous),
+        ("/site", &[css], Anonymous),
+        ("/site.css", &[css], Everyone),
+        ("/site.css", &[css, ("last-modified", MODIFIED)], Everyone),
+        // Not silent, and not for everyone.
+        ("/", &[("cache-control", "max-age=0"), etag], Anonymous),
+        ("/", &[("expires", "0"), etag], Anonymous),
+        ("/", &[("cdn-cache-control", "max-age=0"), etag], Anonymous),
+        ("/", &[("cache-control", "no-cache"), etag], Anonymous),
+        (
+            "/",
+            &[("cache-control", "public, no-cache, max-age=60"), etag],
+            Anonymous,
+        ),
+        (
+            "/site.css",
+            &[css, ("cache-control", "no-cache"), etag],
+            Anonymous,
+        ),
+        (
+            "/site.css",
+            &[css, ("cache-control", "max-age=0"), etag],
+            Anonymous,
+        ),
+        // What it says that it depends on.
+        (
+            "/",
+            &[("cache-control", "public, max-age=60"), ("vary", "Cookie")],
+            Anonymous,
+        ),
+        (
+            "/",
+            &[
+                ("cache-control", "s-maxage=60"),
+                ("vary", "accept"),
+                ("vary", "AUTHORIZATION"),
+            ],
+            Anonymous,
+        ),
+        ("/site.css", &[css, ("vary", "cookie")], Anonymous),
+        (
+            "/",
+            &[("cache-control", "max-age=60"), ("vary", "accept")],
+            Everyone,
+        ),
+    ];
+    for (path, response, uptime) in table {
+        let varies = response.iter().any(|(name, value)| {
+            let value = value.to_ascii_lowercase();
+            *name == "vary" && (value == "cookie" || value == "authorization")
+        });
+        let strict = if varies { Anonymous } else { Everyone };
+        for (preset, expected) in [(Preset::Strict, strict), (Preset::Uptime, *uptime)] {
+            let policy = Policy::of(preset);
+            // `strict` does not keep what says nothing at all.
+            let kept = match decided_at(path, policy, 200, &[], response) {
+                Storability::Store(kept) => kept,
+                Storability::DoNotStore(Reason::Useless) if preset == Preset::Strict => continue,
+                other => panic!("{preset:?} {path} {response:?}: {other:?}"),
+            };
+            assert_eq!(kept.audience, expected, "{preset:?} {path} {response:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_is_shared_with_every_visitor_and_another_error_with_those_without_credentials() {
+    for (status, expected) in [
+        (500, Audience::Everyone),
+        (503, Audience::Everyone),
+        (429, Audience::Everyone),
+        (401, Audience::Anonymous),
+        (403, Audience::Anonymous),
+        (404, Audience::Anonymous),
+        (302, Audience::Anonymous),
+    ] {
+        let (kept, _) = brief_of(Policy::of(Preset::Uptime), status, &[]);
+        assert_eq!(kept.audience, expected, "{status}");
+    }
+}
+
+/// What is shared for a moment, and why it is not kept.
+fn brief_of(policy: Policy, status: u16, response: Fields<'_>) -> (Kept, Reason) {
+    match decided(policy, status, &[], response) {
+        Storability::Brief(kept, reason) => (kept, reason),
+        other => panic!("{status} {response:?}: {other:?}"),
+    }
+}
+
+/// A herd on an error was as many requests to the origin.
+#[test]
+fn silent_errors_and_silent_answers_are_shared_for_a_moment() {
+    let policy = Policy {
+        error_ttl: Duration::from_millis(1_500),
+        ..Policy::of(Preset::Uptime)
+    };
+    let failure = [408, 425, 429, 500, 501, 502, 503, 504, 599];
+    let silent = [201, 302, 303, 307, 400, 401, 403, 404, 405, 410, 414, 422];
+    for status in failure.into_iter().chain(silent) {
+        for response in [
+            &[][..],
+            &[("last-modified", MODIFIED), ("etag", "\"a\"")],
+            &[("date", A_MINUTE_AGO)],
+            // From when it came, whatever its age.
+            &[("age", "7")],
+        ] {
+            let (kept, reason) = brief_of(policy, status, response);
+            let expected = match failure.contains(&status) {
+                true => Reason::Failure,
+                false => Reason::NoFreshness,
+            };
+            assert_eq!(reason, expected, "{status}");
+            let freshness = kept.freshness;
+            assert_eq!(freshness.ttl_ms(at(0)), 1_500, "{status}");
+            assert!(freshness.is_fresh(at(1)) && !freshness.is_fresh(at(2)));
+            assert!(!freshness.may_serve_while_revalidating(at(2)));
+            assert!(!freshness.may_serve_on_error(at(2)));
+            assert!(freshness.must_revalidate);
+        }
+        // Without such a time nothing is shared.
+        let none = Policy {
+            error_ttl: Duration::ZERO,
+            ..policy
+        };
+        assert!(
+            matches!(decided(none, status, &[], &[]), Storability::DoNotStore(_)),
+            "{status}"
+        );
+    }
+}
+
+/// Visitors of a page without a validator queued for one request each.
+#[test]
+fn an_answer_to_be_validated_each_time_is_shared_by_those_that_wait_alone() {
+    let policy = Policy::of(Preset::Uptime);
+    for (status, directives, expected) in [
+        (200, "no-cache", Reason::Useless),
+        (200, "max-age=0, must-revalidate", Reason::Useless),
+        (200, "max-age=60, no-cache", Reason::Useless),
+        (404, "max-age=0", Reason::Useless),
+        (302, "no-cache", Reason::NoFreshness),
+        (404, "no-cache", Reason::NoFreshness),
+        (503, "no-cache", Reason::Failure),
+    ] {
+        let (kept, reason) = brief_of(policy, status, &cc(directives));
+        assert_eq!(reason, expected, "{status} {directives}");
+        let freshness = kept.freshness;
+        assert!(freshness.no_cache, "{status} {directives}");
+        assert!(!freshness.is_fresh(at(0)));
+        assert!(!freshness.may_serve_while_revalidating(at(0)));
+        assert!(!freshness.may_serve_on_error(at(0)));
+    }
+    // What a rule sets aside is not said.
+    let ignored = Policy {
+        ignore_origin: IgnoreOrigin {
+            no_cache: true,
+            ..IgnoreOrigin::default()
+        },
+        ..policy
+    };
+    let (kept, _) = brief_of(ignored, 404, &cc("no-cache"));
+    assert!(kept.freshness.is_fresh(at(0)));
+}
+
+#[test]
+fn an_error_that_took_long_is_shared_as_long_as_another() {
+    let asked = Asked {
+        headers: &HeaderMap::new(),
+        path: "/",
+        keyed_by_client: false,
+    };
+    let policy = Policy::of(Preset::Uptime);
+    let fields = map(&[("age", "7")]);
+    for status in [StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE] {
+        let decided = storability(asked, status, &fields, at(0), at(30), &policy);
+        let Storability::Brief(Kept { freshness, .. }, _) = decided else {
+            panic!("{decided:?}")
+        };
+        assert!(freshness.is_fresh(at(30)) && !freshness.is_fresh(at(31)));
+        // Its age is the true one all the same.
+        assert_eq!(freshness.current_age(at(30)), Duration::from_secs(37));
+    }
+}
+
+#[test]
+fn an_answer_of_a_failing_origin_is_not_kept_whatever_it_says_of_its_freshness() {
+    for status in [408, 425, 429, 500, 502, 503, 504, 599] {
+        for directives in ["max-age=3600", "public, max-age=3600", "s-maxage=3600"] {
+            let (kept, reason) = brief_of(Policy::of(Preset::Uptime), status, &cc(directives));
+            assert_eq!(
+                (kept.freshness.lifetime_ms, reason),
+                (1_000, Reason::Failure),
+                "{status} {directives}"
+            );
+            // RFC 9111 allows to keep it.
+            let strict = stored(Policy::of(Preset::Strict), status, &[], &cc(directives));
+            assert_eq!(strict.lifetime_ms, 3_600_000, "{status} {directives}");
+        }
+        for (directives, reason) in [
+            ("no-store", Reason::NoStore),
+            ("private", Reason::Private),
+            ("private, max-age=60", Reason::Private),
+        ] {
+            assert_eq!(
+                decided(Policy::of(Preset::Uptime), status, &[], &cc(directives)),
+                Storability::DoNotStore(reason),
+                "{status} {directives}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_error_with_explicit_freshness_is_kept_for_a_minute_at_most() {
+    let policy = Policy {
+        error_ttl_max: Duration::from_secs(20),
+        ..Policy::of(Preset::Uptime)
+    };
+    for status in [400, 401, 403, 404, 405, 410, 414, 451] {
+        for (response, seconds) in [
+            (&[("cache-control", "max-age=10")][..], 10),
+            (&[("cache-control", "max-age=20")], 20),
+            (&[("cache-control", "max-age=3600")], 20),
+            (&[("cache-control", "public, max-age=3600")], 20),
+            (&[("expires", IN_A_MINUTE)], 20),
+        ] {
+            let freshness = stored(policy, status, &[], response);
+            assert_eq!(freshness.lifetime_ms, seconds * 1_000, "{status}");
+            // No stale windows, neither the operator's nor its own.
+            assert_eq!(
+                (
+                    freshness.stale_while_revalidate_ms,
+                    freshness.stale_if_error_ms,
+                    freshness.must_revalidate
+                ),
+                (0, 0, true),
+                "{status} {response:?}"
+            );
+        }
+        let windows = "max-age=10, stale-while-revalidate=60, stale-if-error=60";
+        let freshness = stored(policy, status, &[], &cc(windows));
+        assert!(!freshness.may_serve_on_error(at(10)), "{status}");
+        // `strict` does as it is told.
+        let strict = Policy {
+            preset: Preset::Strict,
+            ..policy
+        };
+        let freshness = stored(strict, status, &[], &cc("max-age=3600"));
+        assert_eq!(freshness.lifetime_ms, 3_600_000);
+        assert!(!freshness.must_revalidate);
+    }
+    // A success is not an error.
+    assert_eq!(
+        stored(policy, 200, &[], &cc("max-age=3600")).lifetime_ms,
+        3_600_000
+    );
+}
+
+/// A monitor must see the origin, and not what it said a moment ago.
+#[test]
+fn where_silence_is_not_stored_a_silent_answer_is_not_even_shared() {
+    for preset in PRESETS {
+        let policy = Policy {
+            store_silent: false,
+            ..Policy::of(preset)
+        };
+        for status in [200, 204, 302, 404, 429, 500, 503] {
+            for response in [
+                &[][..],
+                &[("last-modified", MODIFIED), ("etag", "\"a\"")],
+                &[("cache-control", "public")],
+                &[("cache-control", "no-cache"), ("etag", "\"a\"")],
+            ] {
+                assert_eq!(
+                    decided(policy, status, &[], response),
+                    Storability::DoNotStore(Reason::NoFreshness),
+                    "{preset:?} {status} {response:?}"
+                );
+            }
+        }
+        for response in [
+            &[("cache-control", "max-age=5")][..],
+            &[("expires", IN_A_MINUTE)],
+            &[("cdn-cache-control", "max-age=5")],
+        ] {
+            let _ = stored(policy, 200, &[], response);
+        }
+        // A rule's lifetime is not silence.
+        let ruled = Policy {
+            ttl: Some(Duration::from_secs(9)),
+            ..policy
+        };
+        assert_eq!(stored(ruled, 200, &[], &[]).lifetime_ms, 9_000);
     }
 }
 
@@ -422,7 +996,11 @@ fn a_post_is_stored_for_get_if_it_says_for_how_long() {
         let policy = Policy::default();
         let reason = match storability_of_post(
             target,
-            &HeaderMap::new(),
+            Asked {
+                headers: &HeaderMap::new(),
+                path: "/form",
+                keyed_by_client: false,
+            },
             status,
             &map(response),
             at(0),
@@ -430,7 +1008,7 @@ fn a_post_is_stored_for_get_if_it_says_for_how_long() {
             &policy,
         ) {
             Storability::Store(_) => None,
-            Storability::DoNotStore(reason) => Some(reason),
+            Storability::Brief(_, reason) | Storability::DoNotStore(reason) => Some(reason),
         };
         assert_eq!(reason, expected, "{status} {response:?}");
     }
@@ -496,31 +1074,17 @@ fn what_is_stored_all_the_same() {
         ),
         (
             200,
-            &[("cookie", "a=b")],
-            &[("cache-control", "max-age=60")],
-        ),
-        (
-            200,
-            &[("cookie", "a=b")],
-            &[("cache-control", "max-age=0"), ("etag", "\"a\"")],
-        ),
-        (200, &[("cookie", "a=b")], &[("last-modified", MODIFIED)]),
-        (
-            200,
             &[("pragma", "no-cache"), ("range", "bytes=0-1")],
             &[("cache-control", "max-age=60"), ("pragma", "no-cache")],
         ),
-        (
-            599,
-            &[],
-            &[("cache-control", "public"), ("last-modified", MODIFIED)],
-        ),
     ];
     for (status, request, response) in table {
-        for preset in [Preset::Strict, Preset::Uptime] {
+        for preset in PRESETS {
             let _ = stored(Policy::of(preset), *status, request, response);
         }
     }
+    let public = [("cache-control", "public"), ("last-modified", MODIFIED)];
+    let _ = stored(Policy::of(Preset::Strict), 599, &[], &public);
 }
 
 #[test]
@@ -542,10 +1106,11 @@ fn guesses_only_for_statuses_of_the_list() {
             &[("last-modified", MODIFIED)],
         );
         match decided {
-            Storability::Store(freshness) => {
+            Storability::Store(Kept { freshness, .. }) => {
                 assert!(listed && freshness.lifetime_ms == 100_000, "{status}")
             }
             Storability::DoNotStore(_) => assert!(!listed, "{status}"),
+            Storability::Brief(..) => panic!("{status}: brief in strict"),
         }
     }
 }
@@ -567,25 +1132,6 @@ fn the_default_ttl_is_for_silence() {
         60_000
     );
     assert_eq!(stored(uptime, 200, &[], &cc("max-age=0")).lifetime_ms, 0);
-    assert_eq!(
-        decided(uptime, 500, &[], &[]),
-        Storability::DoNotStore(Reason::NoFreshness)
-    );
-    // A visitor's cookie: the default does not apply, a guess does.
-    let cookie = [("cookie", "a=b")];
-    assert_eq!(
-        stored(uptime, 200, &cookie, &[("last-modified", MODIFIED)]).lifetime_ms,
-        100_000
-    );
-    let validated = stored(uptime, 200, &cookie, &[("etag", "\"a\"")]);
-    assert_eq!(
-        (
-            validated.lifetime_ms,
-            validated.stale_while_revalidate_ms,
-            validated.stale_if_error_ms
-        ),
-        (0, 0, 0)
-    );
     // Off: kept for when the origin fails, and never served before asking.
     let off = Policy {
         default_ttl: Duration::ZERO,
@@ -768,12 +1314,28 @@ fn rules_overrule_what_they_name() {
         decided(ruled, 200, &[], &cc("no-store")),
         Storability::DoNotStore(Reason::NoStore)
     );
+    assert_eq!(stored(ruled, 403, &[], &[]).lifetime_ms, 9_000);
+    // A failing origin's word does not get it, nor does a page with a session.
+    for response in [&[][..], &cc("max-age=1")] {
+        let (kept, _) = brief_of(ruled, 503, response);
+        assert_eq!(kept.freshness.lifetime_ms, 1_000);
+    }
     assert_eq!(
-        decided(ruled, 503, &[], &[]),
+        decided(ruled, 200, &[], &[("set-cookie", "a=b")]),
+        Storability::DoNotStore(Reason::SetCookie)
+    );
+    let strict = Policy {
+        preset: Preset::Strict,
+        ..ruled
+    };
+    assert_eq!(
+        decided(strict, 503, &[], &[]),
         Storability::DoNotStore(Reason::NoFreshness)
     );
-    assert_eq!(stored(ruled, 403, &[], &[]).lifetime_ms, 9_000);
-    assert_eq!(stored(ruled, 503, &[], &cc("max-age=1")).lifetime_ms, 9_000);
+    assert_eq!(
+        stored(strict, 503, &[], &cc("max-age=1")).lifetime_ms,
+        9_000
+    );
 }
 
 #[test]
@@ -793,11 +1355,12 @@ fn reasons_have_tokens_of_their_own() {
 
 fn any_policy() -> impl Strategy<Value = Policy> {
     (
-        any::<[bool; 6]>(),
+        any::<[bool; 7]>(),
         proptest::option::of(any::<u32>()),
         any::<[u32; 4]>(),
+        any::<[u16; 2]>(),
     )
-        .prop_map(|(flags, ttl, numbers)| {
+        .prop_map(|(flags, ttl, numbers, errors)| {
             let [
                 strict,
                 private,
@@ -805,7 +1368,9 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 no_store,
                 must_revalidate,
                 set_cookie,
+                store_silent,
             ] = flags;
+            let [error_ttl, error_ttl_max] = errors.map(|n| Duration::from_millis(u64::from(n)));
             let [default_ttl, heuristic_max, swr, sie] =
                 numbers.map(|n| Duration::from_secs(u64::from(n) * u64::from(n)));
             Policy {
@@ -820,6 +1385,9 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 stale_while_revalidate: swr,
                 stale_if_error: sie,
                 jitter_per_mille: 0,
+                error_ttl,
+                error_ttl_max,
+                store_silent,
                 ignore_origin: IgnoreOrigin {
                     private,
                     no_cache,
@@ -840,16 +1408,33 @@ proptest! {
     #[test]
     fn any_exchange_is_decided(
         request in arbitrary_map(), response in arbitrary_map(), status in 100..1000u16,
-        times in (any_moment(), any_moment(), any_moment()), policy in any_policy(),
+        times in (any_moment(), any_moment(), any_moment()), policy in any_policy(), keyed_by_client in any::<bool>(),
     ) {
         let (sent, received, now) = times;
         let [sent, received, now] = [sent, received, now].map(Time::from_unix_millis);
         let status = StatusCode::from_u16(status).unwrap();
-        if let Storability::Store(freshness) = storability(&Method::GET, &request, status, &response, sent, received, &policy) {
-            prop_assert_eq!(freshness.response_time, received);
-            prop_assert!(freshness.initial_age_ms >= millis(received.since(sent)));
-            prop_assert!(!freshness.must_revalidate || freshness.stale_while_revalidate_ms == 0 || response.contains_key("cache-control") || response.contains_key("cdn-cache-control"));
-            let _ = freshness.ttl(now);
+        let asked = Asked { headers: &request, path: "/a.css", keyed_by_client };
+        let uptime = policy.preset == Preset::Uptime;
+        match storability(asked, status, &response, sent, received, &policy) {
+            Storability::Store(Kept { freshness, .. }) => {
+                prop_assert_eq!(freshness.response_time, received);
+                prop_assert!(freshness.initial_age_ms >= millis(received.since(sent)));
+                prop_assert!(!freshness.must_revalidate || freshness.stale_while_revalidate_ms == 0 || response.contains_key("cache-control") || response.contains_key("cdn-cache-control"));
+                let _ = freshness.ttl(now);
+                prop_assert!(!uptime || !is_transient(status));
+                let error = status.is_client_error() || status.is_server_error();
+                prop_assert!(!uptime || !error || freshness.lifetime_ms <= millis(policy.error_ttl_max));
+            }
+            Storability::Brief(Kept { freshness, .. }, reason) => {
+                prop_assert!(uptime && (policy.store_silent || reason != Reason::NoFreshness));
+                prop_assert_eq!(freshness.response_time, received);
+                let most = u64::MAX - freshness.initial_age_ms;
+                let ttl = freshness.lifetime_ms - freshness.initial_age_ms;
+                prop_assert_eq!(ttl, millis(policy.error_ttl).min(most));
+                prop_assert!(freshness.is_fresh(received) || freshness.no_cache || ttl == 0);
+                prop_assert!(!freshness.may_serve_on_error(received.plus(policy.error_ttl)) || received.plus(policy.error_ttl).since(received) < policy.error_ttl);
+            }
+            Storability::DoNotStore(_) => {}
         }
     }
 
@@ -867,7 +1452,8 @@ proptest! {
         let mut response = response;
         response.remove("cdn-cache-control");
         response.append("cache-control", http::HeaderValue::from_static("must-revalidate"));
-        if let Storability::Store(freshness) = storability(&Method::GET, &HeaderMap::new(), StatusCode::OK, &response, at(0), at(0), &Policy::of(preset)) {
+        let asked = Asked { headers: &HeaderMap::new(), path: "/", keyed_by_client: false };
+        if let Storability::Store(Kept { freshness, .. }) = storability(asked, StatusCode::OK, &response, at(0), at(0), &Policy::of(preset)) {
             prop_assert_eq!((freshness.stale_while_revalidate_ms, freshness.stale_if_error_ms, freshness.must_revalidate), (0, 0, true));
         }
     }

@@ -35,6 +35,8 @@ struct Double {
     values: Rc<RefCell<HashMap<String, Bytes>>>,
     counters: Rc<RefCell<HashMap<String, i64>>>,
     before_write: Rc<RefCell<Option<Interruption>>>,
+    /// Which guards cannot be counted, by how their names end.
+    uncountable: Rc<Cell<Option<&'static str>>>,
 }
 
 impl Double {
@@ -44,6 +46,7 @@ impl Double {
             values: Rc::default(),
             counters: Rc::default(),
             before_write: Rc::default(),
+            uncountable: Rc::default(),
         }
     }
 }
@@ -103,6 +106,9 @@ impl KeyValue for Double {
     }
 
     async fn increment(&self, key: &str) -> Result<i64, StoreError> {
+        if self.uncountable.get().is_some_and(|end| key.ends_with(end)) {
+            return Err(StoreError::new("the disk is full"));
+        }
         let counters = &mut *self.counters.borrow_mut();
         let counter = counters.entry(key.to_owned()).or_default();
         *counter += 1;
@@ -269,5 +275,89 @@ fn a_creator_that_was_held_up_gives_up() {
         let swapped = block_on(store.swap(KEY, None, &bytes("a")));
         assert_eq!(swapped.is_ok(), done, "{step}: {swapped:?}");
         assert_eq!(double.values.borrow().is_empty(), !done, "{step}");
+    }
+}
+
+/// An end of every guard's name.
+const EVERY_GUARD: &str = "";
+
+fn busy(millis: u64) -> Result<Swap, StoreError> {
+    Ok(Swap::Busy {
+        retry_at: Time::from_unix_millis(millis),
+    })
+}
+
+#[test]
+fn a_store_that_reads_and_does_not_count_has_failed_and_is_not_busy() {
+    let Bench { store, double, now } = bench(Behaviour::Exact);
+    double.uncountable.set(Some(EVERY_GUARD));
+    let failed = Err(StoreError::new("the disk is full"));
+    for (millis, expected) in [
+        // It may be contention, for an eighth of a bucket.
+        (100_000, busy(101_250)),
+        (101_249, busy(101_250)),
+        (101_250, failed.clone()),
+        (109_999, failed),
+        // That was long ago.
+        (110_000, busy(111_250)),
+    ] {
+        now.set(millis);
+        let swapped = block_on(store.swap(KEY, None, &bytes("a")));
+        assert_eq!(swapped, expected, "{millis}");
+    }
+    double.uncountable.set(None);
+    let swapped = block_on(store.swap(KEY, None, &bytes("a")));
+    assert_eq!(swapped, Ok(Swap::Done));
+}
+
+#[test]
+fn a_counter_that_fails_while_another_creates_the_key_is_contended() {
+    let Bench { store, double, now } = bench(Behaviour::Exact);
+    double.uncountable.set(Some(EVERY_GUARD));
+    let swapped = block_on(store.swap(KEY, None, &bytes("a")));
+    assert_eq!(swapped, busy(101_250));
+    double.values.borrow_mut().insert(KEY.into(), bytes("b"));
+    now.set(101_250);
+    let swapped = block_on(store.swap(KEY, None, &bytes("a")));
+    assert_eq!(swapped, Ok(Swap::Conflict(Some(bytes("b")))));
+}
+
+#[test]
+fn a_guard_that_was_won_in_between_ends_the_suspicion() {
+    let Bench { store, double, now } = bench(Behaviour::Exact);
+    double.uncountable.set(Some(EVERY_GUARD));
+    assert_eq!(block_on(store.swap(KEY, None, &bytes("a"))), busy(101_250));
+    double.uncountable.set(None);
+    block_on(store.swap(KEY, None, &bytes("a"))).unwrap();
+    double.values.borrow_mut().clear();
+    double.uncountable.set(Some(EVERY_GUARD));
+    now.set(102_000);
+    assert_eq!(block_on(store.swap(KEY, None, &bytes("a"))), busy(103_250));
+}
+
+#[test]
+fn keys_whose_guard_fails_are_remembered_within_a_limit() {
+    let Bench { store, double, .. } = bench(Behaviour::Exact);
+    double.uncountable.set(Some(EVERY_GUARD));
+    for key in 0..2 * UNCOUNTED_MAX {
+        let key = format!("cell/{key}");
+        assert_eq!(block_on(store.swap(&key, None, &bytes("a"))), busy(101_250));
+    }
+    assert_eq!(store.uncounted.borrow().len(), UNCOUNTED_MAX);
+}
+
+/// Else it would stay in the store for ever.
+#[test]
+fn a_creator_that_loses_the_second_guard_removes_the_first() {
+    for uncountable in [None, Some("/b")] {
+        let Bench { store, double, .. } = bench(Behaviour::Exact);
+        // Another has the guards of the buckets 11 and 12.
+        block_on(double.increment("guard/ab/b")).unwrap();
+        double.uncountable.set(uncountable);
+        let swapped = block_on(store.swap(KEY, None, &bytes("a")));
+        assert!(matches!(swapped, Ok(Swap::Busy { .. })), "{swapped:?}");
+        let counters = double.counters.borrow();
+        let left: Vec<_> = counters.keys().collect();
+        assert_eq!(left, ["guard/ab/b"], "{uncountable:?}");
     }
 }

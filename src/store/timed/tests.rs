@@ -103,7 +103,7 @@ fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-/// Two swaps from nothing, the second so many milliseconds after the first.
+/// Two swaps from nothing, the second `apart` milliseconds after the first.
 fn race(world: &World, apart: u64) -> [Result<Swap, StoreError>; 2] {
     let other = World {
         who: 1,

@@ -9,14 +9,14 @@ use std::fmt;
 pub struct Origin {
     /// `http` or `https`.
     pub scheme: Scheme,
-    /// Host, and port where it is not the scheme's.
+    /// Host, and port if it was given.
     pub authority: Authority,
-    /// What goes before every path; empty, or `/` and more without a `/` at its
-    /// end.
+    /// What goes before every path; empty, or a path that begins with `/` and
+    /// does not end with one.
     pub prefix: String,
 }
 
-/// Why an address is no origin's; `Display` says what to write instead.
+/// Why an address is refused; `Display` says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginError(String);
 
@@ -45,25 +45,20 @@ impl Origin {
         if text_trimmed.is_empty() {
             return Err(wrong("is empty"));
         }
-        let uri: Uri = text_trimmed.parse().map_err(|_| wrong("is no URL"))?;
+        let uri: Uri = text_trimmed.parse().map_err(|_| wrong("is not a URL"))?;
         let parts = uri.into_parts();
         let scheme = parts.scheme.ok_or_else(|| wrong("has no scheme"))?;
         if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
             return Err(wrong("is neither http nor https"));
         }
-        let authority = parts.authority.ok_or_else(|| wrong("names no host"))?;
+        let authority = parts.authority.ok_or_else(|| wrong("has no host"))?;
         if authority.host().is_empty() {
-            return Err(wrong("names no host"));
+            return Err(wrong("has no host"));
         }
         if authority.as_str().contains('@') {
-            return Err(wrong("carries a user name, which is not sent"));
+            return Err(wrong("has a user name, which is not sent"));
         }
-        // `Authority` accepts a port that is none, such as `host:` or `host:99999`.
-        let port = authority
-            .as_str()
-            .strip_prefix(authority.host())
-            .and_then(|rest| rest.strip_prefix(':'));
-        if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+        if !has_valid_port(&authority) {
             return Err(wrong("has a port that is not a number from 1 to 65535"));
         }
         if text_trimmed.contains('#') {
@@ -73,7 +68,7 @@ impl Origin {
         if path.is_some_and(|path| path.query().is_some()) {
             return Err(wrong("has a query, which cannot be a prefix of paths"));
         }
-        // Where a platform joins host and path, there may be a `/` from either.
+        // A platform that joins host and path may add a `/` of its own.
         let prefix = path.map_or("", PathAndQuery::path).trim_matches('/');
         Ok(Origin {
             scheme,
@@ -84,6 +79,20 @@ impl Origin {
             },
         })
     }
+}
+
+/// Whether the port of `authority`, if it has one, is a number from 1 to 65535.
+/// [`Authority`] accepts others, such as `host:` and `host:99999`.
+pub(crate) fn has_valid_port(authority: &Authority) -> bool {
+    authority
+        .as_str()
+        .strip_prefix(authority.host())
+        .and_then(|rest| rest.strip_prefix(':'))
+        .is_none_or(|port| {
+            // A number in Rust may have a sign.
+            port.bytes().all(|byte| byte.is_ascii_digit())
+                && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
 }
 
 impl fmt::Display for Origin {
@@ -114,21 +123,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_gets_told_what_to_write() {
+    fn a_wrong_address_is_refused_with_a_remedy() {
         for (text, what) in [
             ("", "is empty"),
             ("  ", "is empty"),
             ("localhost:8080", "has no scheme"),
             ("/api", "has no scheme"),
             ("ftp://host", "is neither"),
-            ("http://", "is no URL"),
+            ("http://", "is not a URL"),
             ("http://user:pw@host", "user name"),
             ("http://host:", "port"),
             ("http://host:0", "port"),
             ("http://host:99999", "port"),
+            ("http://host:+80", "port"),
             ("http://host/?a=1", "query"),
             ("http://host/#top", "fragment"),
-            ("http://ho st/", "is no URL"),
+            ("http://ho st/", "is not a URL"),
         ] {
             let message = Origin::parse(text).unwrap_err().to_string();
             assert!(message.contains(what), "{text}: {message}");

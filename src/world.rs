@@ -1,13 +1,14 @@
 //! What the shield needs of the world: the one seam between algorithm and I/O.
 //!
 //! The component implements it over WASI, the simulation over virtual time; the
-//! code above it is the very same.
+//! code above it is the same.
 
 use crate::store::Store;
 use crate::time::Time;
 use bytes::Bytes;
 use std::fmt;
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The world as one instance sees it. Single-threaded: the shield's futures are
@@ -73,6 +74,27 @@ pub struct OriginRequest<B> {
     pub first_byte_timeout: Duration,
 }
 
+/// The address of the visitor that sent a request, if the platform tells it. The
+/// platform puts it into the request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VisitorAddress(
+    /// Never an IPv4 address that is written as an IPv6 address.
+    pub IpAddr,
+);
+
+impl VisitorAddress {
+    /// Reads an address as platforms write it, with or without a port:
+    /// `192.0.2.7:54321`, `[2001:db8::7]:54321`, `192.0.2.7` or `2001:db8::7`.
+    /// Anything else is not an address.
+    pub fn parse(text: &str) -> Option<Self> {
+        let address = match text.parse::<SocketAddr>() {
+            Ok(address) => address.ip(),
+            Err(_) => text.parse().ok()?,
+        };
+        Some(VisitorAddress(address.to_canonical()))
+    }
+}
+
 /// Why there is no (whole) response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginError {
@@ -80,6 +102,9 @@ pub enum OriginError {
     Timeout,
     /// Not reached, or broken off; the text is for the operator's log.
     Failed(String),
+    /// Not sent: the request could not be made, or the host refused it. Nothing
+    /// has reached the origin, so nothing is known about it.
+    NotSent(String),
 }
 
 impl fmt::Display for OriginError {
@@ -87,8 +112,49 @@ impl fmt::Display for OriginError {
         match self {
             OriginError::Timeout => f.write_str("the origin did not answer in time"),
             OriginError::Failed(reason) => write!(f, "the origin could not be asked: {reason}"),
+            OriginError::NotSent(reason) => write!(f, "the request was not sent: {reason}"),
         }
     }
 }
 
 impl std::error::Error for OriginError {}
+
+/// A log line: one JSON object, its kind first.
+pub(crate) fn event(kind: &str, fields: &[(&str, serde_json::Value)]) -> String {
+    let mut line = serde_json::Map::new();
+    line.insert("event".into(), kind.into());
+    for (name, value) in fields {
+        line.insert((*name).into(), value.clone());
+    }
+    serde_json::Value::Object(line).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn a_visitors_address_is_read_strictly() {
+        let v4 = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+        let v6 = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
+        for (text, address) in [
+            ("192.0.2.7:54321", Some(v4)),
+            ("192.0.2.7", Some(v4)),
+            ("[::ffff:192.0.2.7]:54321", Some(v4)),
+            ("[2001:db8::7]:54321", Some(v6)),
+            ("2001:db8::7", Some(v6)),
+            ("", None),
+            (" 192.0.2.7", None),
+            ("192.0.2.7:", None),
+            ("192.0.2.7:65536", None),
+            ("192.0.2.7, 198.51.100.1", None),
+            ("192.0.2.07", None),
+            ("localhost:80", None),
+            ("unknown", None),
+        ] {
+            let expected = address.map(VisitorAddress);
+            assert_eq!(VisitorAddress::parse(text), expected, "{text}");
+        }
+    }
+}

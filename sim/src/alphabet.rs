@@ -1,0 +1,256 @@
+//! What visitors bring, and on what the origin's content depends: added to a
+//! scenario after the rest is drawn, from a generator of its own, so that the
+//! rest stays as it was.
+//!
+//! Nothing is kept apart: each resource meets each kind of request, whatever the
+//! resource says about caching.
+
+use crate::executor::{Micros, micros};
+use crate::requests::{ODD_FIELD, ODD_REFERER};
+use crate::scenario::{
+    Brings, Dependence, Depends, Fault, FaultKind, Method, Operations, OriginFault, Reply,
+    Resource, Scenario, SetsCookie, Speech,
+};
+
+/// Chosen so that what is drawn here has nothing to do with what is drawn
+/// elsewhere.
+const APART: u64 = 0x0915_7104;
+
+/// Visitors with a session of their own. Fewer than visits: people come back.
+const PEOPLE: u32 = 6;
+
+/// How many visitors in a hundred are logged in; one is drawn for a scenario.
+const LOGGED_IN: [u32; 5] = [0, 15, 30, 60, 100];
+
+/// How many of the other visitors in a hundred bring something special.
+const SPECIAL: u32 = 45;
+
+/// One scenario in this number has an origin that refuses at times.
+const REFUSALS_ONE_IN: u32 = 2;
+
+/// Time between two of the visits that look whether all is well.
+const TAIL_EVERY: Micros = 700_000;
+
+/// Accept as browsers, applications and nobody send it.
+const ACCEPT: [&str; 5] = [
+    "*/*",
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+    "application/json",
+    "image/avif,image/webp,image/*,*/*;q=0.8",
+    "application/x-made-up",
+];
+
+const ACCEPT_ENCODING: [&str; 5] = [
+    "gzip",
+    "br, gzip",
+    "gzip;q=0.8, br;q=1.0, zstd",
+    "x-made-up",
+    "identity",
+];
+
+const UNKNOWN: [(&str, &str); 9] = [
+    ("x-tenant", "a"),
+    ("x-tenant", "b"),
+    ("x-requested-with", "XMLHttpRequest"),
+    ("x-forwarded-host", "evil.example"),
+    ("x-original-url", "/admin"),
+    ("x-forwarded-proto", "https"),
+    ("x-api-version", "2"),
+    ("origin", "https://other.example"),
+    (ODD_FIELD, "1"),
+];
+
+const DROPPED: [(&str, &str); 8] = [
+    ("user-agent", "browser"),
+    ("user-agent", "robot"),
+    ("referer", "https://search.example/?q=1"),
+    ("referer", ODD_REFERER),
+    ("x-forwarded-for", "192.0.2.1"),
+    ("x-forwarded-for", "192.0.2.2, 198.51.100.7"),
+    (
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
+    ("x-request-id", "7"),
+];
+
+const CACHE_CONTROL: [(&str, &str); 5] = [
+    ("cache-control", "no-store"),
+    ("cache-control", "no-cache"),
+    ("cache-control", "max-age=0"),
+    ("cache-control", "only-if-cached"),
+    ("pragma", "no-cache"),
+];
+
+const CONDITIONS: [(&str, &str); 7] = [
+    ("range", "bytes=0-9"),
+    ("range", "bytes=5-"),
+    ("range", "bytes=999999-"),
+    ("range", "items=0-1"),
+    ("if-match", "\"nothing\""),
+    ("if-none-match", "\"nothing\""),
+    ("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+];
+
+const OVERRIDES: [(&str, &str); 3] = [
+    ("x-http-method-override", "DELETE"),
+    ("x-http-method", "PUT"),
+    ("x-method-override", "PATCH"),
+];
+
+/// Adds to a scenario what visitors bring, and what the origin makes of it.
+pub(crate) fn enrich(scenario: &mut Scenario) {
+    let mut rng = fastrand::Rng::with_seed(scenario.seed ^ APART);
+    let rng = &mut rng;
+    for resource in &mut scenario.resources {
+        resource.enrich(rng);
+    }
+    let logged_in = *rng.choice(&LOGGED_IN).unwrap_or(&0);
+    for visit in scenario.visits.iter_mut().filter(|visit| !visit.tail) {
+        visit.brings = brings(rng, logged_in, visit.method);
+    }
+    for fault in &mut scenario.faults {
+        if let FaultKind::Store { operations, .. } = &mut fault.kind {
+            *operations = match rng.u32(..10) {
+                0..=1 => Operations::Reads,
+                2..=4 => Operations::Writes,
+                _ => Operations::Both,
+            };
+        }
+    }
+    refusals(rng, scenario);
+}
+
+impl Resource {
+    fn enrich(&mut self, rng: &mut fastrand::Rng) {
+        let mut depends = |one_in: u32| match rng.u32(..one_in) {
+            0..=1 => Dependence::Silently,
+            2 => Dependence::ByVary,
+            _ => Dependence::No,
+        };
+        self.depends = Depends {
+            credentials: depends(5),
+            unknown: depends(8),
+            accept: depends(8),
+            coding: depends(8),
+            agent: false,
+        };
+        self.depends.agent = rng.u32(..10) == 0;
+        self.public = rng.u32(..4) == 0;
+        self.sets_cookie = match rng.u32(..16) {
+            _ if self.speech == Speech::SetCookie => SetsCookie::Always,
+            0 => SetsCookie::OnContent,
+            1 => SetsCookie::OnConfirmation,
+            2 => SetsCookie::Always,
+            _ => SetsCookie::Never,
+        };
+        self.reply = match rng.u32(..12) {
+            0 => Reply::Redirect,
+            1..=2 => Reply::Canonical,
+            3 => Reply::Handshake,
+            _ => Reply::Content,
+        };
+        // Sites say nothing more often than anything else.
+        if rng.u32(..4) == 0 {
+            self.speech = Speech::Silent;
+        }
+    }
+}
+
+fn brings(rng: &mut fastrand::Rng, logged_in: u32, method: Method) -> Brings {
+    let mut brings = Brings::nothing();
+    let person = rng.u32(..PEOPLE);
+    if rng.u32(..100) < logged_in {
+        let session = format!("session={person}");
+        brings.fields.push(match rng.u32(..8) {
+            0 => ("authorization", format!("Bearer {person}")),
+            1 => ("cookie", format!("_ga=GA1.2.3; {session}; theme=dark")),
+            2 => ("cookie", format!("=;{person}")),
+            _ => ("cookie", session),
+        });
+    } else if rng.u32(..6) == 0 {
+        brings.fields.push(("cookie", "_ga=GA1.2.3".to_owned()));
+    }
+    if rng.u32(..100) >= SPECIAL {
+        return brings;
+    }
+    for _ in 0..rng.usize(1..=3) {
+        let field = match rng.u32(..16) {
+            0..=2 => ("accept", *pick(rng, &ACCEPT)),
+            3..=4 => ("accept-encoding", *pick(rng, &ACCEPT_ENCODING)),
+            5..=7 => *pick(rng, &UNKNOWN),
+            8..=9 => *pick(rng, &DROPPED),
+            10 => *pick(rng, &CACHE_CONTROL),
+            11 => *pick(rng, &CONDITIONS),
+            12 => *pick(rng, &OVERRIDES),
+            13 => {
+                brings.content = matches!(method, Method::Get | Method::Head);
+                continue;
+            }
+            _ => {
+                brings.query = Some("utm_source=letter");
+                continue;
+            }
+        };
+        if !brings.has(field.0) {
+            brings.fields.push((field.0, field.1.to_owned()));
+        }
+    }
+    brings
+}
+
+fn pick<'a, T>(rng: &mut fastrand::Rng, from: &'a [T]) -> &'a T {
+    &from[rng.usize(..from.len())]
+}
+
+/// An origin that refuses some or all for a while.
+fn refusals(rng: &mut fastrand::Rng, scenario: &mut Scenario) {
+    if !scenario.origin_may_fail() || rng.u32(..REFUSALS_ONE_IN) != 0 {
+        return;
+    }
+    let settled = micros(scenario.recovery());
+    let healed = scenario.healed;
+    for _ in 0..rng.usize(1..=3) {
+        let from = rng.u64(..healed);
+        scenario.faults.push(Fault {
+            from,
+            to: from
+                .saturating_add(rng.u64(500_000..15_000_000))
+                .min(healed),
+            kind: FaultKind::Origin {
+                keys: rng.u32(1..16),
+                how: *pick(
+                    rng,
+                    &[
+                        OriginFault::Unauthorized,
+                        OriginFault::Missing,
+                        OriginFault::Forbidden,
+                        OriginFault::TooMany,
+                        OriginFault::Unavailable,
+                        OriginFault::Redirects,
+                        OriginFault::Particular,
+                        OriginFault::Particular,
+                    ],
+                ),
+            },
+        });
+    }
+    // It takes longer until all is well, and has to be looked at as long.
+    let longer = micros(scenario.recovery()).saturating_sub(settled);
+    scenario.end += longer;
+    for key in 0..scenario.resources.len() {
+        let tail = scenario.visits.iter().rev();
+        let Some(mut last) = tail
+            .clone()
+            .find(|visit| visit.tail && visit.key == key)
+            .cloned()
+        else {
+            continue;
+        };
+        let until = last.at + longer;
+        while last.at < until {
+            last.at += TAIL_EVERY;
+            scenario.visits.push(last.clone());
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Leases: taking one, keeping it, and ending it with what came of it.
+
+use super::swap::Applied;
+use super::{Cells, Loaded, Located, Settled};
+use crate::cell::transition::{self, Claim, Failure, Fenced, Learned, NoLease};
+use crate::cell::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan};
+use crate::question::Question;
+use crate::time::Time;
+use crate::world::Platform;
+use http::HeaderName;
+use std::time::Duration;
+
+/// The part of a lease after which it is renewed for the first time.
+const FIRST_RENEWAL: u32 = 3;
+
+/// What settling a lease tells the key's own cell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told<'a> {
+    /// The lease is on a variant's cell: nothing.
+    Variant,
+    /// The lease is on the key's own cell.
+    Resident {
+        /// The question that was answered.
+        question: &'a Question,
+        /// The selecting fields that the answer named, in lower case.
+        names: &'a [String],
+        /// Until when requests with credentials are passed.
+        credentials_pass_until: Option<Time>,
+    },
+}
+
+impl Told<'_> {
+    fn with<T>(self, apply: impl FnOnce(Option<&Learned<'_>>) -> T) -> T {
+        match self {
+            Told::Variant => apply(None),
+            Told::Resident {
+                question, names, ..
+            } => {
+                let selector = |names: &[HeaderName]| question.under(names).selector();
+                apply(Some(&Learned {
+                    names,
+                    selector: &selector,
+                }))
+            }
+        }
+    }
+
+    fn note_credentials(self, cell: &mut Cell) {
+        if let Told::Resident {
+            credentials_pass_until: Some(until),
+            ..
+        } = self
+        {
+            cell.marks.credentials_pass_until = Some(until);
+        }
+    }
+}
+
+/// How an attempt to take the lease of a cell ended.
+pub(crate) enum Election {
+    /// Go to the origin.
+    Held(Box<Held>),
+    /// Another holds the lease until then, or is creating the cell: wait for
+    /// the cell to change.
+    Taken(Time),
+    /// The last attempt failed, and it is too early for another: decide again.
+    Backoff,
+    /// The cell changed: decide again.
+    Changed,
+}
+
+/// The lease of a cell, held by this instance. It is consumed by settling it;
+/// if it is dropped, it expires.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) loaded: Loaded,
+    pub(crate) holder: Nonce,
+    /// The deadline as far as this holder knows it to be stored.
+    pub(crate) deadline: Time,
+}
+
+impl Held {
+    /// The cell's marks when the lease was taken.
+    pub(crate) fn marks(&self) -> Marks {
+        let cell = self.loaded.cell.as_ref();
+        cell.map(|cell| cell.marks.clone()).unwrap_or_default()
+    }
+}
+
+impl<P: Platform> Cells<P> {
+    /// Tries to take the lease of a cell as it was read.
+    pub(crate) async fn elect(&self, located: &Located) -> Election {
+        let loaded = &located.loaded;
+        let claim = Claim {
+            holder: self.nonce(),
+            now: self.platform.now(),
+            duration: self.config.lease.duration,
+            clock_skew: self.config.lease.clock_skew,
+        };
+        let cell = match transition::lease(
+            loaded.cell.as_ref(),
+            &loaded.key,
+            located.resident(),
+            &claim,
+            self.nonce(),
+        ) {
+            Ok(cell) => cell,
+            Err(NoLease::Live { until }) => return Election::Taken(until),
+            Err(NoLease::Retry { .. }) => return Election::Backoff,
+        };
+        match self.swap(loaded, cell).await {
+            // A purge may have come right after our swap: the lease is ours
+            // all the same, if the cell says so.
+            Applied::Done(loaded) | Applied::Conflict(loaded) => {
+                match loaded.cell.as_ref().and_then(|cell| cell.lease) {
+                    Some(Lease {
+                        holder, deadline, ..
+                    }) if holder == claim.holder => Election::Held(Box::new(Held {
+                        loaded,
+                        holder,
+                        deadline,
+                    })),
+                    Some(_) | None => Election::Changed,
+                }
+            }
+            Applied::Busy(retry_at) => Election::Taken(retry_at),
+            // The pause that the failure has set makes the next look read the
+            // instance's own store.
+            Applied::Failed => Election::Changed,
+        }
+    }
+
+    /// Until when the holder may start something under the lease.
+    pub(crate) fn acts_until(&self, held: &Held) -> Time {
+        Lease::acts_until(held.deadline, self.config.lease.clock_skew)
+    }
+
+    /// Whether enough of the lease is left for the holder to ask the origin: as
+    /// much as there is at the first renewal of a lease that was won at once.
+    /// Otherwise the lease could lapse during the renewal.
+    pub(crate) fn may_begin(&self, held: &Held) -> bool {
+        let renewal = self.config.lease.duration / FIRST_RENEWAL;
+        self.platform.now() < self.acts_until(held).minus(renewal)
+    }
+
+    /// Moves the deadline of a lease.
+    pub(crate) async fn renew(&self, held: &mut Held) -> Settled {
+        let deadline = self.platform.now().plus(self.config.lease.duration);
+        let holder = held.holder;
+        let (settled, loaded) = self
+            .settle(
+                held.loaded.clone(),
+                |cell| transition::renew(cell, holder, deadline, self.nonce()),
+                |cell| {
+                    cell.lease
+                        .is_some_and(|lease| lease.holder == holder && lease.deadline >= deadline)
+                },
+            )
+            .await;
+        if settled == Settled::Done {
+            held.loaded = loaded;
+            held.deadline = deadline;
+        }
+        settled
+    }
+
+    /// Notes which body is about to be written in chunks under a lease; none
+    /// where it has become another cell's.
+    pub(crate) async fn note_draft(
+        &self,
+        loaded: Loaded,
+        holder: Nonce,
+        draft: Option<Draft>,
+    ) -> Settled {
+        self.settle(
+            loaded,
+            |cell| transition::draft(cell, holder, draft, self.nonce()),
+            |cell| {
+                cell.lease
+                    .is_some_and(|lease| lease.holder == holder && lease.draft == draft)
+            },
+        )
+        .await
+        .0
+    }
+
+    /// Publishes an entry under a lease, or gives the lease back if a purge came
+    /// after it was taken. Strikes `removed` off the list of orphans.
+    pub(crate) async fn publish(
+        &self,
+        held: Box<Held>,
+        entry: Entry,
+        told: Told<'_>,
+        removed: &[Orphan],
+    ) -> Settled {
+        let holder = held.holder;
+        let (settled, loaded) = self
+            .settle(
+                held.loaded,
+                |cell| {
+                    let (entry, stamp) = (entry.clone(), self.stamp());
+                    let mut cell = told
+                        .with(|learned| transition::publish(cell, holder, entry, learned, stamp))?;
+                    cell.forget_orphans(removed);
+                    told.note_credentials(&mut cell);
+                    Ok(cell)
+                },
+                |cell| {
+                    cell.entry
+                        .as_ref()
+                        .is_some_and(|entry| entry.lease == holder)
+                },
+            )
+            .await;
+        if settled == Settled::Fenced(Fenced::Purged) {
+            self.settle(
+                loaded,
+                |cell| transition::release(cell, holder, self.stamp()),
+                |_| false,
+            )
+            .await;
+        }
+        settled
+    }
+
+    /// Ends a lease with a pass mark.
+    pub(crate) async fn mark_pass(
+        &self,
+        held: Box<Held>,
+        lasting: Duration,
+        told: Told<'_>,
+    ) -> Settled {
+        let holder = held.holder;
+        self.settle(
+            held.loaded,
+            |cell| {
+                let stamp = self.stamp();
+                let mut cell =
+                    told.with(|learned| transition::pass(cell, holder, lasting, learned, stamp))?;
+                told.note_credentials(&mut cell);
+                Ok(cell)
+            },
+            |_| false,
+        )
+        .await
+        .0
+    }
+
+    /// Ends a lease with a retry mark.
+    pub(crate) async fn mark_failure(
+        &self,
+        held: Box<Held>,
+        failure: &Failure,
+        told: Told<'_>,
+    ) -> Settled {
+        let holder = held.holder;
+        self.settle(
+            held.loaded,
+            |cell| {
+                let stamp = self.stamp();
+                told.with(|learned| transition::fail(cell, holder, failure, learned, stamp))
+            },
+            |_| false,
+        )
+        .await
+        .0
+    }
+
+    /// Ends a lease and changes nothing else.
+    pub(crate) async fn release(&self, held: Box<Held>) -> Settled {
+        let holder = held.holder;
+        self.settle(
+            held.loaded,
+            |cell| transition::release(cell, holder, self.stamp()),
+            |_| false,
+        )
+        .await
+        .0
+    }
+}

@@ -1,0 +1,185 @@
+//! Cells in the store: the only way to read and to change them.
+//!
+//! [`Cells`] reads cells and applies the transitions of [`crate::cell`] to them,
+//! and it writes, reads and removes the bodies that are too long for a cell.
+//!
+//! A key has a cell of its own and one for each of its variants. The key's cell has
+//! the marks that concern all questions of the key, and the entry of one of them, the
+//! resident.
+//!
+//! Failures of the store end here. While the platform's store fails, an instance works
+//! on a small store in its own memory with the same algorithm: its requests still share
+//! one fetch and its answer. So it does with a cell that a newer version has written.
+//!
+//! Files: `questions` says which cell a question has. `names` makes the names of all
+//! values in the store. `read` reads cells, `values` what lies beside them. `swap`
+//! applies a transition until it is stored or refused; `lease` has the transitions
+//! that take, keep and end a lease, `purge` those of a purge, and the queue of purges
+//! that the store has not taken yet. `bodies` has bodies in chunks, `variants` the list
+//! of a key's variants. `health` bounds the time of each operation, and leaves a store
+//! that failed alone for a moment.
+
+mod bodies;
+mod health;
+mod lease;
+mod names;
+mod purge;
+mod questions;
+mod read;
+mod swap;
+mod values;
+mod variants;
+
+pub(crate) use bodies::Lost;
+pub(crate) use lease::{Election, Held, Told};
+pub use names::cell_id;
+pub use purge::Purged;
+pub(crate) use questions::Located;
+pub(crate) use swap::Settled;
+
+use crate::cell::bounds::Bounds;
+use crate::cell::transition::Stamp;
+use crate::cell::{Cell, Entry, Nonce};
+use crate::config::Config;
+use crate::store::Memory;
+use crate::time::Time;
+use crate::world::Platform;
+use bytes::Bytes;
+use purge::queue::PurgeQueue;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Most bytes of cells that an instance keeps while the store fails.
+const LOCAL_STORE_LIMIT: usize = 16 << 20;
+
+/// The cells as one instance sees them.
+#[derive(Debug)]
+pub struct Cells<P: Platform> {
+    platform: Rc<P>,
+    config: Rc<Config>,
+    /// Stands in for the platform's store while that fails.
+    memory: Memory,
+    /// What a cell may claim.
+    bounds: Bounds,
+    /// Until when the platform's store is left alone after it failed.
+    store_pause: std::cell::Cell<Time>,
+    /// The purges that the platform's store has not taken yet.
+    purges: RefCell<PurgeQueue>,
+    /// Whether a task works off `purges`.
+    retries_purges: std::cell::Cell<bool>,
+}
+
+impl<P: Platform> Cells<P> {
+    /// The cells in the store of `platform`.
+    pub(crate) fn new(platform: Rc<P>, config: Rc<Config>) -> Rc<Self> {
+        let bounds = bounds(&config);
+        Rc::new(Cells {
+            platform,
+            config,
+            bounds,
+            memory: Memory::new(LOCAL_STORE_LIMIT),
+            store_pause: std::cell::Cell::default(),
+            purges: RefCell::default(),
+            retries_purges: std::cell::Cell::default(),
+        })
+    }
+
+    pub(crate) fn nonce(&self) -> Nonce {
+        Nonce::new(self.platform.random())
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            nonce: self.nonce(),
+            now: self.platform.now(),
+        }
+    }
+
+    /// A random part of a pause, so that several instances do not keep step.
+    fn up_to(&self, pause: Duration) -> Duration {
+        let part = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
+        pause.saturating_mul(part) / 1_000
+    }
+}
+
+/// What the settings allow a cell to claim: the longest that any rule allows.
+fn bounds(config: &Config) -> Bounds {
+    let rules = config.rules.iter().chain(&config.health);
+    let origins = rules
+        .map(|rule| &rule.config.origin)
+        .chain([&config.origin]);
+    let (mut retry_max, mut pass_max) = (Duration::ZERO, Duration::ZERO);
+    for origin in origins {
+        retry_max = retry_max.max(origin.retry.max).max(origin.retry_after_max);
+        pass_max = pass_max.max(origin.pass);
+    }
+    Bounds {
+        lease: config
+            .lease
+            .duration
+            .saturating_add(config.lease.clock_skew),
+        retry_max,
+        pass_max,
+        clock_skew: config.lease.clock_skew,
+    }
+}
+
+fn doubled(pause: Duration, times: u32) -> Duration {
+    pause.saturating_mul(2_u32.saturating_pow(times))
+}
+
+/// Which store a cell was read from; it is swapped there too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// The platform's, shared by all nodes.
+    Shared,
+    /// The instance's own memory, because the platform's fails.
+    Local,
+}
+
+/// A cell as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) id: String,
+    pub(crate) key: String,
+    pub(crate) backing: Backing,
+    /// What a swap has to expect.
+    raw: Option<Bytes>,
+    /// None where nothing is stored, or nothing readable.
+    pub(crate) cell: Option<Cell>,
+    /// A newer version of the shield has written it: neither read nor overwritten.
+    is_newer: bool,
+    /// A variant's: when its key was last invalidated or purged, by the key's
+    /// own cell.
+    pub(crate) key_purges: [Option<Time>; 3],
+}
+
+impl Loaded {
+    pub(crate) fn entry(&self) -> Option<&Entry> {
+        self.cell.as_ref()?.entry.as_ref()
+    }
+
+    /// Whether `other` is the same cell after another write.
+    pub(crate) fn differs(&self, other: &Loaded) -> bool {
+        self.raw != other.raw
+    }
+}
+
+/// Whose body it is, and in which store its chunks are.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The cell's key.
+    pub(crate) key: String,
+    /// The store that the cell was read from.
+    pub(crate) backing: Backing,
+}
+
+impl Place {
+    pub(crate) fn of(loaded: &Loaded) -> Self {
+        Place {
+            key: loaded.key.clone(),
+            backing: loaded.backing,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The names of values in the store, and the keys of cells that are not a
+//! question's primary one.
+//!
+//! | name | value |
+//! | --- | --- |
+//! | `cell/` and a hash of the key | a cell |
+//! | `body/`, a nonce, `/`, a number | a chunk of a body |
+//!
+//! A key contains no line break, so the keys that are made here by adding a line
+//! differ from all keys, and from each other. The one kind of value that is named
+//! elsewhere is below this layer: the guards of [`Guarded`](crate::store::Guarded).
+
+use crate::cell::Nonce;
+use sha2::{Digest, Sha256};
+
+/// What separates a key from the selector of a variant.
+const VARIANT: &str = "\nvary ";
+
+/// The name under which a store keeps the cell of a key: `cell/` and 32
+/// hexadecimal digits, within every platform's limit. The cell has the whole
+/// key, so a collision reads as a miss.
+pub fn cell_id(key: &str) -> String {
+    use std::fmt::Write;
+    let mut id = String::from("cell/");
+    for byte in Sha256::digest(key.as_bytes()).iter().take(16) {
+        // Writing to a `String` cannot fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
+}
+
+/// The name of a chunk: `body/`, the body's nonce, and the chunk's number; under
+/// 64 bytes. It does not contain the cell's name, because a body can move to a
+/// variant's cell.
+pub(super) fn chunk_name(body: Nonce, chunk: u64) -> String {
+    format!("body/{body}/{chunk}")
+}
+
+/// The key of the cell of a variant of `key`.
+pub(crate) fn variant_key(key: &str, selector: &str) -> String {
+    format!("{key}{VARIANT}{selector}")
+}
+
+/// Whether `variant` is the key of a variant of `key`.
+pub(super) fn is_variant_of(variant: &str, key: &str) -> bool {
+    variant
+        .strip_prefix(key)
+        .is_some_and(|rest| rest.starts_with(VARIANT))
+}
+
+/// The key of the cell that lists the variants of `key`.
+pub(super) fn list_key(key: &str) -> String {
+    format!("{key}\nvariants")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CHUNKS_MAX;
+
+    #[test]
+    fn cell_names_are_short_and_differ() {
+        let (a, b) = (cell_id("a"), cell_id("b"));
+        assert_eq!(a, "cell/ca978112ca1bbdcafac231b39a23dc4d");
+        assert_eq!(a.len(), b.len());
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn chunk_names_are_short() {
+        let name = chunk_name(Nonce::new(u128::MAX), u64::from(CHUNKS_MAX));
+        assert!(name.starts_with("body/ffff"), "{name}");
+        assert!(name.len() < 64, "{name}");
+    }
+
+    #[test]
+    fn a_variant_belongs_to_its_own_key_only() {
+        let variant = variant_key("a/b", "selector");
+        assert!(is_variant_of(&variant, "a/b"));
+        assert!(!is_variant_of(&variant, "a/"));
+        assert!(!is_variant_of(&variant, "a/b/c"));
+        assert!(!is_variant_of(&list_key("a/b"), "a/b"));
+        assert!(!is_variant_of("a/b", "a/b"));
+    }
+}

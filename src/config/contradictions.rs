@@ -1,0 +1,105 @@
+//! Settings that are each valid, but not together.
+
+use super::problem::Problems;
+use super::settings::{Places, Scope};
+use super::{CHUNKS_MAX, Config, LeaseConfig, Limits};
+use crate::cell::transition::Backoff;
+use crate::config::duration::show;
+use crate::question::policy::{Cookies, any_matches};
+
+/// The options that contradict each other, and what to write instead.
+type Contradiction = (&'static [&'static str], String);
+
+/// Adds the contradictions that the options at `places` cause. The place is
+/// that of the first of the options that is set there.
+pub(super) fn of(config: &Config, places: &Places, scope: Scope, problems: &mut Problems<'_>) {
+    for (names, message) in all(config) {
+        let set = names
+            .iter()
+            .find_map(|name| places.get(name).map(|place| (name, *place)));
+        if let Some((name, place)) = set {
+            let name = match scope {
+                Scope::All => (*name).to_owned(),
+                Scope::Rule => format!("rule.{name}"),
+            };
+            problems.add(place, &name, message);
+        }
+    }
+}
+
+fn all(config: &Config) -> Vec<Contradiction> {
+    let mut found: Vec<Contradiction> = Vec::new();
+    let LeaseConfig {
+        duration,
+        clock_skew,
+    } = config.lease;
+    if duration < clock_skew.saturating_mul(4) {
+        found.push((
+            &["lease.duration", "lease.clock_skew"],
+            format!(
+                "a lease of {} is too short for a clock skew of {}: its holder would have no time \
+                 to work; write at least four times lease.clock_skew as lease.duration",
+                show(duration),
+                show(clock_skew)
+            ),
+        ));
+    }
+    let Limits { body, chunk, .. } = config.limits;
+    let longest = u64::from(CHUNKS_MAX).saturating_mul(chunk as u64 / 2);
+    if body > longest {
+        found.push((
+            &["limits.body", "limits.chunk"],
+            format!(
+                "a body of {body} bytes needs too many chunks of {chunk} bytes; write at most \
+                 {longest} as limits.body, or a larger limits.chunk"
+            ),
+        ));
+    }
+    let Backoff { first, max } = config.origin.retry;
+    if first > max {
+        found.push((
+            &["origin.retry.first", "origin.retry.max"],
+            format!(
+                "the first pause, {}, is longer than the longest, {}; write at least {} as \
+                 origin.retry.max, or a shorter origin.retry.first",
+                show(first),
+                show(max),
+                show(first)
+            ),
+        ));
+    }
+    let request = &config.request;
+    let both = request.forward.iter().find_map(|forward| {
+        let drop = request.drop.iter().find(|drop| drop.overlaps(forward))?;
+        Some((forward.as_str(), drop.as_str()))
+    });
+    if let Some((forward, drop)) = both {
+        found.push((
+            &["request.forward", "request.drop"],
+            match forward == drop {
+                true => format!(
+                    "{forward:?} is in request.drop and in request.forward; remove it from one of \
+                     them"
+                ),
+                false => format!(
+                    "{forward:?} in request.forward and {drop:?} in request.drop stand for the \
+                     same fields; remove one of them"
+                ),
+            },
+        ));
+    }
+    if let Cookies::Key(names) = &request.cookies
+        && let Some(name) = names
+            .iter()
+            .find(|name| any_matches(&request.ignored_cookies, name))
+    {
+        found.push((
+            &["cookies", "request.cookies.ignore"],
+            format!(
+                "{name:?} is keyed, but request.cookies.ignore removes it; write a \
+                 request.cookies.ignore without it, or remove it from cookies"
+            ),
+        ));
+    }
+    found
+}

@@ -1,0 +1,406 @@
+//! Rules: settings for the requests of some paths.
+
+use super::options::YEAR;
+use super::path::PathPattern;
+use super::problem::{Fault, Problems};
+use super::settings::{Places, Reader, Scope};
+use super::suggest::{nearest, one_of};
+use super::value::{Kind, LIST_MAX, Value, integer, type_of};
+use super::{Config, contradictions};
+use crate::question::policy::{FAILURE_BODY_MAX, Failure};
+use crate::semantics::IgnoreOrigin;
+use http::Method;
+use std::rc::Rc;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Most rules.
+pub const RULES_MAX: usize = 256;
+
+/// Settings for the requests of some paths.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Which requests the rule is for.
+    pub matches: Match,
+    /// All settings for these requests. It has no rules of its own.
+    pub config: Rc<Config>,
+}
+
+/// Which requests a rule is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The path. In lower case if `key.path.lowercase` is set.
+    pub path: PathPattern,
+    /// The method; `None` is every method, and GET includes HEAD.
+    pub method: Option<Method>,
+}
+
+impl Match {
+    /// Whether the rule is for a request. The path is without the query, in
+    /// its normal form, and in lower case if `key.path.lowercase` is set.
+    pub fn matches(&self, method: &Method, path: &str) -> bool {
+        self.has_method(Some(method)) && self.path.matches(path)
+    }
+
+    /// Whether the rule is for requests of `method`; of every method, if none
+    /// is given.
+    fn has_method(&self, method: Option<&Method>) -> bool {
+        match &self.method {
+            None => true,
+            Some(own) => {
+                method == Some(own) || (*own == Method::GET && method == Some(&Method::HEAD))
+            }
+        }
+    }
+
+    /// Whether the rule is for all requests of `other`, which has the same
+    /// path.
+    fn hides(&self, other: &Match) -> bool {
+        self.path == other.path && self.has_method(other.method.as_ref())
+    }
+}
+
+/// Keys that other versions have.
+const LATER_KEYS: &[&str] = &["tags", "invalidates", "fallback"];
+
+const MATCH_KEYS: &[&str] = &["path", "method"];
+
+const FAILURE_KEYS: &[&str] = &["status", "body_contains"];
+
+const IGNORE_ORIGIN: Kind = Kind::Choices(&[
+    "private",
+    "no-cache",
+    "no-store",
+    "must-revalidate",
+    "set-cookie",
+]);
+
+const TTL: Kind = Kind::Duration {
+    min: Duration::ZERO,
+    max: Duration::from_secs(YEAR),
+};
+
+/// The smallest and largest status that a response can have at its end.
+const STATUSES: std::ops::RangeInclusive<u64> = 200..=599;
+
+/// The methods that are compared with a name that may be misspelt.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Reads all rules. `base` has the settings outside rules, and whether they are
+/// valid.
+pub(super) fn rules(
+    value: &Spanned<DeValue<'_>>,
+    base: &Config,
+    base_is_valid: bool,
+    problems: &mut Problems<'_>,
+) -> Vec<Rule> {
+    let at = value.span().start;
+    let Some(array) = value.get_ref().as_array() else {
+        let message = "rules are a list; write [[rule]] above the keys of each, with two brackets";
+        problems.add(at, "rule", message.to_owned());
+        return Vec::new();
+    };
+    if array.len() > RULES_MAX {
+        let message = format!("there are {} rules; write at most {RULES_MAX}", array.len());
+        problems.add(at, "rule", message);
+        return Vec::new();
+    }
+    let mut rules: Vec<(Rule, usize)> = Vec::new();
+    for item in array.iter() {
+        let Some(table) = item.get_ref().as_table() else {
+            let message = format!(
+                "is a table of settings, not {}; write for instance {{ match = {{ path = \
+                 \"/api/*\" }}, ttl = \"5s\", ignore_origin = [\"private\"] }}",
+                type_of(item.get_ref())
+            );
+            problems.add(item.span().start, "rule", message);
+            continue;
+        };
+        let found = rule(table, item.span().start, base, base_is_valid, problems);
+        let Some((rule, at)) = found else {
+            continue;
+        };
+        let hiding = rules
+            .iter()
+            .find(|(earlier, _)| earlier.matches.hides(&rule.matches));
+        if let Some((_, earlier)) = hiding {
+            let (line, column) = problems.place(*earlier);
+            let message = format!(
+                "never applies, because the rule at {line}:{column} matches the same requests and \
+                 the first match wins; merge the two rules, or remove one"
+            );
+            problems.add(at, "rule.match", message);
+        }
+        rules.push((rule, at));
+    }
+    rules.into_iter().map(|(rule, _)| rule).collect()
+}
+
+/// Reads one rule: it, and where its match is. Nothing without a match.
+fn rule(
+    table: &DeTable<'_>,
+    at: usize,
+    base: &Config,
+    base_is_valid: bool,
+    problems: &mut Problems<'_>,
+) -> Option<(Rule, usize)> {
+    let before = problems.len();
+    let mut config = base.clone();
+    let mut places = Places::new();
+    let mut reader = Reader {
+        scope: Scope::Rule,
+        config: &mut config,
+        places: &mut places,
+        problems,
+    };
+    let mut matches = None;
+    let mut has_match = false;
+    let mut ttl_at = None;
+    for (key, value) in table {
+        let place = value.span().start;
+        let name: &str = key.get_ref();
+        match name {
+            "match" => {
+                has_match = true;
+                matches = reader.matches(value).map(|matches| (matches, place));
+            }
+            "ttl" => {
+                ttl_at = Some(place);
+                match TTL.check(value) {
+                    Ok(Value::Duration(ttl)) => reader.config.policy.ttl = Some(ttl),
+                    Ok(_) => {}
+                    Err(fault) => reader.problem(name, place, fault),
+                }
+            }
+            "ignore_origin" => match IGNORE_ORIGIN.check(value) {
+                Ok(Value::Choices(words)) => {
+                    reader.config.policy.ignore_origin = ignore_origin(&words);
+                }
+                Ok(_) => {}
+                Err(fault) => reader.problem(name, place, fault),
+            },
+            "failure" => {
+                if let Some(failure) = reader.failure(value) {
+                    reader.config.failure = failure;
+                }
+            }
+            name if LATER_KEYS.contains(&name) => reader.problem(
+                name,
+                key.span().start,
+                "is not available in this version; remove it".to_owned(),
+            ),
+            name => reader.read(name, key.span().start, value),
+        }
+    }
+    if !has_match {
+        let message = "has no match; write for instance match = { path = \"/api/*\" }";
+        problems.add(at, "rule", message.to_owned());
+    }
+    // A wrong setting has its default here, which may contradict others.
+    let is_valid = problems.len() == before;
+    if let Some(at) = ttl_at.filter(|_| is_valid && !config.policy.ignore_origin.private) {
+        let message = "a private answer would still not be stored; add \"private\" to \
+                       ignore_origin, or leave ttl out and set freshness.default_ttl, which \
+                       concerns silent answers";
+        problems.add(at, "rule.ttl", message.to_owned());
+    }
+    if is_valid && base_is_valid {
+        contradictions::of(&config, &places, Scope::Rule, problems);
+    }
+    let (matches, at) = matches?;
+    let rule = Rule {
+        matches,
+        config: Rc::new(config),
+    };
+    Some((rule, at))
+}
+
+fn ignore_origin(words: &[&str]) -> IgnoreOrigin {
+    IgnoreOrigin {
+        private: words.contains(&"private"),
+        no_cache: words.contains(&"no-cache"),
+        no_store: words.contains(&"no-store"),
+        must_revalidate: words.contains(&"must-revalidate"),
+        set_cookie: words.contains(&"set-cookie"),
+    }
+}
+
+impl Reader<'_, '_> {
+    /// Reads `match`.
+    fn matches(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Match> {
+        let at = value.span().start;
+        let Some(table) = value.get_ref().as_table() else {
+            let message = format!(
+                "is a table, not {}; write for instance {{ path = \"/api/*\", method = \"GET\" }}",
+                type_of(value.get_ref())
+            );
+            self.problem("match", at, message);
+            return None;
+        };
+        let mut path = None;
+        let mut method = None;
+        let mut is_complete = true;
+        for (key, value) in table {
+            let at = value.span().start;
+            match key.get_ref().as_ref() {
+                "path" => match path_pattern(value.get_ref()) {
+                    Ok(mut pattern) => {
+                        if self.config.key.lowercase {
+                            pattern.lowercase();
+                        }
+                        path = Some(pattern);
+                    }
+                    Err(message) => {
+                        self.problem("match.path", at, message);
+                        is_complete = false;
+                    }
+                },
+                "method" => match read_method(value.get_ref()) {
+                    Ok(read) => method = Some(read),
+                    Err(message) => {
+                        self.problem("match.method", at, message);
+                        is_complete = false;
+                    }
+                },
+                other => self.unknown_key("match", other, key.span().start, MATCH_KEYS),
+            }
+        }
+        if path.is_none() && is_complete {
+            let message = "has no path; write for instance { path = \"/api/*\" }, or { path = \
+                           \"/*\" } for every path";
+            self.problem("match", at, message.to_owned());
+        }
+        path.filter(|_| is_complete)
+            .map(|path| Match { path, method })
+    }
+
+    /// Reads `failure`.
+    fn failure(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Failure> {
+        let at = value.span().start;
+        let Some(table) = value.get_ref().as_table() else {
+            let message = format!(
+                "is a table, not {}; write for instance {{ status = [404] }}",
+                type_of(value.get_ref())
+            );
+            self.problem("failure", at, message);
+            return None;
+        };
+        let mut failure = Failure::default();
+        let mut is_complete = true;
+        for (key, value) in table {
+            let at = value.span().start;
+            match key.get_ref().as_ref() {
+                "status" => match statuses(value) {
+                    Ok(statuses) => failure.statuses = statuses,
+                    Err(fault) => {
+                        self.problem("failure.status", at, fault);
+                        is_complete = false;
+                    }
+                },
+                "body_contains" => match body_contains(value.get_ref()) {
+                    Ok(text) => failure.body_contains = Some(text),
+                    Err(message) => {
+                        self.problem("failure.body_contains", at, message);
+                        is_complete = false;
+                    }
+                },
+                other => {
+                    self.unknown_key("failure", other, key.span().start, FAILURE_KEYS);
+                    is_complete = false;
+                }
+            }
+        }
+        if failure == Failure::default() && is_complete {
+            let message = "has neither status nor body_contains; write for instance { status = \
+                           [404] }, or { body_contains = \"\\\"errors\\\":\" }";
+            self.problem("failure", at, message.to_owned());
+        }
+        Some(failure)
+    }
+
+    fn unknown_key(&mut self, table: &str, name: &str, at: usize, known: &[&str]) {
+        let message = match nearest(name, known.iter().copied()) {
+            Some(meant) => format!("there is no such setting; did you mean {table}.{meant}?"),
+            None => format!(
+                "there is no such setting; known are {}",
+                known
+                    .iter()
+                    .map(|known| format!("{table}.{known}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        };
+        self.problem(&format!("{table}.{name}"), at, message);
+    }
+}
+
+fn path_pattern(value: &DeValue<'_>) -> Result<PathPattern, String> {
+    match value.as_str() {
+        Some(text) => PathPattern::parse(text),
+        None => Err(format!(
+            "is a text, not {}; write for instance \"/api/*\"",
+            type_of(value)
+        )),
+    }
+}
+
+fn read_method(value: &DeValue<'_>) -> Result<Method, String> {
+    let text = value.as_str().ok_or_else(|| {
+        format!(
+            "is a text, not {}; write one method, for instance \"GET\", or leave it out for every \
+             method",
+            type_of(value)
+        )
+    })?;
+    let upper = text.to_ascii_uppercase();
+    let meant = match upper == text {
+        true => nearest(text, METHODS.into_iter()).filter(|meant| *meant != text),
+        false => Some(upper.as_str()),
+    };
+    match (meant, Method::from_bytes(text.as_bytes())) {
+        (None, Ok(method)) => Ok(method),
+        (Some(meant), Ok(_)) => Err(format!("{text:?} is not a method; did you mean {meant:?}?")),
+        (_, Err(_)) => Err(format!(
+            "{text:?} is not a method; write {}",
+            one_of(&METHODS)
+        )),
+    }
+}
+
+fn statuses(value: &Spanned<DeValue<'_>>) -> Result<Vec<u16>, Fault> {
+    let wrong = || {
+        Fault::from(format!(
+            "write a list of statuses from {} to {}, for instance [404, 503]",
+            STATUSES.start(),
+            STATUSES.end()
+        ))
+    };
+    let items = value.get_ref().as_array().ok_or_else(wrong)?;
+    if items.len() > LIST_MAX {
+        return Err(format!("has {} items; write at most {LIST_MAX}", items.len()).into());
+    }
+    items
+        .iter()
+        .map(|item| {
+            integer(item.get_ref())
+                .filter(|status| STATUSES.contains(status))
+                .and_then(|status| u16::try_from(status).ok())
+                .ok_or_else(|| wrong().at(item.span().start))
+        })
+        .collect()
+}
+
+fn body_contains(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value.as_str().filter(|text| !text.is_empty()).ok_or(
+        "write a text that every failure has near its beginning, for instance \"\\\"errors\\\":\"",
+    )?;
+    if text.len() > FAILURE_BODY_MAX {
+        return Err(format!(
+            "has {} bytes, but only the first {FAILURE_BODY_MAX} bytes of a body are searched; \
+             write a shorter text",
+            text.len()
+        ));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,456 @@
+//! What a cell means for a request: the heart of the shield, as a pure function.
+//!
+//! Read the table in the tests first: each row is a cell, a request, and what
+//! happens.
+
+use super::served::{Passed, Stale};
+use crate::cell::{Cell, Entry};
+use crate::semantics::{Audience, Preset, RequestDirectives, Verdict, verdict};
+use crate::time::Time;
+use std::time::Duration;
+
+/// An entry is refreshed early in the last tenth of its lifetime, by one request
+/// in this many.
+const EARLY_REFRESH_ONE_IN: u128 = 32;
+
+/// What a request brings to the decision.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    /// It has credentials that are not keyed.
+    pub(super) credentials: bool,
+    /// What it says about the answer that it wants.
+    pub(super) directives: RequestDirectives,
+    /// When it came.
+    pub(super) arrival: Time,
+    /// It has waited for another's fetch.
+    pub(super) collapsed: bool,
+}
+
+/// What the settings bring to the decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) preset: Preset,
+    pub(super) clock_skew: Duration,
+    pub(super) early_refresh: bool,
+}
+
+/// What the store says about a question.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    /// The question's cell, with the marks of its key applied.
+    pub(super) cell: Option<&'a Cell>,
+    /// Until when the key passes requests with credentials.
+    pub(super) credentials_pass_until: Option<Time>,
+    /// Whether the request accepts the coding of the entry.
+    pub(super) accepts_coding: bool,
+}
+
+/// What to do about a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Step<'a> {
+    /// Answer with the entry.
+    Serve(&'a Entry, Option<Stale>),
+    /// Answer with the entry, and refresh it behind the answer.
+    ServeAndRefresh(&'a Entry, Option<Stale>),
+    /// Forward the request with its own fields. The entry, if any, may be used
+    /// if the origin fails.
+    Pass(Passed, Option<&'a Entry>),
+    /// Nothing to serve: say when to come back.
+    Unavailable(Time),
+    /// Nothing to serve, and the request does not want it fetched.
+    NotCached,
+    /// Become the leader, or follow the one that there is. The entry, if any, may
+    /// be used if the origin fails.
+    Fetch(Option<&'a Entry>),
+}
+
+/// Decides about a request. `dice` is a random number.
+pub(super) fn decide<'a>(
+    view: View<'a>,
+    asker: &Asker,
+    rules: Rules,
+    now: Time,
+    dice: u128,
+) -> Step<'a> {
+    let Some(cell) = view.cell else {
+        return nothing_stored(view, asker, now, None, None);
+    };
+    let leased = cell
+        .lease
+        .is_some_and(|lease| lease.is_live(now, rules.clock_skew));
+    let backoff = cell.backoff(now);
+    let Some(entry) = &cell.entry else {
+        // After its end one request finds out whether the mark still holds. The
+        // others need not queue for what it probably finds.
+        let passed = cell
+            .marks
+            .pass
+            .filter(|pass| now < pass.until || leased)
+            .map(|_| Passed::Uncacheable);
+        return nothing_stored(view, asker, now, backoff, passed);
+    };
+    let usable_on_error = entry.freshness.may_serve_on_error(now);
+    let fallback = usable_on_error.then_some(entry);
+    if !view.accepts_coding {
+        return Step::Pass(Passed::Encoding, None);
+    }
+    if asker.credentials && entry.audience == Audience::Anonymous {
+        let fallback = fallback.filter(|_| rules.preset == Preset::Uptime);
+        return Step::Pass(Passed::Credentials, fallback);
+    }
+    let verdict = verdict(
+        &entry.freshness,
+        &asker.directives,
+        rules.preset,
+        entry.invalidated,
+        now,
+    );
+    match verdict {
+        Verdict::Fresh if !leased && backoff.is_none() && is_due_early(entry, rules, now, dice) => {
+            Step::ServeAndRefresh(entry, None)
+        }
+        Verdict::Fresh => Step::Serve(entry, None),
+        Verdict::StaleWhileRevalidate if leased || backoff.is_some() => {
+            Step::Serve(entry, Some(Stale::WhileRevalidating))
+        }
+        Verdict::StaleWhileRevalidate => {
+            Step::ServeAndRefresh(entry, Some(Stale::WhileRevalidating))
+        }
+        Verdict::Revalidate { .. } if asker.collapsed && is_since(asker, entry, rules) => {
+            match rules.preset {
+                // The question is the same, and none of those that ask it has
+                // credentials: as good as its own answer.
+                Preset::Uptime => Step::Serve(entry, None),
+                // RFC 9111 section 4: what must be validated is not shared.
+                // Requests for it need not queue for each other.
+                Preset::Strict => Step::Pass(Passed::Validation, None),
+            }
+        }
+        Verdict::Revalidate { .. } if asker.directives.only_if_cached => Step::NotCached,
+        Verdict::Revalidate { on_error } => match backoff {
+            Some(_) if on_error => Step::Serve(entry, Some(Stale::OnError)),
+            Some(until) => Step::Unavailable(until),
+            None => fetch(asker, rules, on_error.then_some(entry)),
+        },
+    }
+}
+
+/// No entry: marks decide.
+fn nothing_stored<'a>(
+    view: View<'a>,
+    asker: &Asker,
+    now: Time,
+    backoff: Option<Time>,
+    passed: Option<Passed>,
+) -> Step<'a> {
+    if asker.directives.only_if_cached {
+        return Step::NotCached;
+    }
+    let credentials =
+        asker.credentials && view.credentials_pass_until.is_some_and(|until| now < until);
+    if credentials {
+        return Step::Pass(Passed::Credentials, None);
+    }
+    if let Some(passed) = passed {
+        return Step::Pass(passed, None);
+    }
+    match backoff {
+        Some(until) => Step::Unavailable(until),
+        None if asker.directives.no_store => Step::Pass(Passed::RequestNoStore, None),
+        None => Step::Fetch(None),
+    }
+}
+
+/// RFC 9111 section 5.2.1.5: an answer that may not be stored is of no use to
+/// followers.
+fn fetch<'a>(asker: &Asker, rules: Rules, fallback: Option<&'a Entry>) -> Step<'a> {
+    match rules.preset {
+        Preset::Strict if asker.directives.no_store => Step::Pass(Passed::RequestNoStore, None),
+        Preset::Strict | Preset::Uptime => Step::Fetch(fallback),
+    }
+}
+
+/// Whether an entry was requested from the origin after this request came. An
+/// entry that has been invalidated since may have been invalidated even before
+/// this request came, if a node requested it whose clock is ahead.
+fn is_since(asker: &Asker, entry: &Entry, rules: Rules) -> bool {
+    let skew = match entry.invalidated {
+        true => rules.clock_skew,
+        false => Duration::ZERO,
+    };
+    entry.request_time >= asker.arrival.plus(skew)
+}
+
+fn is_due_early(entry: &Entry, rules: Rules, now: Time, dice: u128) -> bool {
+    let ttl = u64::try_from(entry.freshness.ttl_ms(now)).unwrap_or(0);
+    rules.early_refresh
+        && ttl < entry.freshness.lifetime_ms / 10
+        && dice.is_multiple_of(EARLY_REFRESH_ONE_IN)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::cell::{Body, Lease, Marks, Nonce, Pass, Retry};
+    use crate::semantics::Freshness;
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    const NOW: u64 = 100_000;
+
+    fn at(millis: u64) -> Time {
+        Time::from_unix_millis(millis)
+    }
+
+    /// What is in the cell.
+    #[derive(Clone, Copy)]
+    enum Has {
+        Nothing,
+        /// Fresh for everyone.
+        Fresh,
+        /// Fresh for visitors without credentials.
+        FreshAnonymous,
+        /// Within the stale-while-revalidate window.
+        Stale,
+        StaleAnonymous,
+        /// Within the stale-if-error window alone.
+        Old,
+        /// Past all windows.
+        Dead,
+        /// `no-cache`, requested after the request came.
+        NoCache,
+    }
+
+    fn entry(has: Has) -> Option<Entry> {
+        let (age, audience, no_cache) = match has {
+            Has::Nothing => return None,
+            Has::Fresh => (1, Audience::Everyone, false),
+            Has::FreshAnonymous => (1, Audience::Anonymous, false),
+            Has::Stale => (15, Audience::Everyone, false),
+            Has::StaleAnonymous => (15, Audience::Anonymous, false),
+            Has::Old => (25, Audience::Everyone, false),
+            Has::Dead => (90, Audience::Everyone, false),
+            Has::NoCache => (0, Audience::Anonymous, true),
+        };
+        Some(Entry {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            request_time: at(NOW - age * 1_000),
+            fetch_millis: 0,
+            freshness: Freshness {
+                lifetime_ms: 10_000,
+                initial_age_ms: 0,
+                response_time: at(NOW - age * 1_000),
+                stale_while_revalidate_ms: 10_000,
+                stale_if_error_ms: 30_000,
+                must_revalidate: false,
+                no_cache,
+                immutable: false,
+            },
+            lease: Nonce::new(1),
+            invalidated: false,
+            audience,
+            body: Body::Inline(Bytes::new()),
+        })
+    }
+
+    /// What marks the cell has.
+    #[derive(Clone, Copy, Default)]
+    struct With {
+        leased: bool,
+        retry: bool,
+        pass: bool,
+        credentials_pass: bool,
+        undecodable: bool,
+    }
+
+    const PLAIN: With = With {
+        leased: false,
+        retry: false,
+        pass: false,
+        credentials_pass: false,
+        undecodable: false,
+    };
+
+    fn step(has: Has, with: With, credentials: bool, collapsed: bool, preset: Preset) -> String {
+        let cell = Cell {
+            version: 1,
+            nonce: Nonce::new(1),
+            key: "k".into(),
+            entry: entry(has),
+            lease: with.leased.then(|| Lease {
+                holder: Nonce::new(2),
+                start: at(NOW),
+                deadline: at(NOW + 5_000),
+                revoked: false,
+                draft: None,
+            }),
+            marks: Marks {
+                retry: with.retry.then(|| Retry {
+                    not_before: at(NOW + 1_000),
+                    failures: 1,
+                    doubted: false,
+                }),
+                pass: with.pass.then(|| Pass {
+                    until: at(NOW + 1_000),
+                    since: at(NOW),
+                    times: 1,
+                }),
+                ..Marks::default()
+            },
+            orphans: Vec::new(),
+        };
+        let asker = Asker {
+            credentials,
+            directives: RequestDirectives::default(),
+            arrival: at(NOW),
+            collapsed,
+        };
+        let rules = Rules {
+            preset,
+            clock_skew: Duration::ZERO,
+            early_refresh: true,
+        };
+        let view = View {
+            cell: Some(&cell),
+            credentials_pass_until: with.credentials_pass.then(|| at(NOW + 1_000)),
+            accepts_coding: !with.undecodable,
+        };
+        match decide(view, &asker, rules, at(NOW), 1) {
+            Step::Serve(_, None) => "serve".into(),
+            Step::Serve(_, Some(stale)) => format!("serve {stale:?}"),
+            Step::ServeAndRefresh(_, _) => "serve and refresh".into(),
+            Step::Pass(passed, fallback) => match fallback {
+                Some(_) => format!("pass {} or serve", passed.token()),
+                None => format!("pass {}", passed.token()),
+            },
+            Step::Unavailable(_) => "unavailable".into(),
+            Step::NotCached => "not cached".into(),
+            Step::Fetch(None) => "fetch".into(),
+            Step::Fetch(Some(_)) => "fetch or serve".into(),
+        }
+    }
+
+    #[test]
+    fn what_happens() {
+        let leased = With {
+            leased: true,
+            ..PLAIN
+        };
+        let retry = With {
+            retry: true,
+            ..PLAIN
+        };
+        let pass = With {
+            pass: true,
+            ..PLAIN
+        };
+        let credentials_pass = With {
+            credentials_pass: true,
+            ..PLAIN
+        };
+        let undecodable = With {
+            undecodable: true,
+            ..PLAIN
+        };
+        // Cell, marks; what a visitor without credentials gets, and one with.
+        for (has, with, anonymous, with_credentials) in [
+            (Has::Nothing, PLAIN, "fetch", "fetch"),
+            (Has::Nothing, leased, "fetch", "fetch"),
+            (Has::Nothing, retry, "unavailable", "unavailable"),
+            (Has::Nothing, pass, "pass uncacheable", "pass uncacheable"),
+            (Has::Nothing, credentials_pass, "fetch", "pass credentials"),
+            (Has::Fresh, PLAIN, "serve", "serve"),
+            // The entry counts before the marks.
+            (Has::Fresh, pass, "serve", "serve"),
+            (Has::Fresh, retry, "serve", "serve"),
+            (Has::Fresh, credentials_pass, "serve", "serve"),
+            (Has::Fresh, undecodable, "pass encoding", "pass encoding"),
+            (
+                Has::FreshAnonymous,
+                PLAIN,
+                "serve",
+                "pass credentials or serve",
+            ),
+            (
+                Has::FreshAnonymous,
+                retry,
+                "serve",
+                "pass credentials or serve",
+            ),
+            (Has::Stale, PLAIN, "serve and refresh", "serve and refresh"),
+            (
+                Has::Stale,
+                leased,
+                "serve WhileRevalidating",
+                "serve WhileRevalidating",
+            ),
+            (
+                Has::Stale,
+                retry,
+                "serve WhileRevalidating",
+                "serve WhileRevalidating",
+            ),
+            (Has::Stale, pass, "serve and refresh", "serve and refresh"),
+            (
+                Has::StaleAnonymous,
+                PLAIN,
+                "serve and refresh",
+                "pass credentials or serve",
+            ),
+            (Has::Old, PLAIN, "fetch or serve", "fetch or serve"),
+            (Has::Old, leased, "fetch or serve", "fetch or serve"),
+            (Has::Old, retry, "serve OnError", "serve OnError"),
+            (Has::Dead, PLAIN, "fetch", "fetch"),
+            (Has::Dead, retry, "unavailable", "unavailable"),
+            (Has::NoCache, PLAIN, "fetch", "pass credentials"),
+        ] {
+            for (credentials, expected) in [(false, anonymous), (true, with_credentials)] {
+                assert_eq!(
+                    step(has, with, credentials, false, Preset::Uptime),
+                    expected,
+                    "credentials: {credentials}"
+                );
+            }
+        }
+    }
+
+    /// A page that is made for each visitor was shared by the visitors that
+    /// waited for the same fetch.
+    #[test]
+    fn what_must_be_validated_is_shared_by_waiters_without_credentials_alone() {
+        for (preset, credentials, expected) in [
+            (Preset::Uptime, false, "serve"),
+            (Preset::Uptime, true, "pass credentials"),
+            (Preset::Strict, false, "pass validation"),
+        ] {
+            assert_eq!(
+                step(Has::NoCache, PLAIN, credentials, true, preset),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_key_without_a_cell() {
+        let asker = Asker {
+            credentials: true,
+            directives: RequestDirectives::default(),
+            arrival: at(NOW),
+            collapsed: false,
+        };
+        let rules = Rules {
+            preset: Preset::Uptime,
+            clock_skew: Duration::ZERO,
+            early_refresh: true,
+        };
+        let view = View {
+            cell: None,
+            credentials_pass_until: None,
+            accepts_coding: true,
+        };
+        assert_eq!(decide(view, &asker, rules, at(NOW), 0), Step::Fetch(None));
+    }
+}

@@ -1,0 +1,907 @@
+//! A fetch under a lease: the origin is asked the question, and the lease is
+//! settled with what comes.
+//!
+//! Nothing here knows the visitor's request. The origin gets what
+//! [`Question::fill`] renders, so what one visitor sends cannot shape what
+//! another is given.
+
+use super::Shield;
+use super::answer_body::AnswerBody;
+use super::fetch::{
+    Brought, Exchange, Fetched, Head, HeadSender, Job, Moment, NotKept, Outcome, Reason, Start,
+};
+use super::judge::{self, Effect, Present};
+use super::served::Own;
+use super::store_body::{KeptBody, Storing};
+use crate::cell::codec::may_store;
+use crate::cell::transition::Failure;
+use crate::cell::{self, Draft, Entry, Orphan, SEEN_PRECISION, Selecting};
+use crate::cells::{Election, Held, Located, Place, Settled, Told};
+use crate::config::Config;
+use crate::origin::{Answered, LogLine, OriginDoor, Peeked};
+use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
+use crate::question::target::path_of;
+use crate::question::{Question, accept, fields, location};
+use crate::semantics::{
+    Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, freshen,
+    is_transient, matches, remove_private_fields, retry_after, selecting_names, storability,
+    strip_connection_fields,
+};
+use crate::store::StoreError;
+use crate::time::{Time, millis};
+use crate::world::{OriginError, Platform};
+use bytes::Bytes;
+use futures::future::{Either, join, select};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, Response, StatusCode, response};
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+
+/// A lease is renewed when this part of it is over, counted from its start: an
+/// election may have taken its time.
+const RENEW_AFTER: u32 = 3;
+
+/// A renewal that has not ended after this part of a lease is given up and tried
+/// again, so that one lost reply does not cost the lease.
+const RENEWAL_TRIES: u32 = 6;
+
+/// Shortest pause between two renewals, as a part of a lease.
+const RENEWAL_PAUSE_MIN: u32 = 24;
+
+/// Most selecting fields of a key. A key with more is passed: nearly every
+/// visitor would have a variant of its own.
+const SELECTING_MAX: usize = 16;
+
+impl<P: Platform> Shield<P> {
+    /// Runs a job to its end, even if the request that waits for its head leaves.
+    pub(super) fn spawn_job(self: &Rc<Self>, job: Job<P>) {
+        let shield = Rc::clone(self);
+        self.platform
+            .spawn(async move { shield.run_job(job).await });
+    }
+
+    /// Asks the origin, renews the lease meanwhile, and settles it.
+    pub(super) async fn run_job(self: &Rc<Self>, job: Job<P>) {
+        let Job {
+            mut held,
+            question,
+            key,
+            known,
+            config,
+            reason,
+            head,
+            flight,
+        } = job;
+        let began = self.platform.now();
+        if !self.cells.may_begin(&held) {
+            // The store took longer than the lease to say who has it: another may
+            // have it by now. Dropping `head` makes the request look again.
+            let error = StoreError::new("an election took longer than its lease");
+            self.cells.note_store_failure("elect", &error);
+            self.log_fill(&question, reason, Ok(None), "late", Settled::Failed, began);
+            return;
+        }
+        let mut head = HeadSender(head);
+        let mut status = Ok(None);
+        let loaded = held.loaded.clone();
+        let acts_until = Cell::new(self.cells.acts_until(&held));
+        let ((outcome, removed), fenced) = {
+            let start = Start {
+                loaded: &loaded,
+                holder: held.holder,
+                acts_until: &acts_until,
+                question: &question,
+                config: &config,
+            };
+            flight.ask();
+            let exchange = async {
+                let outcome = self.ask(&start, &mut head, &mut status).await;
+                if let Some(brought) = Brought::from(&outcome, &question) {
+                    flight.hand_over(brought);
+                }
+                outcome
+            };
+            // Removes garbage while the origin takes its time.
+            let work = pin!(join(exchange, self.cells.collect(&loaded)));
+            self.renewing(&mut held, &acts_until, work).await
+        };
+        let (word, settled) = match fenced {
+            Some(settled) => ("fenced".to_owned(), settled),
+            None => {
+                let settling = Settling {
+                    key: &key,
+                    question: &question,
+                    known: &known,
+                    config: &config,
+                    removed: &removed,
+                };
+                self.settle(held, settling, outcome).await
+            }
+        };
+        let status = status.as_ref().map(|status| *status);
+        self.log_fill(&question, reason, status, &word, settled, began);
+        // Only now may other requests of this instance look again.
+        drop(flight);
+    }
+
+    /// Runs `work` and keeps the lease alive meanwhile. The second part of the
+    /// answer says how the lease was lost, if it was.
+    pub(super) async fn renewing<T>(
+        &self,
+        held: &mut Held,
+        acts_until: &Cell<Time>,
+        mut work: impl Future<Output = T> + Unpin,
+    ) -> (T, Option<Settled>) {
+        let lease = self.config.lease.duration;
+        loop {
+            let due = held.deadline.minus(lease - lease / RENEW_AFTER);
+            let pause = due
+                .since(self.platform.now())
+                .max(lease / RENEWAL_PAUSE_MIN);
+            let pause = pin!(self.platform.sleep(pause));
+            work = match select(work, pause).await {
+                Either::Left((done, _)) => return (done, None),
+                Either::Right(((), work)) => work,
+            };
+            let renewal = pin!(async {
+                let timeout = self.platform.sleep(lease / RENEWAL_TRIES);
+                let settled = match select(pin!(self.cells.renew(held)), pin!(timeout)).await {
+                    Either::Left((settled, _)) => settled,
+                    Either::Right(_) => Settled::Failed,
+                };
+                acts_until.set(match settled {
+                    Settled::Done | Settled::Failed => self.cells.acts_until(held),
+                    Settled::Fenced(_) => Time::default(),
+                });
+                settled
+            });
+            work = match select(work, renewal).await {
+                // A renewal cut short may be stored or not; settling finds out.
+                Either::Left((done, _)) => return (done, None),
+                Either::Right((Settled::Done | Settled::Failed, work)) => work,
+                // Another has the cell. The answer still goes to our visitor.
+                Either::Right((settled @ Settled::Fenced(_), work)) => {
+                    return (work.await, Some(settled));
+                }
+            };
+        }
+    }
+
+    /// Asks the origin, and once more for the whole if it answers a condition
+    /// with what is of no use.
+    async fn ask(
+        self: &Rc<Self>,
+        start: &Start<'_>,
+        head: &mut HeadSender<P::Body>,
+        status: &mut Result<Option<StatusCode>, OriginError>,
+    ) -> Outcome {
+        let mut validated = start.loaded.entry();
+        loop {
+            let fields = validated.map(|entry| &entry.headers);
+            let fill = start
+                .question
+                .fill(fields, OriginDoor::<P>::outgoing(start.config));
+            let asked = fill.headers().clone();
+            let answered = match self.door.fill(fill, start.config).await {
+                Ok(answered) => answered,
+                Err(error) => {
+                    *status = Err(error.clone());
+                    return self.not_answered(start, &error, head);
+                }
+            };
+            let Answered {
+                mut response,
+                request_time,
+                response_time,
+            } = answered;
+            *status = Ok(Some(response.status()));
+            location::rewrite(response.headers_mut(), self.door.origin());
+            let exchange = Exchange {
+                asked: &asked,
+                request_time,
+                response_time,
+            };
+            match (validated, response.status()) {
+                (Some(entry), StatusCode::NOT_MODIFIED)
+                    if matches(&entry.headers, response.headers()) =>
+                {
+                    return self
+                        .renewed(start, &exchange, entry, response.headers(), head)
+                        .await;
+                }
+                // It confirms what is not stored here: ask for the whole.
+                (Some(_), StatusCode::NOT_MODIFIED) => {}
+                (None, StatusCode::NOT_MODIFIED) => {
+                    head.send(Head::Failed(Own::OriginFailed));
+                    return failed("304 to a request without conditions");
+                }
+                (_, _) => return self.received(start, &exchange, response, head).await,
+            }
+            // A holder that was held up may have a successor by now. The request
+            // that waits for the head looks again.
+            if self.platform.now() >= start.acts_until.get() {
+                return Outcome::Release("not-stored: the lease was lost".to_owned());
+            }
+            // The second request has no conditions, so the loop ends.
+            validated = None;
+        }
+    }
+
+    /// The origin says that the entry is still good (RFC 9111 section 4.3.4).
+    async fn renewed(
+        self: &Rc<Self>,
+        start: &Start<'_>,
+        exchange: &Exchange<'_>,
+        entry: &Entry,
+        not_modified: &HeaderMap,
+        head: &mut HeadSender<P::Body>,
+    ) -> Outcome {
+        let mut update = not_modified.clone();
+        strip_connection_fields(&mut update);
+        let moment = Moment::take_from(&mut update, start.config.policy.preset);
+        let headers = freshen(&entry.headers, &update);
+        let storability = self.storability(start, exchange, entry.status, &headers);
+        match self.effect(start, entry.status, &headers, storability, false) {
+            Effect::Store(kept) => {
+                let entry = Box::new(Entry {
+                    headers: self.storable_fields(headers, entry.status, start.config),
+                    body: entry.body.clone(),
+                    ..self.entry(start, exchange, entry.status, kept)
+                });
+                head.send(Head::Entry(entry.clone(), moment));
+                Outcome::Store(entry)
+            }
+            Effect::Fail { retry_after, .. } => {
+                head.send(Head::Failed(Own::OriginFailed));
+                self.refresh_failed(start, entry.status, retry_after, None)
+            }
+            Effect::Doubt(reason) => {
+                head.send(Head::Failed(Own::OriginFailed));
+                doubted(reason)
+            }
+            // The visitor may have it, and nobody after.
+            Effect::Pass(reason) => {
+                self.hand_on_entry(start, entry, headers, head).await;
+                Outcome::Pass(NotKept::Because(reason))
+            }
+            Effect::Nothing(reason) => {
+                self.hand_on_entry(start, entry, headers, head).await;
+                Outcome::Release(format!("not-stored: {reason}"))
+            }
+        }
+    }
+
+    /// Hands the content of an entry to the visitor, with other fields. If it
+    /// cannot be read, the request looks again.
+    async fn hand_on_entry(
+        self: &Rc<Self>,
+        start: &Start<'_>,
+        entry: &Entry,
+        headers: HeaderMap,
+        head: &mut HeadSender<P::Body>,
+    ) {
+        let body = match &entry.body {
+            cell::Body::Inline(body) => Ok(AnswerBody::Full(body.clone())),
+            cell::Body::Chunked(manifest) => {
+                self.stored_body(Place::of(start.loaded), *manifest, 0..manifest.length)
+                    .await
+            }
+        };
+        if let Ok(body) = body {
+            let names = self.names(&headers, start.config);
+            let mut parts = Response::new(()).into_parts().0;
+            parts.status = entry.status;
+            parts.headers = headers;
+            head.send(Head::Response(Box::new(Fetched {
+                parts,
+                body,
+                stored: false,
+                audience: Audience::Anonymous,
+                names,
+            })));
+        }
+    }
+
+    /// A response with content of its own.
+    async fn received(
+        self: &Rc<Self>,
+        start: &Start<'_>,
+        exchange: &Exchange<'_>,
+        response: Response<P::Body>,
+        head: &mut HeadSender<P::Body>,
+    ) -> Outcome {
+        let (parts, body) = response.into_parts();
+        let rule = &start.config.failure;
+        let mut is_failure = rule.statuses.contains(&parts.status.as_u16());
+        let mut body = Peeked::whole(body);
+        if let Some(text) = &rule.body_contains {
+            body = match self.door.peek(start.config, body, FAILURE_BODY_MAX).await {
+                Ok(peeked) => peeked,
+                Err(error) => return self.not_answered(start, &error, head),
+            };
+            is_failure |= contains(body.beginning(), text.as_bytes());
+        }
+        // Judged by all that the origin said, `Connection` included.
+        let storability = self.storability(start, exchange, parts.status, &parts.headers);
+        match self.effect(start, parts.status, &parts.headers, storability, is_failure) {
+            Effect::Store(kept) => self.keep(start, exchange, (parts, body), kept, head).await,
+            Effect::Fail { retry_after, .. } if self.is_usable(start) => {
+                head.send(Head::Failed(Own::OriginFailed));
+                self.refresh_failed(start, parts.status, retry_after, None)
+            }
+            Effect::Fail {
+                retry_after,
+                brief: Some(kept),
+            } => {
+                let status = parts.status;
+                let kept = self.keep(start, exchange, (parts, body), kept, head).await;
+                let brief = match kept {
+                    Outcome::Store(entry) => Some(entry),
+                    Outcome::Fail { .. } | Outcome::Pass(_) | Outcome::Release(_) => None,
+                };
+                self.refresh_failed(start, status, retry_after, brief)
+            }
+            Effect::Fail {
+                retry_after,
+                brief: None,
+            } => {
+                let status = parts.status;
+                self.hand_on(start, parts, body, Audience::Everyone, head);
+                self.refresh_failed(start, status, retry_after, None)
+            }
+            Effect::Doubt(reason) => {
+                head.send(Head::Failed(Own::OriginFailed));
+                doubted(reason)
+            }
+            Effect::Pass(reason) => {
+                self.hand_on(start, parts, body, Audience::Anonymous, head);
+                Outcome::Pass(NotKept::Because(reason))
+            }
+            Effect::Nothing(reason) => {
+                let audience = match is_transient(parts.status) {
+                    true => Audience::Everyone,
+                    false => Audience::Anonymous,
+                };
+                self.hand_on(start, parts, body, audience, head);
+                Outcome::Release(format!("not-stored: {reason}"))
+            }
+        }
+    }
+
+    /// What an answer does to the cell.
+    fn effect(
+        &self,
+        start: &Start<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        storability: Storability,
+        is_failure: bool,
+    ) -> Effect {
+        let now = self.platform.now();
+        let marks = start.loaded.cell.as_ref().map(|cell| &cell.marks);
+        judge::effect(
+            judge::Answer {
+                status,
+                storability,
+                is_monitored: is_monitored(start.config),
+                retry_after: retry_after(headers, now),
+                is_failure,
+                leads_to_itself: status.is_redirection()
+                    && location::leads_to_itself(headers, start.question, &start.config.key),
+            },
+            Present {
+                usable: self.is_usable(start),
+                invalidated: start.loaded.entry().is_some_and(|entry| entry.invalidated),
+                doubt: marks.and_then(|marks| marks.doubt),
+            },
+            start.config.policy.preset,
+            now,
+        )
+    }
+
+    /// Whether the entry at hand may be used if the origin fails.
+    fn is_usable(&self, start: &Start<'_>) -> bool {
+        let now = self.platform.now();
+        start.loaded.entry().is_some_and(|entry| {
+            entry.freshness.may_serve_on_error(now)
+                && (start.config.policy.preset == Preset::Uptime || !entry.invalidated)
+        })
+    }
+
+    fn refresh_failed(
+        &self,
+        start: &Start<'_>,
+        status: StatusCode,
+        retry_after: Option<std::time::Duration>,
+        brief: Option<Box<Entry>>,
+    ) -> Outcome {
+        let most = start.config.origin.retry_after_max;
+        let not_before = retry_after.map(|pause| self.platform.now().plus(pause.min(most)));
+        Outcome::Fail {
+            why: format!("failed: it answered {}", status.as_u16()),
+            not_before,
+            doubt: false,
+            brief,
+        }
+    }
+
+    /// No answer came.
+    fn not_answered(
+        &self,
+        start: &Start<'_>,
+        error: &OriginError,
+        head: &mut HeadSender<P::Body>,
+    ) -> Outcome {
+        head.send(Head::Failed(match error {
+            OriginError::Timeout => Own::OriginTimeout,
+            OriginError::Failed(_) | OriginError::NotSent(_) => Own::OriginFailed,
+        }));
+        match error {
+            // Nothing has reached the origin, so nothing is known about it.
+            OriginError::NotSent(_) => Outcome::Release(format!("not-sent: {error}")),
+            // A retry mark would hide from a monitor that the origin is back.
+            OriginError::Timeout | OriginError::Failed(_)
+                if is_monitored(start.config) && !self.is_usable(start) =>
+            {
+                Outcome::Release(format!("failed: {error}"))
+            }
+            OriginError::Timeout | OriginError::Failed(_) => failed(&error.to_string()),
+        }
+    }
+
+    /// Hands a response that is not stored to the visitor. A failure is for every
+    /// visitor, whatever its `Vary` says.
+    fn hand_on(
+        &self,
+        start: &Start<'_>,
+        mut parts: response::Parts,
+        body: Peeked<P::Body>,
+        audience: Audience,
+        head: &mut HeadSender<P::Body>,
+    ) {
+        strip_connection_fields(&mut parts.headers);
+        let names = match is_transient(parts.status) {
+            true => Vec::new(),
+            false => self.names(&parts.headers, start.config),
+        };
+        head.send(Head::Response(Box::new(Fetched {
+            parts,
+            body: AnswerBody::of_origin(body),
+            stored: false,
+            audience,
+            names,
+        })));
+    }
+
+    /// Stores a response that may be stored, while the visitor reads it.
+    pub(super) async fn keep(
+        self: &Rc<Self>,
+        start: &Start<'_>,
+        exchange: &Exchange<'_>,
+        (mut parts, body): (response::Parts, Peeked<P::Body>),
+        kept: Kept,
+        head: &mut HeadSender<P::Body>,
+    ) -> Outcome {
+        let announced = announced(&parts.headers);
+        let limits = &start.config.limits;
+        if announced.is_some_and(|length| length > limits.body)
+            || has_too_many_fields(&parts.headers, start.config)
+        {
+            self.hand_on(start, parts, body, kept.audience, head);
+            return Outcome::Pass(NotKept::TooLong);
+        }
+        strip_connection_fields(&mut parts.headers);
+        let names = self.names(&parts.headers, start.config);
+        let mut entry = Box::new(Entry {
+            headers: self.storable_fields(parts.headers.clone(), parts.status, start.config),
+            ..self.entry(start, exchange, parts.status, kept)
+        });
+        let storing = Storing {
+            loaded: start.loaded,
+            holder: start.holder,
+            acts_until: start.acts_until,
+            announced,
+            limit: limits.body,
+            config: start.config,
+        };
+        let (stored, stream) = self.store_body(storing, body);
+        head.send(Head::Response(Box::new(Fetched {
+            parts,
+            body: AnswerBody::Stream(stream),
+            stored: true,
+            audience: kept.audience,
+            names,
+        })));
+        match stored.await {
+            KeptBody::Whole(body) => {
+                entry.body = body;
+                Outcome::Store(entry)
+            }
+            KeptBody::TooLong => Outcome::Pass(NotKept::TooLong),
+            KeptBody::Broken(error) => failed(&error.to_string()),
+            KeptBody::Lost(why) => Outcome::Release(format!("not-stored: {why}")),
+        }
+    }
+
+    /// The selecting fields that an answer names. An encoded answer varies on
+    /// `Accept-Encoding`, whether it says so or not.
+    fn names(&self, headers: &HeaderMap, config: &Config) -> Vec<HeaderName> {
+        let mut names = selecting_names(headers);
+        names.retain(|name| fields::is_selectable(name, config.request.unknown));
+        if accept::is_encoded(headers) && !names.contains(&http::header::ACCEPT_ENCODING) {
+            names.push(http::header::ACCEPT_ENCODING);
+        }
+        names
+    }
+
+    pub(super) fn storability(
+        &self,
+        start: &Start<'_>,
+        exchange: &Exchange<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Storability {
+        let asked = Asked {
+            headers: exchange.asked,
+            path: path_of(start.question.target()),
+            keyed_by_client: start.question.is_keyed_by_client(),
+        };
+        let mut storability = storability(
+            asked,
+            status,
+            headers,
+            exchange.request_time,
+            exchange.response_time,
+            &start.config.policy,
+        );
+        if let Storability::Store(kept) = &mut storability {
+            self.spread(&mut kept.freshness, start.config);
+        }
+        storability
+    }
+
+    /// Shortens a lifetime at random, so that entries which were stored together
+    /// do not expire together.
+    pub(super) fn spread(&self, freshness: &mut crate::semantics::Freshness, config: &Config) {
+        let jitter = u128::from(config.policy.jitter_per_mille);
+        let cut = u64::try_from(self.platform.random() % (jitter + 1)).unwrap_or(0);
+        let lifetime = freshness.lifetime_ms;
+        freshness.lifetime_ms = lifetime
+            .saturating_sub((lifetime / 1_000).saturating_mul(cut))
+            .saturating_sub((lifetime % 1_000).saturating_mul(cut) / 1_000);
+    }
+
+    /// The fields of a response that are stored.
+    pub(super) fn storable_fields(
+        &self,
+        mut headers: HeaderMap,
+        status: StatusCode,
+        config: &Config,
+    ) -> HeaderMap {
+        remove_private_fields(&mut headers, &config.policy);
+        let uptime = config.policy.preset == Preset::Uptime;
+        let dropped: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| {
+                // An error that is shared says when to come back.
+                let says_when = **name == RETRY_AFTER && !status.is_success();
+                (uptime && fields::is_momentary(name) && !says_when)
+                    || any_matches(&config.response.drop, name.as_str())
+            })
+            .cloned()
+            .collect();
+        for name in dropped {
+            headers.remove(name);
+        }
+        headers
+    }
+
+    /// An entry with neither fields nor body yet.
+    pub(super) fn entry(
+        &self,
+        start: &Start<'_>,
+        exchange: &Exchange<'_>,
+        status: StatusCode,
+        kept: Kept,
+    ) -> Entry {
+        Entry {
+            status,
+            headers: HeaderMap::new(),
+            request_time: exchange.request_time,
+            fetch_millis: millis(exchange.response_time.since(exchange.request_time)),
+            freshness: kept.freshness,
+            lease: start.holder,
+            invalidated: false,
+            audience: kept.audience,
+            body: cell::Body::Inline(Bytes::new()),
+        }
+    }
+
+    fn log_fill(
+        &self,
+        question: &Question,
+        reason: Reason,
+        status: Result<Option<StatusCode>, &OriginError>,
+        outcome: &str,
+        settled: Settled,
+        began: Time,
+    ) {
+        self.door.log(&LogLine {
+            reason: reason.token(),
+            method: "GET",
+            path: path_of(question.target()),
+            status,
+            outcome: Some(outcome),
+            settled: Some(settled.name()),
+            took: self.platform.now().since(began),
+        });
+    }
+}
+
+/// What settling a lease needs beside the outcome.
+pub(super) struct Settling<'a> {
+    pub(super) key: &'a str,
+    pub(super) question: &'a Question,
+    pub(super) known: &'a [Selecting],
+    pub(super) config: &'a Config,
+    pub(super) removed: &'a [Orphan],
+}
+
+impl Settling<'_> {
+    /// Whether the key knows the selecting fields of an answer, and when they were
+    /// named last.
+    fn all_known(&self, names: &[String], now: Time) -> bool {
+        names.iter().all(|name| {
+            self.known
+                .iter()
+                .any(|known| known.name == *name && known.seen.plus(SEEN_PRECISION) > now)
+        })
+    }
+
+    /// What the key's own cell is told, if the lease is on it.
+    fn told<'a>(
+        &'a self,
+        held: &Held,
+        names: &'a [String],
+        credentials_pass_until: Option<Time>,
+    ) -> Told<'a> {
+        match held.loaded.key == self.key {
+            true => Told::Resident {
+                question: self.question,
+                names,
+                credentials_pass_until,
+            },
+            false => Told::Variant,
+        }
+    }
+}
+
+impl<P: Platform> Shield<P> {
+    /// Settles a lease with what the fetch came to; says so in a word.
+    pub(super) async fn settle(
+        &self,
+        held: Box<Held>,
+        settling: Settling<'_>,
+        outcome: Outcome,
+    ) -> (String, Settled) {
+        match outcome {
+            Outcome::Store(entry) => self.publish(held, settling, *entry).await,
+            Outcome::Pass(reason) => self.mark_pass(held, settling, reason).await,
+            Outcome::Release(why) => (why, self.cells.release(held).await),
+            Outcome::Fail {
+                why,
+                not_before,
+                doubt,
+                brief,
+            } => {
+                let mut brief = brief.map(|entry| *entry);
+                let names = match &brief {
+                    Some(entry) => self.named(&entry.headers, settling.config),
+                    None => Vec::new(),
+                };
+                let told = settling.told(&held, &names, None);
+                let is_variant = matches!(told, Told::Variant);
+                if is_variant && !settling.all_known(&names, self.platform.now()) {
+                    // It would have to move to another cell, for a moment.
+                    brief = None;
+                }
+                let failure = Failure {
+                    backoff: settling.config.origin.retry,
+                    random: (self.platform.random() >> 64) as u64,
+                    not_before,
+                    doubt,
+                    brief,
+                };
+                let settled = self.cells.mark_failure(held, &failure, told).await;
+                (why, settled)
+            }
+        }
+    }
+
+    /// The selecting fields of an answer, as cells name them.
+    fn named(&self, headers: &HeaderMap, config: &Config) -> Vec<String> {
+        self.names(headers, config)
+            .iter()
+            .map(|name| name.as_str().to_owned())
+            .collect()
+    }
+
+    async fn mark_pass(
+        &self,
+        held: Box<Held>,
+        settling: Settling<'_>,
+        reason: NotKept,
+    ) -> (String, Settled) {
+        let lasting = settling.config.origin.pass;
+        let until = self.platform.now().plus(lasting);
+        let told = settling.told(&held, &[], Some(until));
+        let is_variant = matches!(told, Told::Variant);
+        let settled = self.cells.mark_pass(held, lasting, told).await;
+        if is_variant {
+            self.cells.pass_credentials(settling.key, until).await;
+        }
+        (format!("passed: {reason}"), settled)
+    }
+
+    /// Publishes an entry. Where it names selecting fields that are new to its key,
+    /// the question has another cell from now on; that one is written first, so
+    /// that a request that learns the fields finds the entry.
+    async fn publish(
+        &self,
+        held: Box<Held>,
+        settling: Settling<'_>,
+        entry: Entry,
+    ) -> (String, Settled) {
+        let Settling {
+            key,
+            question,
+            known,
+            config,
+            removed,
+        } = settling;
+        let names = self.named(&entry.headers, config);
+        let is_new = |name: &&String| known.iter().all(|known| known.name != **name);
+        let all = known
+            .len()
+            .saturating_add(names.iter().filter(is_new).count());
+        if all > SELECTING_MAX {
+            let reason = NotKept::TooManySelectingFields;
+            return self.mark_pass(held, settling, reason).await;
+        }
+        let now = self.platform.now();
+        let credentials_until =
+            (entry.audience == Audience::Anonymous).then(|| now.plus(config.origin.pass));
+        let told = settling.told(&held, &names, credentials_until);
+        if matches!(told, Told::Resident { .. }) {
+            let settled = self.cells.publish(held, entry, told, removed).await;
+            return ("stored".to_owned(), settled);
+        }
+        if settling.all_known(&names, now) {
+            self.cells.enlist(key, &held.loaded.key).await;
+            let settled = self.cells.publish(held, entry, told, removed).await;
+            return ("stored".to_owned(), settled);
+        }
+        let at = self
+            .cells
+            .learn(key, &names, question, held.loaded.backing)
+            .await;
+        if at.loaded.key == held.loaded.key {
+            self.cells.enlist(key, &held.loaded.key).await;
+            let settled = self.cells.publish(held, entry, told, removed).await;
+            return ("stored".to_owned(), settled);
+        }
+        let settled = match self.cells.elect(&at).await {
+            Election::Held(other) => {
+                if at.is_variant() {
+                    self.cells.enlist(key, &at.loaded.key).await;
+                }
+                let entry = Entry {
+                    lease: other.holder,
+                    ..entry
+                };
+                self.publish_elsewhere(&held, other, &at, &names, entry)
+                    .await
+            }
+            // Another fetches for that cell: its answer is as good.
+            Election::Taken(_) | Election::Backoff | Election::Changed => Settled::Done,
+        };
+        self.cells.release(held).await;
+        ("stored-variant".to_owned(), settled)
+    }
+
+    /// Publishes what was fetched under one cell's lease in another cell. A body
+    /// in chunks moves with it: the other cell notes it as its draft before this
+    /// one drops it, so that at every moment a cell answers for the chunks.
+    async fn publish_elsewhere(
+        &self,
+        from: &Held,
+        to: Box<Held>,
+        at: &Located,
+        names: &[String],
+        entry: Entry,
+    ) -> Settled {
+        // The other lease was taken after the exchange, so a purge in between could
+        // not revoke it.
+        let marks = to.marks();
+        let purges = [marks.purged, marks.softened, marks.invalidated];
+        if self.cells.predates(entry.request_time, &purges) {
+            return self.cells.release(to).await;
+        }
+        if let Some(manifest) = entry.body.manifest() {
+            // Where the store failed in between, the chunks are not where the
+            // other cell is. And a body that a 304 has confirmed stays this
+            // cell's: a request for the other cell fetches it.
+            let present = from.loaded.entry().and_then(|entry| entry.body.manifest());
+            if from.loaded.backing != to.loaded.backing
+                || present.is_some_and(|present| present.body == manifest.body)
+            {
+                return self.cells.release(to).await;
+            }
+            let draft = Draft {
+                body: manifest.body,
+                chunks: u32::try_from(manifest.chunks()).unwrap_or(u32::MAX),
+            };
+            for (held, draft) in [(&*to, Some(draft)), (from, None)] {
+                match self
+                    .cells
+                    .note_draft(held.loaded.clone(), held.holder, draft)
+                    .await
+                {
+                    Settled::Done => {}
+                    lost @ (Settled::Fenced(_) | Settled::Failed) => return lost,
+                }
+            }
+        }
+        let told = match at.is_variant() {
+            true => Told::Variant,
+            false => Told::Resident {
+                question: &at.question,
+                names,
+                credentials_pass_until: None,
+            },
+        };
+        self.cells.publish(to, entry, told, &[]).await
+    }
+}
+
+/// Whether the rule is for paths that a monitor watches (`health.paths`).
+fn is_monitored(config: &Config) -> bool {
+    !config.policy.store_silent
+}
+
+fn failed(why: &str) -> Outcome {
+    Outcome::Fail {
+        why: format!("failed: {why}"),
+        not_before: None,
+        doubt: false,
+        brief: None,
+    }
+}
+
+fn doubted(reason: NotStored) -> Outcome {
+    Outcome::Fail {
+        why: format!("kept: the new answer may not be stored ({reason})"),
+        not_before: None,
+        doubt: true,
+        brief: None,
+    }
+}
+
+/// Whether a response has more fields than are stored.
+fn has_too_many_fields(headers: &HeaderMap, config: &Config) -> bool {
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len().saturating_add(value.len()))
+        .sum();
+    headers.len() > config.limits.response_header_count
+        || bytes > config.limits.response_header_bytes
+        || !may_store(headers)
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    needle.is_empty()
+        || haystack
+            .windows(needle.len())
+            .any(|window| window == needle)
+}

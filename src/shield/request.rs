@@ -1,0 +1,66 @@
+//! A request on its way through the shield.
+
+use super::decide::{Asker, Rules};
+use crate::cell::{Entry, Nonce};
+use crate::cells::Lost;
+use crate::config::Config;
+use crate::question::Visitor;
+use crate::time::Time;
+use crate::world::VisitorAddress;
+use http::request;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// A request on its way through the shield.
+pub(super) struct Visit {
+    pub(super) parts: request::Parts,
+    pub(super) visitor: Box<Visitor>,
+    /// The settings of the rule that the request falls under.
+    pub(super) config: Rc<Config>,
+    pub(super) asker: Asker,
+    /// Until when it waits for another's fetch.
+    pub(super) deadline: Time,
+    /// How often it has looked at the cell and found no answer.
+    pub(super) looks: u32,
+    /// The shared store has cost it its budget: it goes on with the instance's
+    /// own.
+    pub(super) without_store: bool,
+    /// A body that an entry points at and that cannot be read: the entry does not
+    /// count.
+    pub(super) lost_body: Option<Nonce>,
+}
+
+impl Visit {
+    /// Ignores an unreadable entry for this request. Counts as a look, so that the
+    /// loop terminates.
+    pub(super) fn lose(&mut self, entry: &Entry, lost: &Lost) {
+        self.looks = self.looks.saturating_add(1);
+        match lost {
+            Lost::Missing => {
+                self.lost_body = entry.body.manifest().map(|manifest| manifest.body);
+            }
+            // The next look reads the instance's own store, or decides again.
+            Lost::Store | Lost::Late => {}
+        }
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        address_of(&self.parts)
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        Rules {
+            preset: self.config.policy.preset,
+            clock_skew: self.config.lease.clock_skew,
+            early_refresh: self.config.early_refresh,
+        }
+    }
+}
+
+/// The visitor's address, where the platform tells it.
+pub(super) fn address_of(parts: &request::Parts) -> Option<IpAddr> {
+    parts
+        .extensions
+        .get::<VisitorAddress>()
+        .map(|VisitorAddress(address)| *address)
+}

@@ -1,0 +1,228 @@
+//! What became of a request, in one word.
+//!
+//! `Cache-Status`, the log and counters are made from [`Served`], so they cannot
+//! disagree.
+
+use crate::question;
+use crate::semantics::{CacheStatus, Forward};
+use http::StatusCode;
+
+/// Why a stale entry was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// A refresh runs behind the answer.
+    WhileRevalidating,
+    /// The origin failed, or may not be asked yet.
+    OnError,
+    /// The origin takes longer than `origin.soft_timeout`.
+    SoftTimeout,
+    /// The origin failed to answer a request that was passed.
+    Fallback,
+}
+
+impl Stale {
+    fn token(self) -> &'static str {
+        match self {
+            Stale::WhileRevalidating => "stale",
+            Stale::OnError => "stale-if-error",
+            Stale::SoftTimeout => "soft-timeout",
+            Stale::Fallback => "fallback",
+        }
+    }
+}
+
+/// Why a GET or HEAD was passed: forwarded with its own fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It asks no question.
+    NoQuestion(question::Reason),
+    /// It has credentials, and no answer for everyone is stored.
+    Credentials,
+    /// Answers to its question may not be stored.
+    Uncacheable,
+    /// It does not accept the coding of the stored answer.
+    Encoding,
+    /// It has to be validated for each request: preset `strict`.
+    Validation,
+    /// It says `no-store`: preset `strict`.
+    RequestNoStore,
+    /// It wants a part of what is too long to be stored.
+    LongRange,
+}
+
+impl Passed {
+    /// A short name for logs and `Cache-Status` details.
+    pub fn token(self) -> &'static str {
+        match self {
+            Passed::NoQuestion(reason) => reason.token(),
+            Passed::Credentials => "credentials",
+            Passed::Uncacheable => "uncacheable",
+            Passed::Encoding => "encoding",
+            Passed::Validation => "validation",
+            Passed::RequestNoStore => "request-no-store",
+            Passed::LongRange => "long-range",
+        }
+    }
+
+    fn forward(self) -> Forward {
+        match self {
+            Passed::RequestNoStore => Forward::Request,
+            Passed::NoQuestion(_)
+            | Passed::Credentials
+            | Passed::Uncacheable
+            | Passed::Encoding
+            | Passed::Validation
+            | Passed::LongRange => Forward::Bypass,
+        }
+    }
+}
+
+/// Why the shield answered by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// Over a limit, or not a request that is served here.
+    Refused,
+    /// It names a host that is not served here.
+    Misdirected,
+    /// TRACE or OPTIONS whose last hop this is.
+    MaxForwards,
+    /// Nothing stored, and the request does not want it fetched.
+    OnlyIfCached,
+    /// Nothing stored, and the origin may not be asked yet.
+    Backoff,
+    /// Nothing stored, and the request has waited as long as it may.
+    WaitBudget,
+    /// Nothing stored, and the origin failed.
+    OriginFailed,
+    /// Nothing stored, and the origin did not answer in time.
+    OriginTimeout,
+}
+
+impl Own {
+    fn token(self) -> &'static str {
+        match self {
+            Own::Refused => "refused",
+            Own::Misdirected => "misdirected",
+            Own::MaxForwards => "max-forwards",
+            Own::OnlyIfCached => "only-if-cached",
+            Own::Backoff => "backoff",
+            Own::WaitBudget => "wait-budget",
+            Own::OriginFailed => "origin-failed",
+            Own::OriginTimeout => "origin-timeout",
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Answered with an entry.
+    Entry {
+        /// What remains of its lifetime, in seconds; negative when stale.
+        ttl: i64,
+        /// `None` where it is fresh.
+        stale: Option<Stale>,
+        /// The request waited for another's fetch.
+        collapsed: bool,
+    },
+    /// Answered with what this request had fetched for the cell.
+    Fetched {
+        /// Why the cell could not answer.
+        why: Forward,
+        /// The origin's status.
+        status: StatusCode,
+        /// Whether the answer is stored for later requests.
+        stored: bool,
+    },
+    /// Forwarded with its own fields.
+    Passed {
+        /// Why.
+        why: Passed,
+        /// The origin's status.
+        status: StatusCode,
+    },
+    /// Forwarded because of its method.
+    Forwarded {
+        /// The origin's status.
+        status: StatusCode,
+        /// Whether the answer is stored for later requests.
+        stored: bool,
+    },
+    /// Answered by the shield itself.
+    Own {
+        /// Why.
+        why: Own,
+        /// Why the request would have gone to the origin.
+        forward: Option<Forward>,
+        /// The request waited for another's fetch.
+        collapsed: bool,
+    },
+}
+
+impl Served {
+    /// An answer of the shield to a request that did not need the origin.
+    pub fn own(why: Own) -> Self {
+        Served::Own {
+            why,
+            forward: None,
+            collapsed: false,
+        }
+    }
+
+    /// The member of `Cache-Status` that says so (RFC 9211).
+    pub fn cache_status(self, store_fails: bool) -> CacheStatus {
+        let mut status = match self {
+            Served::Entry {
+                ttl,
+                stale,
+                collapsed,
+            } => CacheStatus {
+                hit: !collapsed,
+                fwd: collapsed.then_some(Forward::UriMiss),
+                collapsed,
+                ttl: Some(ttl),
+                detail: stale.map(|stale| stale.token().to_owned()),
+                ..CacheStatus::default()
+            },
+            Served::Fetched {
+                why,
+                status,
+                stored,
+            } => CacheStatus {
+                fwd: Some(why),
+                fwd_status: Some(status.as_u16()),
+                stored,
+                ..CacheStatus::default()
+            },
+            Served::Passed { why, status } => CacheStatus {
+                fwd: Some(why.forward()),
+                fwd_status: Some(status.as_u16()),
+                detail: Some(why.token().to_owned()),
+                ..CacheStatus::default()
+            },
+            Served::Forwarded { status, stored } => CacheStatus {
+                fwd: Some(Forward::Method),
+                fwd_status: Some(status.as_u16()),
+                stored,
+                ..CacheStatus::default()
+            },
+            Served::Own {
+                why,
+                forward,
+                collapsed,
+            } => CacheStatus {
+                fwd: forward,
+                collapsed,
+                detail: Some(why.token().to_owned()),
+                ..CacheStatus::default()
+            },
+        };
+        if store_fails {
+            status.detail = Some(match status.detail {
+                Some(detail) => format!("{detail}, store-unavailable"),
+                None => "store-unavailable".to_owned(),
+            });
+        }
+        status
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests of other methods than GET and HEAD. They stream both ways and never
+//! queue. An answer that is no error invalidates what is stored for its target
+//! (RFC 9111 section 4.4), before the answer ends.
+
+use super::answer::assemble;
+use super::answer_body::AnswerBody;
+use super::request::address_of;
+use super::served::{Own, Served};
+use super::{Answer, Shield};
+use crate::cell::transition::Purge;
+use crate::cells::Backing;
+use crate::config::Config;
+use crate::origin::{Forwarding, LogLine};
+use crate::question::{is_secure, is_served, key_of, location};
+use crate::semantics::{
+    Forward, Hop, Target, count_hop, invalidation_targets, is_safe, strip_connection_fields,
+};
+use crate::world::Platform;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use std::rc::Rc;
+
+/// The methods that are at least served here, as `Allow` names them; unknown ones
+/// are forwarded too.
+const METHODS: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+
+impl<P: Platform> Shield<P> {
+    /// Forwards a request to the origin, and its answer back.
+    pub(super) async fn forward(
+        self: &Rc<Self>,
+        request: Request<Option<P::Body>>,
+        config: &Rc<Config>,
+    ) -> Answer<P::Body> {
+        let (mut visitor, body) = request.into_parts();
+        if count_hop(&visitor.method, &mut visitor.headers) == Hop::Answer {
+            return self.answer_as_the_last_hop(&visitor.method);
+        }
+        if !is_served(&visitor, &config.key) {
+            return self.misdirected();
+        }
+        let began = self.platform.now();
+        let forwarding = Forwarding {
+            parts: &visitor,
+            body,
+            address: address_of(&visitor),
+        };
+        let answered = self.door.forward(forwarding, config).await;
+        self.door.log(&LogLine {
+            reason: "method",
+            method: visitor.method.as_str(),
+            path: visitor.uri.path(),
+            status: answered
+                .as_ref()
+                .map(|answered| Some(answered.response.status())),
+            outcome: None,
+            settled: None,
+            took: self.platform.now().since(began),
+        });
+        let mut answered = match answered {
+            Ok(answered) => answered,
+            Err(error) => return self.no_answer(&error, Forward::Method),
+        };
+        location::rewrite(answered.response.headers_mut(), self.door.origin());
+        self.invalidate(&visitor, &answered.response).await;
+        let forwarded = match visitor.method == Method::POST {
+            true => self.forwarded(&visitor, &answered, config),
+            false => None,
+        };
+        let (parts, body, stored) = match forwarded {
+            Some(forwarded) => {
+                self.keep_post(forwarded, target(&visitor), answered.response)
+                    .await
+            }
+            None => {
+                let (parts, body) = answered.response.into_parts();
+                (parts, AnswerBody::Origin(body), false)
+            }
+        };
+        let mut headers = parts.headers;
+        strip_connection_fields(&mut headers);
+        let served = Served::Forwarded {
+            status: parts.status,
+            stored,
+        };
+        assemble(parts.status, headers, body, served, Backing::Shared)
+    }
+
+    /// The answer to TRACE and OPTIONS whose last hop this is (RFC 9110 section
+    /// 7.6.2). TRACE would show a visitor what proxies in front have added to the
+    /// request.
+    fn answer_as_the_last_hop(&self, method: &Method) -> Answer<P::Body> {
+        let (status, text) = match *method {
+            Method::TRACE => (StatusCode::METHOD_NOT_ALLOWED, "TRACE is not served here"),
+            _ => (StatusCode::OK, "a shield in front of the origin"),
+        };
+        let mut answer = self.own(Own::MaxForwards, status, text);
+        answer
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(METHODS));
+        answer
+    }
+
+    /// Makes what is stored for the targets of an unsafe request invalid.
+    async fn invalidate(self: &Rc<Self>, visitor: &request::Parts, response: &Response<P::Body>) {
+        if is_safe(&visitor.method) {
+            return;
+        }
+        let target = target(visitor);
+        let mut paths = invalidation_targets(
+            target,
+            &visitor.method,
+            response.status(),
+            response.headers(),
+        );
+        // An editor that lost a race has to read the new version.
+        let lost_race = matches!(
+            response.status(),
+            StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED
+        );
+        if lost_race {
+            paths.push(target.path_and_query.to_owned());
+        }
+        for path in paths {
+            let key = self.key(target.scheme, target.host, &path);
+            self.cells.purge(key, Purge::Invalidate).await;
+        }
+    }
+
+    /// The key of a target.
+    pub(super) fn key(&self, scheme: &str, host: &str, path_and_query: &str) -> String {
+        let path = crate::question::target::path_of(path_and_query);
+        let rule = self.config_for(&Method::GET, path);
+        key_of(
+            self.door.origin(),
+            scheme,
+            Some(host),
+            path_and_query,
+            &rule.key,
+        )
+    }
+}
+
+/// What a request is for.
+fn target(visitor: &request::Parts) -> Target<'_> {
+    let host = visitor
+        .uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| {
+            let host = visitor.headers.get(http::header::HOST)?;
+            host.to_str().ok()
+        })
+        .unwrap_or_default();
+    Target {
+        scheme: match is_secure(&visitor.uri, &visitor.headers) {
+            true => "https",
+            false => "http",
+        },
+        host,
+        path_and_query: visitor
+            .uri
+            .path_and_query()
+            .map_or("/", |path| path.as_str()),
+    }
+}

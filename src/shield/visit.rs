@@ -1,0 +1,599 @@
+//! One GET or HEAD, from arrival to answer: a loop of looking at the question's
+//! cell, deciding, and waiting.
+
+use super::decide::{Asker, Step, View, decide};
+use super::fetch::{Head, Job, Reason};
+use super::flight::Role;
+use super::follow::Waited;
+use super::request::Visit;
+use super::served::{Own, Passed, Served, Stale};
+use super::{Answer, Shield};
+use crate::cell::Entry;
+use crate::cells::{Backing, Election, Located, Lost};
+use crate::config::Config;
+use crate::question::{Read, Visitor};
+use crate::semantics::{Audience, Forward, Preset, RequestDirectives, Verdict, announced, verdict};
+use crate::store::Store;
+use crate::time::Time;
+use crate::world::Platform;
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use http::header::RANGE;
+use http::{Request, StatusCode, request};
+use std::pin::pin;
+use std::rc::Rc;
+
+/// Most looks at a cell for one request. A wait precedes each look, and
+/// `wait.budget` bounds all waits together; this bound ends a loop without waits.
+const LOOKS_MAX: u32 = 1_000;
+
+/// The answer to a visit, or what to do next.
+enum Next<B> {
+    Answer(Answer<B>),
+    /// Forward the request with its own fields.
+    Pass(Passed),
+    /// Look at the cell again.
+    Look(Waited),
+}
+
+impl<P: Platform> Shield<P> {
+    /// Answers a GET or HEAD.
+    pub(super) async fn get(
+        self: &Rc<Self>,
+        request: Request<Option<P::Body>>,
+        config: Rc<Config>,
+    ) -> Answer<P::Body> {
+        let (parts, body) = request.into_parts();
+        let read = Visitor::read(
+            &parts,
+            body.is_some(),
+            self.door.origin(),
+            &config.key,
+            &config.request,
+        );
+        let visitor = match read {
+            Read::Question(visitor) => visitor,
+            Read::Pass(reason) => {
+                return self
+                    .pass(&parts, body, Passed::NoQuestion(reason), None, &config)
+                    .await;
+            }
+            Read::Misdirected => return self.misdirected(),
+            Read::Invalid => {
+                return self.own(
+                    Own::Refused,
+                    StatusCode::BAD_REQUEST,
+                    "the target is not valid",
+                );
+            }
+        };
+        let now = self.platform.now();
+        let visit = Visit {
+            asker: Asker {
+                credentials: visitor.has_credentials(),
+                directives: counted_directives(&parts, config.policy.preset),
+                arrival: now,
+                collapsed: false,
+            },
+            deadline: now.plus(config.wait.budget),
+            visitor,
+            config,
+            looks: 0,
+            without_store: false,
+            lost_body: None,
+            parts,
+        };
+        self.run(visit).await
+    }
+
+    async fn run(self: &Rc<Self>, mut visit: Visit) -> Answer<P::Body> {
+        while visit.looks < LOOKS_MAX {
+            let located = self.locate(&visit).await;
+            let now = self.platform.now();
+            let view = Self::view(&visit, &located);
+            let dice = self.platform.random();
+            let fallback = match decide(view, &visit.asker, visit.rules(), now, dice) {
+                Step::Serve(entry, stale) => {
+                    match self.hit(&visit, entry, &located, now, stale).await {
+                        Ok(answer) => return answer,
+                        Err(lost) => visit.lose(entry, &lost),
+                    }
+                    continue;
+                }
+                Step::ServeAndRefresh(entry, stale) => {
+                    match self.hit(&visit, entry, &located, now, stale).await {
+                        Ok(answer) => {
+                            let reason = match stale {
+                                Some(_) => Reason::Refresh,
+                                None => Reason::Early,
+                            };
+                            self.refresh_behind(&visit, located, reason);
+                            return answer;
+                        }
+                        Err(lost) => visit.lose(entry, &lost),
+                    }
+                    continue;
+                }
+                Step::Pass(passed, fallback) => {
+                    let fallback = fallback.cloned();
+                    return self.pass_visit(visit, passed, fallback, located).await;
+                }
+                Step::Unavailable(until) => {
+                    return self.unavailable(&visit, &located, Own::Backoff, until);
+                }
+                Step::NotCached => return self.not_cached(&located),
+                Step::Fetch(fallback) => fallback.cloned(),
+            };
+            // The first look does not depend on the budget.
+            if visit.looks > 0 && now >= visit.deadline {
+                if self.budget_went_to_the_store(&visit) {
+                    visit.without_store = true;
+                    visit.deadline = now.plus(visit.config.origin.first_byte_timeout);
+                    continue;
+                }
+                return match self
+                    .make_do(&visit, &fallback, &located, Stale::SoftTimeout)
+                    .await
+                {
+                    Some(answer) => answer,
+                    None => self.unavailable(&visit, &located, Own::WaitBudget, now),
+                };
+            }
+            visit.looks = visit.looks.saturating_add(1);
+            match self.fetch_or_follow(&mut visit, &located, &fallback).await {
+                Next::Answer(answer) => return answer,
+                Next::Pass(passed) => {
+                    return self.pass_visit(visit, passed, fallback, located).await;
+                }
+                // Without a fallback the wait goes on, to the deadline.
+                Next::Look(Waited::Expired) => {
+                    if let Some(answer) = self
+                        .make_do(&visit, &fallback, &located, Stale::SoftTimeout)
+                        .await
+                    {
+                        return answer;
+                    }
+                }
+                Next::Look(Waited::Changed) => {}
+            }
+        }
+        let located = self.locate(&visit).await;
+        let now = self.platform.now();
+        self.unavailable(&visit, &located, Own::WaitBudget, now)
+    }
+
+    /// Becomes the leader of the question, or follows the one that there is.
+    async fn fetch_or_follow(
+        self: &Rc<Self>,
+        visit: &mut Visit,
+        located: &Located,
+        fallback: &Option<Entry>,
+    ) -> Next<P::Body> {
+        // A request with a fallback waits no longer than the soft timeout; the
+        // fetch goes on.
+        let soft = fallback
+            .is_some()
+            .then(|| visit.asker.arrival.plus(visit.config.origin.soft_timeout))
+            .filter(|_| visit.config.policy.preset == Preset::Uptime);
+        let limit = soft.map_or(visit.deadline, |soft| soft.min(visit.deadline));
+        match self
+            .flights
+            .join(&located.loaded.id, || self.platform.signal())
+        {
+            Role::Follower(ended, brought) => {
+                visit.asker.collapsed = true;
+                match self.follow(visit, located, ended, &brought, limit).await {
+                    Ok(answer) => Next::Answer(answer),
+                    Err(Waited::Changed) if brought.is_uncacheable() => {
+                        Next::Pass(Passed::Uncacheable)
+                    }
+                    Err(waited) => Next::Look(waited),
+                }
+            }
+            Role::Leader(flight) => match self.cells.elect(located).await {
+                Election::Held(held) => {
+                    let (head, receiver) = oneshot::channel();
+                    let reason = match located.loaded.entry() {
+                        Some(_) => Reason::Revalidate,
+                        None => Reason::Miss,
+                    };
+                    self.spawn_job(Job {
+                        held,
+                        question: located.question.clone(),
+                        key: visit.visitor.key().to_owned(),
+                        known: located.vary.clone(),
+                        config: Rc::clone(&visit.config),
+                        reason,
+                        head: Some(head),
+                        flight,
+                    });
+                    self.await_head(visit, located, fallback, soft, receiver)
+                        .await
+                }
+                Election::Taken(until) => {
+                    visit.asker.collapsed = true;
+                    Next::Look(
+                        self.wait_for_change(&located.loaded, limit, until, flight)
+                            .await,
+                    )
+                }
+                Election::Backoff | Election::Changed => Next::Look(Waited::Changed),
+            },
+        }
+    }
+
+    /// Whether a visit has spent its time on a store that fails or is too slow,
+    /// and not on waiting for another's fetch. It may go on without the store once.
+    fn budget_went_to_the_store(&self, visit: &Visit) -> bool {
+        !visit.without_store
+            && (!visit.asker.collapsed || self.cells.store_failed_since(visit.asker.arrival))
+    }
+
+    /// Reads the cell of the request's question.
+    async fn locate(&self, visit: &Visit) -> Located {
+        let mut located = self.cells.locate(&visit.visitor, visit.without_store).await;
+        if let Some(cell) = &mut located.loaded.cell
+            && let Some(manifest) = cell.entry.as_ref().and_then(|entry| entry.body.manifest())
+            && visit.lost_body == Some(manifest.body)
+        {
+            cell.drop_entry(self.platform.now());
+        }
+        located
+    }
+
+    fn view<'a>(visit: &Visit, located: &'a Located) -> View<'a> {
+        let entry = located.loaded.entry();
+        View {
+            cell: located.loaded.cell.as_ref(),
+            credentials_pass_until: located.credentials_pass_until,
+            accepts_coding: entry.is_none_or(|entry| visit.visitor.accepts(&entry.headers)),
+        }
+    }
+
+    /// Answers with an entry.
+    ///
+    /// # Errors
+    ///
+    /// If its body cannot be read, or so late that the verdict about the entry is
+    /// another one by then.
+    pub(super) async fn hit(
+        self: &Rc<Self>,
+        visit: &Visit,
+        entry: &Entry,
+        located: &Located,
+        now: Time,
+        stale: Option<Stale>,
+    ) -> Result<Answer<P::Body>, Lost> {
+        let served = Served::Entry {
+            ttl: entry.freshness.ttl(now),
+            stale,
+            collapsed: visit.asker.collapsed,
+        };
+        let backing = located.loaded.backing;
+        let answer = self
+            .entry_answer(&visit.parts, entry, &located.loaded, now, served)
+            .await?;
+        // Reading a body in chunks takes a moment.
+        let then = self.platform.now();
+        if then != now && self.verdict(visit, entry, then) != self.verdict(visit, entry, now) {
+            return Err(Lost::Late);
+        }
+        if stale.is_none() && located.is_variant() && backing == Backing::Shared {
+            self.note_asked_again(located);
+        }
+        Ok(answer)
+    }
+
+    /// What an entry is good for, to this request, at `now`.
+    pub(super) fn verdict(&self, visit: &Visit, entry: &Entry, now: Time) -> Verdict {
+        verdict(
+            &entry.freshness,
+            &visit.asker.directives,
+            visit.config.policy.preset,
+            entry.invalidated,
+            now,
+        )
+    }
+
+    /// Whether an entry may be given to the visitor at all.
+    pub(super) fn is_for(visit: &Visit, entry: &Entry) -> bool {
+        let for_audience = !visit.asker.credentials || entry.audience == Audience::Everyone;
+        for_audience && visit.visitor.accepts(&entry.headers)
+    }
+
+    /// Notes, once for each variant and behind the answer, that it is asked for
+    /// again: made-up variants are evicted before it.
+    fn note_asked_again(self: &Rc<Self>, located: &Located) {
+        let known = located
+            .loaded
+            .cell
+            .as_ref()
+            .is_none_or(|cell| cell.marks.asked_again);
+        if known || self.platform.store().is_worn() {
+            return;
+        }
+        let id = format!("{} asked again", located.loaded.id);
+        let Role::Leader(flight) = self.flights.join(&id, || self.platform.signal()) else {
+            return;
+        };
+        let (cells, loaded) = (Rc::clone(&self.cells), located.loaded.clone());
+        self.platform.spawn(async move {
+            cells.note_asked_again(loaded).await;
+            drop(flight);
+        });
+    }
+
+    /// Refreshes an entry behind the answer, unless another does.
+    pub(super) fn refresh_behind(self: &Rc<Self>, visit: &Visit, located: Located, reason: Reason) {
+        if self.platform.store().is_worn() || self.flights.is_under_way(&located.loaded.id) {
+            return;
+        }
+        let Role::Leader(flight) = self
+            .flights
+            .join(&located.loaded.id, || self.platform.signal())
+        else {
+            return;
+        };
+        let shield = Rc::clone(self);
+        let (key, config) = (visit.visitor.key().to_owned(), Rc::clone(&visit.config));
+        self.platform.spawn(async move {
+            if let Election::Held(held) = shield.cells.elect(&located).await {
+                shield
+                    .run_job(Job {
+                        held,
+                        question: located.question.behind(),
+                        key,
+                        known: located.vary,
+                        config,
+                        reason,
+                        head: None,
+                        flight,
+                    })
+                    .await;
+            }
+        });
+    }
+
+    /// Waits for the head of the fetch that this request has started.
+    async fn await_head(
+        self: &Rc<Self>,
+        visit: &mut Visit,
+        located: &Located,
+        fallback: &Option<Entry>,
+        soft: Option<Time>,
+        receiver: oneshot::Receiver<Head<P::Body>>,
+    ) -> Next<P::Body> {
+        let why = if located.loaded.entry().is_some() {
+            Forward::Stale
+        } else if located.is_variant() {
+            Forward::VaryMiss
+        } else {
+            Forward::UriMiss
+        };
+        let head = match soft {
+            None => receiver.await,
+            Some(soft) => {
+                let timeout = self.platform.sleep(soft.since(self.platform.now()));
+                match select(receiver, pin!(timeout)).await {
+                    Either::Left((head, _)) => head,
+                    Either::Right(((), receiver)) => {
+                        match self
+                            .make_do(visit, fallback, located, Stale::SoftTimeout)
+                            .await
+                        {
+                            Some(answer) => return Next::Answer(answer),
+                            None => receiver.await,
+                        }
+                    }
+                }
+            }
+        };
+        let backing = located.loaded.backing;
+        match head {
+            // The fetch was given up before the origin was asked.
+            Err(_) => Next::Look(Waited::Changed),
+            Ok(Head::Response(response)) => {
+                let fields = &response.parts.headers;
+                if !visit.visitor.accepts(fields) {
+                    return Next::Pass(Passed::Encoding);
+                }
+                let sent_its_own = located.question.sends_credentials();
+                if visit.asker.credentials
+                    && !sent_its_own
+                    && response.audience == Audience::Anonymous
+                {
+                    return Next::Pass(Passed::Credentials);
+                }
+                if !located
+                    .question
+                    .is_asked_by(&visit.visitor, &response.names)
+                {
+                    // It varies on what was not asked for.
+                    return match response.stored {
+                        true => Next::Look(Waited::Changed),
+                        false => Next::Pass(Passed::Uncacheable),
+                    };
+                }
+                let is_long =
+                    announced(fields).is_some_and(|length| length > visit.config.limits.body);
+                if is_long
+                    && response.parts.status == StatusCode::OK
+                    && visit.parts.headers.contains_key(RANGE)
+                {
+                    // One more request, for the part, is better than all of it.
+                    return Next::Pass(Passed::LongRange);
+                }
+                let served = Served::Fetched {
+                    why,
+                    status: response.parts.status,
+                    stored: response.stored,
+                };
+                // A session that was made for a visitor without one is not for
+                // a visitor that has one.
+                let cookies = sent_its_own || !visit.asker.credentials;
+                let mut answer = self.origin_answer(visit, *response, cookies, served, backing);
+                located
+                    .question
+                    .withhold_cookies(&visit.parts.headers, answer.headers_mut());
+                Next::Answer(answer)
+            }
+            Ok(Head::Entry(entry, moment)) => {
+                if !Self::is_for(visit, &entry) {
+                    return Next::Pass(match visit.visitor.accepts(&entry.headers) {
+                        true => Passed::Credentials,
+                        false => Passed::Encoding,
+                    });
+                }
+                let served = Served::Fetched {
+                    why,
+                    status: StatusCode::NOT_MODIFIED,
+                    stored: true,
+                };
+                let now = self.platform.now();
+                let answer = self
+                    .entry_answer(&visit.parts, &entry, &located.loaded, now, served)
+                    .await;
+                match answer {
+                    Ok(mut answer) => {
+                        if !visit.asker.credentials || located.question.sends_credentials() {
+                            moment.add_to(answer.headers_mut());
+                            located
+                                .question
+                                .withhold_cookies(&visit.parts.headers, answer.headers_mut());
+                        }
+                        Next::Answer(answer)
+                    }
+                    Err(_) => Next::Look(Waited::Changed),
+                }
+            }
+            Ok(Head::Failed(why)) => {
+                match self.make_do(visit, fallback, located, Stale::OnError).await {
+                    Some(answer) => Next::Answer(answer),
+                    None => {
+                        // The fetch is about to leave a retry mark, which ends by
+                        // then.
+                        let cell = located.loaded.cell.as_ref();
+                        let failures = cell
+                            .and_then(|cell| cell.marks.retry)
+                            .map_or(0, |retry| retry.failures);
+                        let pause = visit
+                            .config
+                            .origin
+                            .retry
+                            .delay_max(failures.saturating_add(1));
+                        let until = self.platform.now().plus(pause);
+                        Next::Answer(self.unavailable(visit, located, why, until))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The fallback at the end of a wait, if there is one, and if it may still be
+    /// used: the wait may have outlasted its window.
+    async fn make_do(
+        self: &Rc<Self>,
+        visit: &Visit,
+        fallback: &Option<Entry>,
+        located: &Located,
+        stale: Stale,
+    ) -> Option<Answer<P::Body>> {
+        let now = self.platform.now();
+        let entry = fallback
+            .as_ref()
+            .filter(|entry| match self.verdict(visit, entry, now) {
+                Verdict::Fresh | Verdict::StaleWhileRevalidate => true,
+                Verdict::Revalidate { on_error } => on_error,
+            })?;
+        self.hit(visit, entry, located, now, Some(stale)).await.ok()
+    }
+
+    /// Forwards a visit with its own fields. What comes may show that the question
+    /// could be answered from the store.
+    async fn pass_visit(
+        self: &Rc<Self>,
+        visit: Visit,
+        passed: Passed,
+        fallback: Option<Entry>,
+        located: Located,
+    ) -> Answer<P::Body> {
+        let config = Rc::clone(&visit.config);
+        let forwarding = super::pass::Passing {
+            parts: &visit.parts,
+            body: None,
+            address: visit.address(),
+            passed,
+        };
+        let answered = self.send_pass(forwarding, &config).await;
+        let now = self.platform.now();
+        let failed = match &answered {
+            Ok(answered) => answered.response.status().is_server_error(),
+            Err(_) => true,
+        };
+        if failed
+            && config.policy.preset == Preset::Uptime
+            && config.origin.pass_fallback
+            && let Some(entry) = fallback
+                .as_ref()
+                .filter(|entry| entry.freshness.may_serve_on_error(now))
+            && visit.visitor.accepts(&entry.headers)
+            && let Ok(answer) = self
+                .hit(&visit, entry, &located, now, Some(Stale::Fallback))
+                .await
+        {
+            return answer;
+        }
+        if let Ok(answered) = &answered {
+            self.note_head(&visit.parts, answered, &config);
+            self.consider_filling(&visit, located, passed, answered);
+        }
+        self.passed_answer(&visit.parts, passed, answered)
+    }
+
+    fn unavailable(
+        &self,
+        visit: &Visit,
+        located: &Located,
+        why: Own,
+        until: Time,
+    ) -> Answer<P::Body> {
+        let served = Served::Own {
+            why,
+            forward: Some(Forward::UriMiss),
+            collapsed: visit.asker.collapsed,
+        };
+        self.service_unavailable(
+            served,
+            located.loaded.backing,
+            until.since(self.platform.now()),
+        )
+    }
+
+    fn not_cached(&self, located: &Located) -> Answer<P::Body> {
+        let served = Served::Own {
+            why: Own::OnlyIfCached,
+            forward: Some(Forward::UriMiss),
+            collapsed: false,
+        };
+        self.plain(
+            StatusCode::GATEWAY_TIMEOUT,
+            "not cached, and the request asked not to fetch it",
+            served,
+            located.loaded.backing,
+            None,
+        )
+    }
+}
+
+/// The directives of a request that count. In preset `uptime` a visitor cannot
+/// make the origin work, nor refuse what is stored.
+fn counted_directives(parts: &request::Parts, preset: Preset) -> RequestDirectives {
+    let said = RequestDirectives::parse(&parts.headers);
+    match preset {
+        Preset::Strict => said,
+        Preset::Uptime => RequestDirectives {
+            only_if_cached: said.only_if_cached,
+            ..RequestDirectives::default()
+        },
+    }
+}
