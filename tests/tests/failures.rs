@@ -1,0 +1,328 @@
+//! What errors and answers that may not be stored do to visitors, to stored pages,
+//! and to the origin.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::{Duration, Instant};
+
+use futures::future::{join, join_all};
+use http::StatusCode;
+use leeward_tests::client::{Reply, ask, get};
+use leeward_tests::origin::numbered;
+use leeward_tests::{Answer, Ask, Crowd, Gate, Settings, StoreKind, World, wait};
+
+/// The longest `Retry-After` that the worlds of these tests honour.
+const RETRY_AFTER: Duration = Duration::from_secs(3);
+
+const RETRY_AFTER_RULE: &str = r#"
+[[rule]]
+match = { path = "/*" }
+origin.retry.after_max = "3s"
+"#;
+
+async fn with(more: &'static str) -> World {
+    let settings = Settings {
+        more,
+        ..Settings::default()
+    };
+    World::single_with(settings, &[]).await
+}
+
+/// Asks until the answer is what `found` looks for. Each answer before it has to
+/// be what `allowed` says.
+async fn ask_until(
+    world: &World,
+    path: &str,
+    allowed: impl Fn(&Reply) -> bool,
+    found: impl Fn(&Reply) -> bool,
+) -> Reply {
+    wait::until("the answer changes", wait::SOON, async || {
+        let reply = get(world.node(0), path).await;
+        if found(&reply) {
+            return Some(reply);
+        }
+        assert!(allowed(&reply), "{path}: {reply}");
+        None
+    })
+    .await
+}
+
+fn is_page(reply: &Reply, body: &str) -> bool {
+    reply.status == StatusCode::OK && reply.body == body
+}
+
+/// The pause between request `number` for `path`, counted from 1, and the next.
+fn pause_after(world: &World, path: &str, number: usize) -> Duration {
+    let arrivals = world.origin.record(path).arrivals;
+    arrivals[number].at - arrivals[number - 1].at
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retry_after_is_respected_and_told_to_visitors() {
+    let world = with(RETRY_AFTER_RULE).await;
+    let cases = [
+        ("/seconds", 503, "3"),
+        ("/too-many", 429, "3"),
+        // A date, and longer than the limit.
+        ("/date", 503, "Fri, 01 Jan 2100 00:00:00 GMT"),
+    ];
+    let cases = cases.map(async |(path, status, retry_after)| {
+        let status = StatusCode::from_u16(status).unwrap();
+        let failure = Answer::numbered()
+            .status(status)
+            .header("retry-after", retry_after);
+        world.origin.next(path, failure);
+        world.origin.always(path, Answer::numbered().max_age(600));
+
+        let asked = Instant::now();
+        let first = get(world.node(0), path).await;
+        assert_eq!(
+            (first.status, first.header("retry-after")),
+            (status, retry_after),
+            "{first}"
+        );
+        let mut own = 0;
+        wait::until("the origin is asked again", wait::SOON, async || {
+            let before = Instant::now();
+            let reply = get(world.node(0), path).await;
+            if reply.status == StatusCode::OK {
+                return Some(());
+            }
+            // The origin's error, for a moment, and then the shield's own.
+            if reply.cache_status().value("detail") != Some("backoff") {
+                assert_eq!(reply.text(), numbered(path, 1), "{reply}");
+                return None;
+            }
+            own += 1;
+            assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply}");
+            let told = Duration::from_secs(reply.header("retry-after").parse().unwrap());
+            assert!(
+                before + told >= asked + RETRY_AFTER && told <= RETRY_AFTER * 2,
+                "it ends before the origin may be asked, or late: {reply}"
+            );
+            assert_readable(&reply);
+            None
+        })
+        .await;
+        assert!(own > 0, "{path}: the shield never answered by itself");
+        assert!(pause_after(&world, path, 1) >= RETRY_AFTER, "{path}");
+        assert_eq!(world.origin.count(path), 2, "{path}");
+    });
+    let stale = async {
+        let path = "/stale";
+        world.origin.next(path, Answer::numbered().max_age(1));
+        let busy = Answer::numbered()
+            .status(StatusCode::TOO_MANY_REQUESTS)
+            .header("retry-after", "3");
+        world.origin.next(path, busy);
+        world.origin.always(path, Answer::numbered().max_age(600));
+        world.fill_and_expire(path, 1).await;
+        let (old, new) = (numbered(path, 1), numbered(path, 3));
+        let is_old = |reply: &Reply| is_page(reply, &old);
+        ask_until(&world, path, is_old, |reply| is_page(reply, &new)).await;
+        assert!(pause_after(&world, path, 2) >= RETRY_AFTER);
+    };
+    join(join_all(cases), stale).await;
+}
+
+/// Expects that a browser application may read an answer of the shield's own.
+fn assert_readable(reply: &Reply) {
+    assert_eq!(reply.header("access-control-allow-origin"), "*", "{reply}");
+    let exposed = reply.header("access-control-expose-headers");
+    assert!(exposed.contains("Retry-After"), "{reply}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shields_503_does_not_end_before_the_origin_may_be_asked() {
+    let settings = Settings {
+        retry_first: Duration::from_millis(1000),
+        retry_max: Duration::from_millis(5000),
+        ..Settings::default()
+    };
+    let world = World::single_with(settings, &[]).await;
+    let path = "/hangs-up";
+    for _ in 0..2 {
+        world.origin.next(path, Answer::hang_up());
+    }
+    world.origin.always(path, Answer::numbered().max_age(600));
+    // What a visitor was told, by how many requests the origin had got.
+    let mut told = Vec::new();
+    wait::until("the origin is well again", wait::SOON, async || {
+        let reply = get(world.node(0), path).await;
+        if reply.status == StatusCode::OK {
+            return Some(());
+        }
+        assert_readable(&reply);
+        let seconds = reply.header("retry-after").parse().unwrap();
+        let may_come = Instant::now() + Duration::from_secs(seconds);
+        told.push((world.origin.count(path), may_come));
+        None
+    })
+    .await;
+    let arrivals = world.origin.record(path).arrivals;
+    assert_eq!(arrivals.len(), 3);
+    for (count, may_come) in told {
+        // Visitors ask all the time, so this is when the mark ended.
+        assert!(may_come + SLACK >= arrivals[count].at, "attempt {count}");
+    }
+}
+
+/// What a test that asks all the time takes to notice that a mark has ended.
+const SLACK: Duration = Duration::from_millis(500);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_goes_after_three_private_answers_over_ten_seconds() {
+    let world = with("").await;
+    let mine = || Answer::fixed("mine").cache_control("private");
+    for path in ["/moved", "/wavers"] {
+        world.origin.next(path, Answer::fixed("page").max_age(1));
+    }
+    world.origin.always("/moved", mine());
+    world.origin.next("/wavers", mine());
+    world.origin.next("/wavers", mine());
+    world
+        .origin
+        .always("/wavers", Answer::fixed("new page").max_age(600));
+    for path in ["/moved", "/wavers"] {
+        world.fill_and_expire(path, 1).await;
+    }
+    let is_old = |reply: &Reply| is_page(reply, "page");
+
+    ask_until(&world, "/wavers", is_old, |reply| {
+        is_page(reply, "new page")
+    })
+    .await;
+    assert_eq!(world.origin.count("/wavers"), 4);
+
+    ask_until(&world, "/moved", is_old, |reply| is_page(reply, "mine")).await;
+    // The page, the answers that were not believed, the one that was, and that of
+    // the visitor who was passed.
+    let arrivals = world.origin.record("/moved").arrivals;
+    assert!(arrivals.len() >= 5, "{}", arrivals.len());
+    let span = arrivals[arrivals.len() - 2].at - arrivals[1].at;
+    assert!(span >= Duration::from_millis(9_900), "{span:?}");
+    // Now each visitor gets its own.
+    for more in 1..=3 {
+        let reply = get(world.node(0), "/moved").await;
+        assert_eq!(reply.text(), "mine", "{reply}");
+        assert_eq!(world.origin.count("/moved"), arrivals.len() + more);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_replaces_a_good_page_and_other_refusals_do_not() {
+    let world = with("").await;
+    let cases = [404, 410, 400, 401, 403, 405, 408, 417, 425, 429, 431, 451];
+    let cases = cases.map(async |status| {
+        let path = format!("/gone/{status}");
+        let status = StatusCode::from_u16(status).unwrap();
+        world.origin.next(&path, Answer::fixed("page").max_age(1));
+        world
+            .origin
+            .always(&path, Answer::fixed("refused").status(status));
+        world.fill_and_expire(&path, 1).await;
+        let is_old = |reply: &Reply| is_page(reply, "page");
+        let replaces = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        if replaces {
+            ask_until(&world, &path, is_old, |reply| reply.status == status).await;
+            return;
+        }
+        // The entry outlives several failed refreshes.
+        ask_until(&world, &path, is_old, |_| world.origin.count(&path) >= 4).await;
+        let reply = get(world.node(0), &path).await;
+        assert!(is_old(&reply), "{path}: {reply}");
+    });
+    join_all(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitor_sees_each_failure_and_that_the_origin_is_back() {
+    let world = with("").await;
+    let path = "/health";
+    let error = Answer::fixed("sorry").status(StatusCode::SERVICE_UNAVAILABLE);
+    for (number, failure) in [error.clone(), Answer::hang_up(), error]
+        .into_iter()
+        .enumerate()
+    {
+        world.origin.next(path, failure);
+        let reply = get(world.node(0), path).await;
+        assert!(reply.status.is_server_error(), "{reply}");
+        assert_eq!(world.origin.count(path), number + 1, "{reply}");
+    }
+    world.origin.next(path, Answer::fixed("healthy"));
+    let reply = get(world.node(0), path).await;
+    assert!(is_page(&reply, "healthy"), "{reply}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_error_is_shared_for_a_second() {
+    let world = World::start(StoreKind::Exact).await;
+    let cases = [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].map(async |status| {
+        let (path, gate) = (format!("/silent/{}", status.as_u16()), Gate::closed());
+        let (size, first) = (50, numbered(&path, 1));
+        let refused = Answer::numbered().status(status);
+        world.origin.always(&path, refused.gate(&gate));
+        let crowd = Crowd::connect(&world.all(), size).await;
+        let asked = Ask::get(&path);
+        let asking = tokio::spawn(async move { crowd.ask(&asked).await });
+        world.origin.until_count(&path, 1, wait::SOON).await;
+        gate.open();
+        for reply in asking.await.unwrap() {
+            let reply = reply.unwrap();
+            assert_eq!(reply.status, status, "{reply}");
+            assert_eq!(reply.text(), first, "one answer for all: {reply}");
+        }
+        assert_eq!(world.origin.count(&path), 1, "{path}");
+        // From then on one request a second.
+        let began = Instant::now();
+        let span = Duration::from_millis(2_500);
+        wait::throughout("the error is told", span, async || {
+            let replies = join_all(world.all().into_iter().map(|node| get(node, &path))).await;
+            replies.iter().all(|reply| reply.status == status)
+        })
+        .await;
+        let most = 2 + usize::try_from(began.elapsed().as_secs()).unwrap();
+        let count = world.origin.count(&path);
+        assert!((2..=most).contains(&count), "{path}: {count} requests");
+    });
+    join_all(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_can_name_a_text_that_makes_an_answer_a_failure() {
+    let rule = r#"
+[[rule]]
+match = { path = "/graphql*" }
+failure = { body_contains = "\"errors\":" }
+"#;
+    let world = with(rule).await;
+    let (good, bad) = (r#"{"data":1}"#, r#"{"errors":[{"message":"busy"}]}"#);
+    let failure = || Answer::fixed(bad).max_age(600);
+    // A page that is stored outlives the failure.
+    let path = "/graphql/stored";
+    world
+        .origin
+        .next(path, Answer::fixed(r#"{"data":0}"#).max_age(1));
+    for _ in 0..2 {
+        world.origin.next(path, failure());
+    }
+    world.origin.always(path, Answer::fixed(good).max_age(600));
+    world.fill_and_expire(path, 1).await;
+    let is_old = |reply: &Reply| is_page(reply, r#"{"data":0}"#);
+    ask_until(&world, path, is_old, |reply| is_page(reply, good)).await;
+    assert_eq!(world.origin.count(path), 4);
+
+    // Without one, the visitor gets the failure, and nobody gets it for long.
+    let path = "/graphql/cold";
+    world.origin.next(path, failure());
+    world.origin.always(path, Answer::fixed(good).max_age(600));
+    let first = ask(world.node(0), &Ask::get(path)).await;
+    assert_eq!(first.text(), bad, "{first}");
+    let fails =
+        |reply: &Reply| reply.status == StatusCode::SERVICE_UNAVAILABLE || is_page(reply, bad);
+    ask_until(&world, path, fails, |reply| is_page(reply, good)).await;
+    assert_eq!(world.origin.count(path), 2);
+}
