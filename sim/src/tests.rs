@@ -35,9 +35,10 @@ const REGRESSIONS: &[u64] = &[
 /// The same, of scenarios with the fault [`OriginFault::Confirms`].
 const REGRESSIONS_OF_CONFIRMING: &[u64] = &[
     // A holder that was held up asked a second time without looking (S1).
-    87_463,
-    // An entry was dropped while a 304 confirmed it, and its body with it (S3).
-    32_419,
+    // And an entry was dropped while a 304 confirmed it, and its body with it (S3).
+    87_463, 32_419,
+    // A passed visitor got an error although a page had been stored meanwhile (L3).
+    107_360,
 ];
 
 /// The same, of scenarios with purges by the administrator.

@@ -530,18 +530,27 @@ impl<P: Platform> Shield<P> {
             Ok(answered) => answered.response.status().is_server_error(),
             Err(_) => true,
         };
-        if failed
-            && config.policy.preset == Preset::Uptime
-            && config.origin.pass_fallback
-            && let Some(entry) = fallback
-                .as_ref()
-                .filter(|entry| entry.freshness.may_serve_on_error(now))
-            && visit.visitor.accepts(&entry.headers)
-            && let Ok(answer) = self
-                .hit(&visit, entry, &located, now, Some(Stale::Fallback))
-                .await
-        {
-            return answer;
+        if failed && config.policy.preset == Preset::Uptime && config.origin.pass_fallback {
+            let usable = |entry: &Entry, now| {
+                entry.freshness.may_serve_on_error(now) && visit.visitor.accepts(&entry.headers)
+            };
+            // Another request may have stored one since.
+            let later = match fallback.as_ref().is_some_and(|entry| usable(entry, now)) {
+                true => None,
+                false => Some(self.locate(&visit).await),
+            };
+            let (entry, located) = match &later {
+                Some(later) => (later.loaded.entry(), later),
+                None => (fallback.as_ref(), &located),
+            };
+            let now = self.platform.now();
+            if let Some(entry) = entry.filter(|entry| usable(entry, now))
+                && let Ok(answer) = self
+                    .hit(&visit, entry, located, now, Some(Stale::Fallback))
+                    .await
+            {
+                return answer;
+            }
         }
         if let Ok(answered) = &answered {
             self.note_head(&visit.parts, answered, &config);
