@@ -17,15 +17,18 @@
 //! - [`semantics`] has HTTP's rules for a shared cache, as pure functions.
 //! - [`cell`] has the record that a store keeps for a question, its encoding, and
 //!   every change of it as a pure function. Election happens here.
+//! - [`budget`] has the record that all nodes share about the origin: how many requests
+//!   may be in flight, and whether it works.
 //! - [`store`] says what is asked of a store, and makes one of key-value
 //!   platforms whose word cannot be trusted.
 //! - [`question`] says what the origin is asked on behalf of all visitors that ask
 //!   the same: the question, its key, and the request that the origin gets.
 //! - [`config`] has every option, defined once, and the rules.
 //! - [`world`] is the one seam to the host: clock, randomness, store, origin.
-//! - `origin` is the only code that sends a request to the origin.
 //! - [`cells`] says which cell a question has, reads and changes cells, and does
 //!   without the store while that fails.
+//! - `origin` is the only code that sends a request to the origin, and keeps to the
+//!   budget.
 //! - [`shield`] is the algorithm: a request in, an answer out, over a
 //!   [`world::Platform`]. Its file `decide` says what a cell means for a request, its
 //!   file `judge` what an answer does to a cell.
@@ -38,6 +41,7 @@
 // They panic where the stream cannot be written: see `platform::log`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod budget;
 pub mod cell;
 pub mod cells;
 pub mod config;

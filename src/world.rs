@@ -100,7 +100,9 @@ impl VisitorAddress {
 pub enum OriginError {
     /// Not answered in time.
     Timeout,
-    /// Not reached, or broken off; the text is for the operator's log.
+    /// Not reached: no connection. The text is for the operator's log.
+    Unreachable(String),
+    /// Broken off; the text is for the operator's log.
     Failed(String),
     /// Not sent: the request could not be made, or the host refused it. Nothing
     /// has reached the origin, so nothing is known about it.
@@ -111,6 +113,9 @@ impl fmt::Display for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OriginError::Timeout => f.write_str("the origin did not answer in time"),
+            OriginError::Unreachable(reason) => {
+                write!(f, "the origin could not be reached: {reason}")
+            }
             OriginError::Failed(reason) => write!(f, "the origin could not be asked: {reason}"),
             OriginError::NotSent(reason) => write!(f, "the request was not sent: {reason}"),
         }

@@ -26,13 +26,14 @@ mod names;
 mod purge;
 mod questions;
 mod read;
+mod record;
 mod swap;
 mod values;
 mod variants;
 
 pub(crate) use bodies::Lost;
 pub(crate) use lease::{Election, Held, Told};
-pub use names::cell_id;
+pub use names::{budget_id, cell_id};
 pub use purge::Purged;
 pub(crate) use questions::Located;
 pub(crate) use swap::Settled;

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `cell/` and a hash of the key | a cell |
 //! | `body/`, a nonce, `/`, a number | a chunk of a body |
+//! | `budget/` and a hash of the origin | the origin's record |
 //!
 //! A key contains no line break, so the keys that are made here by adding a line
 //! differ from all keys, and from each other. The one kind of value that is named
@@ -20,9 +21,18 @@ const VARIANT: &str = "\nvary ";
 /// hexadecimal digits, within every platform's limit. The cell has the whole
 /// key, so a collision reads as a miss.
 pub fn cell_id(key: &str) -> String {
+    hashed("cell/", key)
+}
+
+/// The name of the record of an origin.
+pub fn budget_id(origin: &str) -> String {
+    hashed("budget/", origin)
+}
+
+fn hashed(prefix: &str, text: &str) -> String {
     use std::fmt::Write;
-    let mut id = String::from("cell/");
-    for byte in Sha256::digest(key.as_bytes()).iter().take(16) {
+    let mut id = String::from(prefix);
+    for byte in Sha256::digest(text.as_bytes()).iter().take(16) {
         // Writing to a `String` cannot fail.
         let _ = write!(id, "{byte:02x}");
     }

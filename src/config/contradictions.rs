@@ -2,7 +2,8 @@
 
 use super::problem::Problems;
 use super::settings::{Places, Scope};
-use super::{CHUNKS_MAX, Config, LeaseConfig, Limits};
+use super::{BudgetConfig, CHUNKS_MAX, Config, LeaseConfig, Limits};
+use crate::budget::SLOTS_MIN;
 use crate::cell::transition::Backoff;
 use crate::config::duration::show;
 use crate::question::policy::{Cookies, any_matches};
@@ -65,6 +66,43 @@ fn all(config: &Config) -> Vec<Contradiction> {
                 show(first),
                 show(max),
                 show(first)
+            ),
+        ));
+    }
+    let BudgetConfig {
+        max_concurrency,
+        local_concurrency,
+        open,
+        ..
+    } = config.budget;
+    if max_concurrency < SLOTS_MIN {
+        found.push((
+            &["origin.max_concurrency"],
+            format!(
+                "a budget of {max_concurrency} is below its reserves: one slot each for fills, \
+                 passed requests, unsafe methods and refreshes; write at least {SLOTS_MIN}"
+            ),
+        ));
+    }
+    if local_concurrency > max_concurrency {
+        found.push((
+            &["origin.local_concurrency", "origin.max_concurrency"],
+            format!(
+                "one instance alone may send {local_concurrency} requests at once, but all \
+                 together only {max_concurrency}; write at most {max_concurrency} as \
+                 origin.local_concurrency"
+            ),
+        ));
+    }
+    if open.first > open.max {
+        found.push((
+            &["origin.breaker.open_for", "origin.breaker.max_open_for"],
+            format!(
+                "the first pause, {}, is longer than the longest, {}; write at least {} as \
+                 origin.breaker.max_open_for, or a shorter origin.breaker.open_for",
+                show(open.first),
+                show(open.max),
+                show(open.first)
             ),
         ));
     }

@@ -51,6 +51,8 @@ pub struct Config {
     pub early_refresh: bool,
     /// How to treat the origin.
     pub origin: OriginConfig,
+    /// What the origin sees of all nodes together.
+    pub budget: BudgetConfig,
     /// How leases are timed.
     pub lease: LeaseConfig,
     /// How long requests wait for each other.
@@ -116,6 +118,21 @@ impl Default for OriginConfig {
             via: true,
         }
     }
+}
+
+/// What the origin sees of all nodes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetConfig {
+    /// Most requests in flight at the origin, over all nodes.
+    pub max_concurrency: u32,
+    /// Most requests in flight of one instance while the store fails.
+    pub local_concurrency: u32,
+    /// Most answers without an end that are open at once, over all nodes.
+    pub max_streams: u32,
+    /// Failures in a row that open the breaker.
+    pub failures: u32,
+    /// How long the breaker stays open.
+    pub open: Backoff,
 }
 
 /// What becomes of the fields of a response.

@@ -4,6 +4,7 @@ use super::Config;
 use super::names::{KEPT_IN_RESPONSES, NEVER_DROPPED, NEVER_FORWARDED};
 use super::problem::Fault;
 use super::value::{Kind, Value};
+use crate::budget::{FAILURES_MAX, SLOTS_MAX, STREAMS_MAX};
 use crate::question::policy::{Credentials, ERROR_TTL_MAX, Unknown};
 use crate::semantics::Preset;
 use std::time::Duration;
@@ -75,6 +76,13 @@ macro_rules! set {
         |config, value| {
             if let Value::Integer(value) = value {
                 config.$($field).+ = usize::try_from(value).unwrap_or(usize::MAX);
+            }
+        }
+    };
+    (u32 => $($field:ident).+) => {
+        |config, value| {
+            if let Value::Integer(value) = value {
+                config.$($field).+ = u32::try_from(value).unwrap_or(u32::MAX);
             }
         }
     };
@@ -222,6 +230,82 @@ pub const OPTIONS: &[Definition] = &[
         doc: "Whether an entry that is in use is refreshed in the background shortly \
               before it expires.",
         set: set!(Boolean => early_refresh),
+    },
+    Definition {
+        name: "origin.max_concurrency",
+        kind: Kind::Integer {
+            min: 1,
+            max: SLOTS_MAX as u64,
+        },
+        default: "16",
+        strict: None,
+        per_rule: false,
+        doc: "Most requests in flight at the origin, over all nodes, keys and kinds of \
+              request. While requests of several kinds wait, a quarter is left to each of \
+              fills, passed requests and unsafe methods, and one to refreshes. So the \
+              smallest value is 4. It must be the same on all nodes.",
+        set: set!(u32 => budget.max_concurrency),
+    },
+    Definition {
+        name: "origin.local_concurrency",
+        kind: Kind::Integer {
+            min: 1,
+            max: SLOTS_MAX as u64,
+        },
+        default: "2",
+        strict: None,
+        per_rule: false,
+        doc: "Most requests in flight of one instance while the store fails: then \
+              instances cannot count what the others do.",
+        set: set!(u32 => budget.local_concurrency),
+    },
+    Definition {
+        name: "origin.max_streams",
+        kind: Kind::Integer {
+            min: 0,
+            max: STREAMS_MAX as u64,
+        },
+        default: "1000",
+        strict: None,
+        per_rule: false,
+        doc: "Most responses without an end, such as event streams, that are open at \
+              once over all nodes. They do not count in `origin.max_concurrency`. A \
+              further one gets 503.",
+        set: set!(u32 => budget.max_streams),
+    },
+    Definition {
+        name: "origin.breaker.failures",
+        kind: Kind::Integer {
+            min: 1,
+            max: FAILURES_MAX as u64,
+        },
+        default: "5",
+        strict: None,
+        per_rule: false,
+        doc: "Failures in a row (5xx, 429, no answer in time, no connection) after which \
+              the breaker opens and nothing is sent to the origin. Failures of one path \
+              count once, those to connect each time. It also opens when half of at least \
+              20 requests in ten seconds fail, for several paths.",
+        set: set!(u32 => budget.failures),
+    },
+    Definition {
+        name: "origin.breaker.open_for",
+        kind: millis(100, 3_600),
+        default: "\"5s\"",
+        strict: None,
+        per_rule: false,
+        doc: "How long the breaker stays open before one request goes out as a probe. The \
+              time doubles with each failed probe. `Retry-After` of the origin extends it.",
+        set: set!(Duration => budget.open.first),
+    },
+    Definition {
+        name: "origin.breaker.max_open_for",
+        kind: millis(100, DAY),
+        default: "\"2m\"",
+        strict: None,
+        per_rule: false,
+        doc: "Longest time for which the breaker stays open after failed probes.",
+        set: set!(Duration => budget.open.max),
     },
     Definition {
         name: "origin.connect_timeout",

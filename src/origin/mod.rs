@@ -1,14 +1,33 @@
 //! The origin's door: the only code that sends a request to the origin.
 //!
-//! Fills, refreshes, passes and unsafe methods go through it. It knows what is added
-//! to every request and how long a request may take, and it writes the log line.
-//! Nothing else in the shield knows the platform's `send`.
+//! Fills, refreshes, passes and unsafe methods go through it. It decides when a request
+//! may go: each needs a [`Slot`] of the budget ([`crate::budget`]), which the request and
+//! the body of its answer keep. It knows what is added to every request and how long a
+//! request may take, it tells the breaker what became of it, and it writes the log
+//! line. Nothing else in the shield knows the platform's `send`.
+//!
+//! Files: `slot` has the right to send one request, as a value. `slots` is what one
+//! instance knows about slots; `broker` takes them from the store and gives them back.
+//! `body` is an answer's body with its slot.
 
+mod body;
+mod broker;
+mod slot;
+mod slots;
+
+pub use body::OriginBody;
+pub(crate) use broker::Admission;
+pub use slot::Slot;
+
+use crate::budget::{BreakerSettings, Class, Limits, Outcome};
+use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
+use crate::semantics::retry_after;
 use crate::time::{Time, millis};
 use crate::world::{Body, OriginError, OriginRequest, Platform, event};
-use bytes::{Bytes, BytesMut};
+use broker::Broker;
+use bytes::BytesMut;
 use futures::future::{Either, select};
 use http::{Response, StatusCode, request};
 use serde_json::Value;
@@ -25,6 +44,18 @@ pub(crate) const PSEUDONYM: &str = "leeward";
 pub(crate) struct OriginDoor<P: Platform> {
     platform: Rc<P>,
     origin: Origin,
+    broker: Rc<Broker<P>>,
+}
+
+/// Why a visitor's request has no answer of the origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// No slot became free in time.
+    Busy,
+    /// The breaker is open until then.
+    Open(Time),
+    /// The origin failed.
+    Failed(OriginError),
 }
 
 /// An answer of the origin, and when it was asked for.
@@ -47,8 +78,28 @@ pub(crate) struct Forwarding<'a, B> {
 }
 
 impl<P: Platform> OriginDoor<P> {
-    pub(crate) fn new(platform: Rc<P>, origin: Origin) -> Self {
-        OriginDoor { platform, origin }
+    pub(crate) fn new(
+        platform: Rc<P>,
+        cells: Rc<Cells<P>>,
+        origin: Origin,
+        config: &Config,
+    ) -> Self {
+        let name = crate::cells::budget_id(&origin.server());
+        OriginDoor {
+            broker: Broker::new(Rc::clone(&platform), cells, name, settings(config)),
+            platform,
+            origin,
+        }
+    }
+
+    /// Waits until `limit` for a slot for a request to `target`, a path.
+    pub(crate) async fn admit(&self, class: Class, target: &str, limit: Time) -> Admission {
+        self.broker.acquire(class, hash(target), limit).await
+    }
+
+    /// Until when the breaker is open, as far as this instance knows.
+    pub(crate) fn open_until(&self, target: &str) -> Option<Time> {
+        self.broker.open_until(hash(target), self.platform.now())
     }
 
     /// Whom it leads to.
@@ -68,16 +119,31 @@ impl<P: Platform> OriginDoor<P> {
     pub(crate) async fn fill(
         &self,
         fill: Fill,
+        slot: Slot,
         config: &Config,
-    ) -> Result<Answered<P::Body>, OriginError> {
+    ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let request = Self::request(fill.into_parts(), None, config);
         let request_time = self.platform.now();
         let sending = self.platform.send(request);
-        let response = self.in_time(config, sending).await?;
+        let answered = self.in_time(config, sending).await;
+        self.answered(answered, request_time, slot)
+    }
+
+    /// Tells the breaker what became of a request, and gives the slot to the body.
+    fn answered(
+        &self,
+        answered: Result<Response<P::Body>, OriginError>,
+        request_time: Time,
+        slot: Slot,
+    ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
+        let response_time = self.platform.now();
+        if let Some(outcome) = outcome(&answered, response_time) {
+            self.broker.report(slot.report(outcome));
+        }
         Ok(Answered {
-            response,
+            response: answered?.map(|body| OriginBody::new(body, slot)),
             request_time,
-            response_time: self.platform.now(),
+            response_time,
         })
     }
 
@@ -86,8 +152,9 @@ impl<P: Platform> OriginDoor<P> {
     pub(crate) async fn forward(
         &self,
         forwarding: Forwarding<'_, P::Body>,
+        slot: Slot,
         config: &Config,
-    ) -> Result<Answered<P::Body>, OriginError> {
+    ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let Forwarding {
             parts,
             body,
@@ -97,15 +164,8 @@ impl<P: Platform> OriginDoor<P> {
         let parts = pass::forwarded(parts, body.is_some(), address, &self.origin, outgoing)
             .map_err(|error| OriginError::NotSent(error.to_string()))?;
         let request_time = self.platform.now();
-        let response = self
-            .platform
-            .send(Self::request(parts, body, config))
-            .await?;
-        Ok(Answered {
-            response,
-            request_time,
-            response_time: self.platform.now(),
-        })
+        let answered = self.platform.send(Self::request(parts, body, config)).await;
+        self.answered(answered, request_time, slot)
     }
 
     fn request(
@@ -138,26 +198,19 @@ impl<P: Platform> OriginDoor<P> {
     pub(crate) async fn peek<B: Body>(
         &self,
         config: &Config,
-        mut body: Peeked<B>,
+        body: &mut OriginBody<B>,
         most: usize,
-    ) -> Result<Peeked<B>, OriginError> {
+    ) -> Result<(), OriginError> {
         let mut beginning = BytesMut::new();
         while beginning.len() < most {
             let next = async { body.chunk().await.transpose() };
             match self.in_time(config, next).await? {
                 Some(bytes) => beginning.extend_from_slice(&bytes),
-                None => {
-                    return Ok(Peeked {
-                        beginning: Some(beginning.freeze()),
-                        rest: None,
-                    });
-                }
+                None => break,
             }
         }
-        Ok(Peeked {
-            beginning: Some(beginning.freeze()),
-            rest: body.rest,
-        })
+        body.put_back(beginning.freeze());
+        Ok(())
     }
 
     /// Writes the log line of an exchange.
@@ -202,44 +255,43 @@ pub(crate) struct LogLine<'a> {
     pub(crate) took: Duration,
 }
 
-/// A body whose beginning has been looked at.
-#[derive(Debug)]
-pub(crate) struct Peeked<B> {
-    beginning: Option<Bytes>,
-    rest: Option<B>,
-}
-
-impl<B> Peeked<B> {
-    /// A body that has not been looked at.
-    pub(crate) fn whole(body: B) -> Self {
-        Peeked {
-            beginning: None,
-            rest: Some(body),
-        }
-    }
-
-    /// What has been read.
-    pub(crate) fn beginning(&self) -> &[u8] {
-        self.beginning.as_deref().unwrap_or_default()
-    }
-
-    /// The body itself, if nothing has been taken from it.
-    pub(crate) fn into_whole(self) -> Result<B, Self> {
-        match self {
-            Peeked {
-                beginning: None,
-                rest: Some(body),
-            } => Ok(body),
-            peeked => Err(peeked),
-        }
+fn settings(config: &Config) -> slots::Settings {
+    let origin = &config.origin;
+    slots::Settings {
+        limits: Limits {
+            slots: config.budget.max_concurrency,
+            streams: config.budget.max_streams,
+            lease: config.lease.duration,
+            clock_skew: config.lease.clock_skew,
+        },
+        local_slots: config.budget.local_concurrency,
+        breaker: BreakerSettings {
+            failures: config.budget.failures,
+            pause: config.budget.open,
+            retry_after_max: origin.retry_after_max,
+        },
     }
 }
 
-impl<B: Body> Body for Peeked<B> {
-    async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
-        match self.beginning.take() {
-            Some(beginning) if !beginning.is_empty() => Some(Ok(beginning)),
-            Some(_) | None => self.rest.as_mut()?.chunk().await,
+/// What an answer says about the origin; `None` if nothing was sent.
+fn outcome<B>(answered: &Result<Response<B>, OriginError>, now: Time) -> Option<Outcome> {
+    Some(match answered {
+        Ok(response) => {
+            let status = response.status();
+            match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                true => Outcome::Bad {
+                    retry_after: retry_after(response.headers(), now),
+                },
+                false => Outcome::Good,
+            }
         }
-    }
+        Err(OriginError::Timeout | OriginError::Failed(_)) => Outcome::Bad { retry_after: None },
+        Err(OriginError::Unreachable(_)) => Outcome::Unreachable,
+        Err(OriginError::NotSent(_)) => return None,
+    })
+}
+
+/// Stands for a path in the breaker.
+fn hash(path: &str) -> u32 {
+    crc32fast::hash(path.as_bytes())
 }

@@ -95,6 +95,14 @@ pub(crate) fn has_valid_port(authority: &Authority) -> bool {
         })
 }
 
+impl Origin {
+    /// The server, without the path below which requests go: all that is on it shares
+    /// one budget.
+    pub(crate) fn server(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme, self.authority, self.prefix)

@@ -1,7 +1,7 @@
 //! The body of an answer: from the store, from the origin, or both.
 
 use super::store_body::ByteStream;
-use crate::origin::Peeked;
+use crate::origin::OriginBody;
 use crate::world::{Body, OriginError};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -19,7 +19,7 @@ pub enum AnswerBody<B> {
     /// From the store, or from the origin while it is being stored.
     Stream(ByteStream),
     /// From the origin, as it comes.
-    Origin(B),
+    Origin(OriginBody<B>),
 }
 
 impl<B> std::fmt::Debug for AnswerBody<B> {
@@ -34,21 +34,6 @@ impl<B> std::fmt::Debug for AnswerBody<B> {
 }
 
 impl<B: Body> AnswerBody<B> {
-    /// A body as it comes from the origin, whether or not its beginning has been
-    /// looked at.
-    pub(super) fn of_origin(body: Peeked<B>) -> Self {
-        match body.into_whole() {
-            Ok(body) => AnswerBody::Origin(body),
-            Err(peeked) => {
-                let stream = stream::unfold(peeked, async |mut peeked| {
-                    let next = peeked.chunk().await?;
-                    Some((next, peeked))
-                });
-                AnswerBody::Stream(stream.boxed_local())
-            }
-        }
-    }
-
     /// The bytes `range` of it.
     pub(super) fn slice(self, range: Range<u64>) -> Self {
         let state = (self, 0_u64, range);
@@ -109,7 +94,8 @@ mod tests {
 
     fn read(range: Range<u64>, parts: &[Result<&'static str, OriginError>]) -> (String, bool) {
         let parts = parts.iter().map(|part| part.clone().map(Bytes::from));
-        let mut body = AnswerBody::Origin(Script(parts.collect())).slice(range);
+        let mut body =
+            AnswerBody::Origin(OriginBody::without_slot(Script(parts.collect()))).slice(range);
         block_on(async {
             let mut text = String::new();
             while let Some(bytes) = body.chunk().await {

@@ -7,6 +7,7 @@ use super::served::Own;
 use crate::cell::{Entry, Nonce, Selecting};
 use crate::cells::{Held, Loaded};
 use crate::config::Config;
+use crate::origin::Slot;
 use crate::question::{Question, fields};
 use crate::semantics::{Audience, Preset, Reason as NotStored};
 use crate::time::Time;
@@ -47,6 +48,9 @@ impl Reason {
 /// A fetch under a lease.
 pub(super) struct Job<P: Platform> {
     pub(super) held: Box<Held>,
+    /// The place in the origin's budget; none where the request has been answered, and
+    /// the fetch waits for one.
+    pub(super) slot: Option<Slot>,
     /// What the origin is asked.
     pub(super) question: Question,
     /// The key of the question's target.

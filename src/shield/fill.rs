@@ -13,12 +13,13 @@ use super::fetch::{
 use super::judge::{self, Effect, Present};
 use super::served::Own;
 use super::store_body::{KeptBody, Storing};
+use crate::budget::Class;
 use crate::cell::codec::may_store;
 use crate::cell::transition::Failure;
 use crate::cell::{self, Draft, Entry, Orphan, SEEN_PRECISION, Selecting};
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
-use crate::origin::{Answered, LogLine, OriginDoor, Peeked};
+use crate::origin::{Admission, Answered, LogLine, OriginBody, OriginDoor, Slot};
 use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
@@ -65,6 +66,7 @@ impl<P: Platform> Shield<P> {
     pub(super) async fn run_job(self: &Rc<Self>, job: Job<P>) {
         let Job {
             mut held,
+            slot,
             question,
             key,
             known,
@@ -94,9 +96,14 @@ impl<P: Platform> Shield<P> {
                 question: &question,
                 config: &config,
             };
-            flight.ask();
             let exchange = async {
-                let outcome = self.ask(&start, &mut head, &mut status).await;
+                let outcome = match self.admit_refresh(&start, slot).await {
+                    Ok(slot) => {
+                        flight.ask();
+                        self.ask(&start, slot, &mut head, &mut status).await
+                    }
+                    Err(why) => Outcome::Release(why.to_owned()),
+                };
                 if let Some(brought) = Brought::from(&outcome, &question) {
                     flight.hand_over(brought);
                 }
@@ -123,6 +130,27 @@ impl<P: Platform> Shield<P> {
         self.log_fill(&question, reason, status, &word, settled, began);
         // Only now may other requests of this instance look again.
         drop(flight);
+    }
+
+    /// The slot for a fetch under a lease. A fetch behind an answer waits for one, and
+    /// yields to requests that visitors wait for.
+    async fn admit_refresh(
+        &self,
+        start: &Start<'_>,
+        slot: Option<Slot>,
+    ) -> Result<Slot, &'static str> {
+        if let Some(slot) = slot {
+            return Ok(slot);
+        }
+        let limit = self.platform.now().plus(start.config.wait.budget);
+        let target = path_of(start.question.target());
+        match self.door.admit(Class::Refresh, target, limit).await {
+            // Another may have the lease by now.
+            Admission::Granted(_) if self.platform.now() >= start.acts_until.get() => Err("late"),
+            Admission::Granted(slot) => Ok(slot),
+            Admission::Open(_) => Err("breaker-open"),
+            Admission::Busy => Err("origin-busy"),
+        }
     }
 
     /// Runs `work` and keeps the lease alive meanwhile. The second part of the
@@ -173,6 +201,7 @@ impl<P: Platform> Shield<P> {
     async fn ask(
         self: &Rc<Self>,
         start: &Start<'_>,
+        mut slot: Slot,
         head: &mut HeadSender<P::Body>,
         status: &mut Result<Option<StatusCode>, OriginError>,
     ) -> Outcome {
@@ -183,7 +212,7 @@ impl<P: Platform> Shield<P> {
                 .question
                 .fill(fields, OriginDoor::<P>::outgoing(start.config));
             let asked = fill.headers().clone();
-            let answered = match self.door.fill(fill, start.config).await {
+            let answered = match self.door.fill(fill, slot, start.config).await {
                 Ok(answered) => answered,
                 Err(error) => {
                     *status = Err(error.clone());
@@ -225,6 +254,10 @@ impl<P: Platform> Shield<P> {
             }
             // The second request has no conditions, so the loop ends.
             validated = None;
+            slot = match response.into_body().into_slot() {
+                Some(slot) => slot,
+                None => return Outcome::Release("not-stored: no slot".to_owned()),
+            };
         }
     }
 
@@ -308,18 +341,17 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         start: &Start<'_>,
         exchange: &Exchange<'_>,
-        response: Response<P::Body>,
+        response: Response<OriginBody<P::Body>>,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
-        let (parts, body) = response.into_parts();
+        let (parts, mut body) = response.into_parts();
         let rule = &start.config.failure;
         let mut is_failure = rule.statuses.contains(&parts.status.as_u16());
-        let mut body = Peeked::whole(body);
         if let Some(text) = &rule.body_contains {
-            body = match self.door.peek(start.config, body, FAILURE_BODY_MAX).await {
-                Ok(peeked) => peeked,
-                Err(error) => return self.not_answered(start, &error, head),
-            };
+            let peeked = self.door.peek(start.config, &mut body, FAILURE_BODY_MAX);
+            if let Err(error) = peeked.await {
+                return self.not_answered(start, &error, head);
+            }
             is_failure |= contains(body.beginning(), text.as_bytes());
         }
         // Judged by all that the origin said, `Connection` included.
@@ -435,18 +467,22 @@ impl<P: Platform> Shield<P> {
     ) -> Outcome {
         head.send(Head::Failed(match error {
             OriginError::Timeout => Own::OriginTimeout,
-            OriginError::Failed(_) | OriginError::NotSent(_) => Own::OriginFailed,
+            OriginError::Unreachable(_) | OriginError::Failed(_) | OriginError::NotSent(_) => {
+                Own::OriginFailed
+            }
         }));
         match error {
             // Nothing has reached the origin, so nothing is known about it.
             OriginError::NotSent(_) => Outcome::Release(format!("not-sent: {error}")),
             // A retry mark would hide from a monitor that the origin is back.
-            OriginError::Timeout | OriginError::Failed(_)
+            OriginError::Timeout | OriginError::Unreachable(_) | OriginError::Failed(_)
                 if is_monitored(start.config) && !self.is_usable(start) =>
             {
                 Outcome::Release(format!("failed: {error}"))
             }
-            OriginError::Timeout | OriginError::Failed(_) => failed(&error.to_string()),
+            OriginError::Timeout | OriginError::Unreachable(_) | OriginError::Failed(_) => {
+                failed(&error.to_string())
+            }
         }
     }
 
@@ -456,7 +492,7 @@ impl<P: Platform> Shield<P> {
         &self,
         start: &Start<'_>,
         mut parts: response::Parts,
-        body: Peeked<P::Body>,
+        body: OriginBody<P::Body>,
         audience: Audience,
         head: &mut HeadSender<P::Body>,
     ) {
@@ -467,7 +503,7 @@ impl<P: Platform> Shield<P> {
         };
         head.send(Head::Response(Box::new(Fetched {
             parts,
-            body: AnswerBody::of_origin(body),
+            body: AnswerBody::Origin(body),
             stored: false,
             audience,
             names,
@@ -479,7 +515,7 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         start: &Start<'_>,
         exchange: &Exchange<'_>,
-        (mut parts, body): (response::Parts, Peeked<P::Body>),
+        (mut parts, body): (response::Parts, OriginBody<P::Body>),
         kept: Kept,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {

@@ -17,12 +17,21 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// First pause between two looks at a cell that another instance fills. It grows
-/// by half each time, and is spread at random.
-const POLL_FIRST: Duration = Duration::from_millis(20);
+/// How often a request looks at a cell that another instance fills.
+const POLL: Polling = Polling {
+    first: Duration::from_millis(20),
+    most: Duration::from_millis(250),
+};
 
-/// What that pause may become.
-const POLL_MAX: Duration = Duration::from_millis(250);
+/// The pauses between two looks at a cell. They grow by half each time, and are
+/// spread at random.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Polling {
+    /// The first pause.
+    pub(super) first: Duration,
+    /// What it may become.
+    pub(super) most: Duration,
+}
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,14 +131,27 @@ impl<P: Platform> Shield<P> {
         until: Time,
         flight: Flight<P::Wake, Brought>,
     ) -> Waited {
-        let mut pause = POLL_FIRST;
-        let waited = loop {
+        let waited = self.watch(loaded, limit, until, POLL).await;
+        drop(flight);
+        waited
+    }
+
+    /// Looks at a cell until it changes, or until `until` or `limit`.
+    pub(super) async fn watch(
+        &self,
+        loaded: &Loaded,
+        limit: Time,
+        until: Time,
+        polling: Polling,
+    ) -> Waited {
+        let mut pause = polling.first;
+        loop {
             let now = self.platform.now();
             if now >= limit {
-                break Waited::Expired;
+                return Waited::Expired;
             }
             if now >= until {
-                break Waited::Changed;
+                return Waited::Changed;
             }
             let spread = u32::try_from(self.platform.random() % 512).unwrap_or(0);
             let pause_spread = pause / 2 + pause.saturating_mul(spread) / 512;
@@ -137,14 +159,12 @@ impl<P: Platform> Shield<P> {
                 .sleep(pause_spread.min(limit.since(now)).min(until.since(now)))
                 .await;
             match self.cells.reload(loaded).await {
-                Ok(current) if current.differs(loaded) => break Waited::Changed,
+                Ok(current) if current.differs(loaded) => return Waited::Changed,
                 Ok(_) => {}
                 // The next look reads the instance's own store.
-                Err(_) => break Waited::Changed,
+                Err(_) => return Waited::Changed,
             }
-            pause = (pause + pause / 2).min(POLL_MAX);
-        };
-        drop(flight);
-        waited
+            pause = (pause + pause / 2).min(polling.most);
+        }
     }
 }

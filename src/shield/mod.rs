@@ -44,6 +44,7 @@ mod unsafe_methods;
 mod visit;
 
 pub use crate::cells::{Purged, cell_id};
+pub use crate::origin::{OriginBody, Slot};
 pub use crate::world as platform;
 pub use crate::world::{Body, OriginError, OriginRequest, Platform};
 pub use answer_body::{Answer, AnswerBody};
@@ -76,9 +77,10 @@ impl<P: Platform> Shield<P> {
     /// A shield in front of `origin`.
     pub fn new(platform: P, origin: Origin, config: Config) -> Rc<Self> {
         let (platform, config) = (Rc::new(platform), Rc::new(config));
+        let cells = Cells::new(Rc::clone(&platform), Rc::clone(&config));
         Rc::new(Shield {
-            cells: Cells::new(Rc::clone(&platform), Rc::clone(&config)),
-            door: OriginDoor::new(Rc::clone(&platform), origin),
+            door: OriginDoor::new(Rc::clone(&platform), Rc::clone(&cells), origin, &config),
+            cells,
             platform,
             config,
             flights: Flights::default(),

@@ -13,7 +13,7 @@ use crate::cell::Entry;
 use crate::cell::transition::Purge;
 use crate::cells::{Election, Located};
 use crate::config::Config;
-use crate::origin::{Answered, Peeked};
+use crate::origin::{Answered, OriginBody};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor};
 use crate::semantics::{
@@ -46,7 +46,7 @@ impl<P: Platform> Shield<P> {
     pub(super) fn forwarded(
         &self,
         visitor: &request::Parts,
-        answered: &Answered<P::Body>,
+        answered: &Answered<OriginBody<P::Body>>,
         config: &Rc<Config>,
     ) -> Option<Forwarded> {
         if config.policy.preset != Preset::Strict {
@@ -71,7 +71,7 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         forwarded: Forwarded,
         target: Target<'_>,
-        response: Response<P::Body>,
+        response: Response<OriginBody<P::Body>>,
     ) -> (response::Parts, AnswerBody<P::Body>, bool) {
         let asked = Asked {
             headers: &forwarded.fields,
@@ -122,8 +122,7 @@ impl<P: Platform> Shield<P> {
                 let exchange = forwarded.exchange();
                 let mut head = HeadSender::new(head);
                 let (parts, body) = response.into_parts();
-                let answer = (parts, Peeked::whole(body));
-                let keeping = pin!(shield.keep(&start, &exchange, answer, kept, &mut head));
+                let keeping = pin!(shield.keep(&start, &exchange, (parts, body), kept, &mut head));
                 shield.renewing(&mut held, &acts_until, keeping).await
             };
             if fenced.is_none() {
@@ -155,7 +154,7 @@ impl<P: Platform> Shield<P> {
     pub(super) fn note_head(
         self: &Rc<Self>,
         visitor: &request::Parts,
-        answered: &Answered<P::Body>,
+        answered: &Answered<OriginBody<P::Body>>,
         config: &Rc<Config>,
     ) {
         if visitor.method != Method::HEAD || answered.response.status() != StatusCode::OK {
@@ -254,7 +253,7 @@ impl Forwarded {
     }
 }
 
-fn hand_on<B>(response: Response<B>) -> (response::Parts, AnswerBody<B>, bool) {
+fn hand_on<B>(response: Response<OriginBody<B>>) -> (response::Parts, AnswerBody<B>, bool) {
     let (parts, body) = response.into_parts();
     (parts, AnswerBody::Origin(body), false)
 }

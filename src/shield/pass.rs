@@ -7,14 +7,16 @@ use super::fetch::Reason;
 use super::request::{Visit, address_of};
 use super::served::{Own, Passed, Served};
 use super::{Answer, Shield};
+use crate::budget::Class;
 use crate::cells::{Backing, Located};
 use crate::config::Config;
-use crate::origin::{Answered, Forwarding, LogLine};
+use crate::origin::{Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot};
 use crate::question::location;
 use crate::question::target::path_of;
 use crate::semantics::{
     Asked, Audience, Forward, Storability, storability, strip_connection_fields,
 };
+use crate::time::Time;
 use crate::world::{OriginError, Platform};
 use http::{HeaderMap, Method, StatusCode, request};
 use std::net::IpAddr;
@@ -31,6 +33,8 @@ pub(super) struct Passing<'a, B> {
     pub(super) body: Option<B>,
     pub(super) address: Option<IpAddr>,
     pub(super) passed: Passed,
+    /// Until when it waits for a place in the origin's budget.
+    pub(super) limit: Time,
 }
 
 impl<P: Platform> Shield<P> {
@@ -48,6 +52,7 @@ impl<P: Platform> Shield<P> {
             body,
             address: address.or_else(|| address_of(parts)),
             passed,
+            limit: self.platform.now().plus(config.wait.budget),
         };
         let answered = self.send_pass(passing, config).await;
         self.passed_answer(parts, passed, answered)
@@ -58,14 +63,16 @@ impl<P: Platform> Shield<P> {
         &self,
         passing: Passing<'_, P::Body>,
         config: &Config,
-    ) -> Result<Answered<P::Body>, OriginError> {
+    ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
+        let target = path_of(passing.parts.uri.path());
+        let slot = self.admit(Class::Pass, target, passing.limit).await?;
         let began = self.platform.now();
         let forwarding = Forwarding {
             parts: passing.parts,
             body: passing.body,
             address: passing.address,
         };
-        let mut answered = self.door.forward(forwarding, config).await;
+        let mut answered = self.door.forward(forwarding, slot, config).await;
         self.door.log(&LogLine {
             reason: "pass",
             method: passing.parts.method.as_str(),
@@ -80,7 +87,21 @@ impl<P: Platform> Shield<P> {
         if let Ok(answered) = &mut answered {
             location::rewrite(answered.response.headers_mut(), self.door.origin());
         }
-        answered
+        answered.map_err(NoAnswer::Failed)
+    }
+
+    /// Waits for a place in the origin's budget.
+    pub(super) async fn admit(
+        &self,
+        class: Class,
+        target: &str,
+        limit: Time,
+    ) -> Result<Slot, NoAnswer> {
+        match self.door.admit(class, target, limit).await {
+            Admission::Granted(slot) => Ok(slot),
+            Admission::Open(until) => Err(NoAnswer::Open(until)),
+            Admission::Busy => Err(NoAnswer::Busy),
+        }
     }
 
     /// The answer to a request that was passed.
@@ -88,7 +109,7 @@ impl<P: Platform> Shield<P> {
         &self,
         visitor: &request::Parts,
         passed: Passed,
-        answered: Result<Answered<P::Body>, OriginError>,
+        answered: Result<Answered<OriginBody<P::Body>>, NoAnswer>,
     ) -> Answer<P::Body> {
         match answered {
             Ok(answered) => {
@@ -110,18 +131,27 @@ impl<P: Platform> Shield<P> {
     }
 
     /// The answer where the origin has none and nothing stored helps.
-    pub(super) fn no_answer(&self, error: &OriginError, forward: Forward) -> Answer<P::Body> {
-        let (status, why) = match error {
-            OriginError::Timeout => (StatusCode::GATEWAY_TIMEOUT, Own::OriginTimeout),
-            OriginError::Failed(_) | OriginError::NotSent(_) => {
-                (StatusCode::BAD_GATEWAY, Own::OriginFailed)
-            }
-        };
-        let served = Served::Own {
+    pub(super) fn no_answer(&self, error: &NoAnswer, forward: Forward) -> Answer<P::Body> {
+        let served = |why| Served::Own {
             why,
             forward: Some(forward),
             collapsed: false,
         };
+        let (status, why) = match error {
+            NoAnswer::Busy => {
+                let served = served(Own::OriginBusy);
+                return self.service_unavailable(served, Backing::Shared, self.busy_pause());
+            }
+            NoAnswer::Open(until) => {
+                let pause = until.since(self.platform.now());
+                return self.service_unavailable(served(Own::BreakerOpen), Backing::Shared, pause);
+            }
+            NoAnswer::Failed(OriginError::Timeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, Own::OriginTimeout)
+            }
+            NoAnswer::Failed(_) => (StatusCode::BAD_GATEWAY, Own::OriginFailed),
+        };
+        let served = served(why);
         self.plain(
             status,
             "the origin did not answer",
@@ -138,7 +168,7 @@ impl<P: Platform> Shield<P> {
         visit: &Visit,
         located: Located,
         passed: Passed,
-        answered: &Answered<P::Body>,
+        answered: &Answered<OriginBody<P::Body>>,
     ) {
         let may_help = match passed {
             Passed::Credentials | Passed::Uncacheable => true,

@@ -4,6 +4,7 @@ use super::decide::{Asker, Rules};
 use crate::cell::{Entry, Nonce};
 use crate::cells::Lost;
 use crate::config::Config;
+use crate::origin::Slot;
 use crate::question::Visitor;
 use crate::time::Time;
 use crate::world::VisitorAddress;
@@ -20,6 +21,10 @@ pub(super) struct Visit {
     pub(super) asker: Asker,
     /// Until when it waits for another's fetch.
     pub(super) deadline: Time,
+    /// Its place in the origin's budget, if it has one.
+    pub(super) slot: Option<Slot>,
+    /// It has waited for a place until its deadline.
+    pub(super) was_busy: bool,
     /// How often it has looked at the cell and found no answer.
     pub(super) looks: u32,
     /// The shared store has cost it its budget: it goes on with the instance's

@@ -92,6 +92,10 @@ pub enum Own {
     Backoff,
     /// Nothing stored, and the request has waited as long as it may.
     WaitBudget,
+    /// Nothing stored, and the origin has as many requests in flight as it may.
+    OriginBusy,
+    /// Nothing stored, and the origin does not work: nothing is sent to it for now.
+    BreakerOpen,
     /// Nothing stored, and the origin failed.
     OriginFailed,
     /// Nothing stored, and the origin did not answer in time.
@@ -107,6 +111,8 @@ impl Own {
             Own::OnlyIfCached => "only-if-cached",
             Own::Backoff => "backoff",
             Own::WaitBudget => "wait-budget",
+            Own::OriginBusy => "origin-busy",
+            Own::BreakerOpen => "breaker-open",
             Own::OriginFailed => "origin-failed",
             Own::OriginTimeout => "origin-timeout",
         }

@@ -1,5 +1,5 @@
-//! Requests of other methods than GET and HEAD. They stream both ways and never
-//! queue. An answer that is no error invalidates what is stored for its target
+//! Requests of other methods than GET and HEAD. They stream both ways, and wait
+//! only for a place in the origin's budget. An answer that is no error invalidates what is stored for its target
 //! (RFC 9111 section 4.4), before the answer ends.
 
 use super::answer::assemble;
@@ -7,10 +7,11 @@ use super::answer_body::AnswerBody;
 use super::request::address_of;
 use super::served::{Own, Served};
 use super::{Answer, Shield};
+use crate::budget::Class;
 use crate::cell::transition::Purge;
 use crate::cells::Backing;
 use crate::config::Config;
-use crate::origin::{Forwarding, LogLine};
+use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody};
 use crate::question::{is_secure, is_served, key_of, location};
 use crate::semantics::{
     Forward, Hop, Target, count_hop, invalidation_targets, is_safe, strip_connection_fields,
@@ -38,13 +39,18 @@ impl<P: Platform> Shield<P> {
         if !is_served(&visitor, &config.key) {
             return self.misdirected();
         }
+        let limit = self.platform.now().plus(config.wait.budget);
+        let slot = match self.admit(Class::Unsafe, visitor.uri.path(), limit).await {
+            Ok(slot) => slot,
+            Err(error) => return self.no_answer(&error, Forward::Method),
+        };
         let began = self.platform.now();
         let forwarding = Forwarding {
             parts: &visitor,
             body,
             address: address_of(&visitor),
         };
-        let answered = self.door.forward(forwarding, config).await;
+        let answered = self.door.forward(forwarding, slot, config).await;
         self.door.log(&LogLine {
             reason: "method",
             method: visitor.method.as_str(),
@@ -58,7 +64,7 @@ impl<P: Platform> Shield<P> {
         });
         let mut answered = match answered {
             Ok(answered) => answered,
-            Err(error) => return self.no_answer(&error, Forward::Method),
+            Err(error) => return self.no_answer(&NoAnswer::Failed(error), Forward::Method),
         };
         location::rewrite(answered.response.headers_mut(), self.door.origin());
         self.invalidate(&visitor, &answered.response).await;
@@ -101,7 +107,11 @@ impl<P: Platform> Shield<P> {
     }
 
     /// Makes what is stored for the targets of an unsafe request invalid.
-    async fn invalidate(self: &Rc<Self>, visitor: &request::Parts, response: &Response<P::Body>) {
+    async fn invalidate(
+        self: &Rc<Self>,
+        visitor: &request::Parts,
+        response: &Response<OriginBody<P::Body>>,
+    ) {
         if is_safe(&visitor.method) {
             return;
         }

@@ -2,15 +2,18 @@
 //! cell, deciding, and waiting.
 
 use super::decide::{Asker, Step, View, decide};
-use super::fetch::{Head, Job, Reason};
-use super::flight::Role;
-use super::follow::Waited;
+use super::fetch::{Brought, Head, Job, Reason};
+use super::flight::{Flight, Role};
+use super::follow::{Polling, Waited};
 use super::request::Visit;
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
+use crate::budget::Class;
 use crate::cell::Entry;
 use crate::cells::{Backing, Election, Located, Lost};
 use crate::config::Config;
+use crate::origin::{Admission, Slot};
+use crate::question::target::path_of;
 use crate::question::{Read, Visitor};
 use crate::semantics::{Audience, Forward, Preset, RequestDirectives, Verdict, announced, verdict};
 use crate::store::Store;
@@ -22,10 +25,25 @@ use http::header::RANGE;
 use http::{Request, StatusCode, request};
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Most looks at a cell for one request. A wait precedes each look, and
 /// `wait.budget` bounds all waits together; this bound ends a loop without waits.
 const LOOKS_MAX: u32 = 1_000;
+
+/// How a request that waits for a place looks whether another instance has filled its
+/// cell. Thousands may wait, so it looks rarely.
+const WATCH: Polling = Polling {
+    first: Duration::from_millis(250),
+    most: Duration::from_secs(2),
+};
+
+/// The least time after which a request that found the origin busy is asked to come
+/// back.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+
+/// What is added to that at most.
+const BUSY_SPREAD: Duration = Duration::from_secs(4);
 
 /// The answer to a visit, or what to do next.
 enum Next<B> {
@@ -34,6 +52,8 @@ enum Next<B> {
     Pass(Passed),
     /// Look at the cell again.
     Look(Waited),
+    /// The breaker is open until then.
+    Open(Time),
 }
 
 impl<P: Platform> Shield<P> {
@@ -78,6 +98,8 @@ impl<P: Platform> Shield<P> {
             deadline: now.plus(config.wait.budget),
             visitor,
             config,
+            slot: None,
+            was_busy: false,
             looks: 0,
             without_store: false,
             lost_body: None,
@@ -136,6 +158,10 @@ impl<P: Platform> Shield<P> {
                     .await
                 {
                     Some(answer) => answer,
+                    None if visit.was_busy => {
+                        let until = now.plus(self.busy_pause());
+                        self.unavailable(&visit, &located, Own::OriginBusy, until)
+                    }
                     None => self.unavailable(&visit, &located, Own::WaitBudget, now),
                 };
             }
@@ -155,6 +181,15 @@ impl<P: Platform> Shield<P> {
                     }
                 }
                 Next::Look(Waited::Changed) => {}
+                Next::Open(until) => {
+                    return match self
+                        .make_do(&visit, &fallback, &located, Stale::OnError)
+                        .await
+                    {
+                        Some(answer) => answer,
+                        None => self.unavailable(&visit, &located, Own::BreakerOpen, until),
+                    };
+                }
             }
         }
         let located = self.locate(&visit).await;
@@ -190,35 +225,92 @@ impl<P: Platform> Shield<P> {
                     Err(waited) => Next::Look(waited),
                 }
             }
-            Role::Leader(flight) => match self.cells.elect(located).await {
-                Election::Held(held) => {
-                    let (head, receiver) = oneshot::channel();
-                    let reason = match located.loaded.entry() {
-                        Some(_) => Reason::Revalidate,
-                        None => Reason::Miss,
-                    };
-                    self.spawn_job(Job {
-                        held,
-                        question: located.question.clone(),
-                        key: visit.visitor.key().to_owned(),
-                        known: located.vary.clone(),
-                        config: Rc::clone(&visit.config),
-                        reason,
-                        head: Some(head),
-                        flight,
-                    });
-                    self.await_head(visit, located, fallback, soft, receiver)
-                        .await
-                }
-                Election::Taken(until) => {
-                    visit.asker.collapsed = true;
-                    Next::Look(
-                        self.wait_for_change(&located.loaded, limit, until, flight)
-                            .await,
-                    )
-                }
-                Election::Backoff | Election::Changed => Next::Look(Waited::Changed),
+            Role::Leader(flight) => {
+                let slot = match visit.slot.take() {
+                    Some(slot) => slot,
+                    None => match self.admit_fill(located, limit).await {
+                        Either::Left(Admission::Granted(slot)) => slot,
+                        Either::Left(Admission::Open(until)) => return Next::Open(until),
+                        Either::Left(Admission::Busy) => {
+                            visit.was_busy = true;
+                            return Next::Look(Waited::Expired);
+                        }
+                        Either::Right(waited) => return Next::Look(waited),
+                    },
+                };
+                self.elect_and_fetch(visit, located, fallback, (soft, limit), flight, slot)
+                    .await
+            }
+        }
+    }
+
+    /// Waits for a place in the origin's budget, or for another instance to change the
+    /// cell. A request waits for its place before it takes the lease, so that those that
+    /// wait cost the store no renewals.
+    async fn admit_fill(&self, located: &Located, limit: Time) -> Either<Admission, Waited> {
+        let target = path_of(located.question.target());
+        let admitted = pin!(self.door.admit(Class::Fill, target, limit));
+        let changed = pin!(self.watch(&located.loaded, limit, limit, WATCH));
+        match select(admitted, changed).await {
+            Either::Left((admission, _)) => Either::Left(admission),
+            Either::Right((waited, admitted)) => match waited {
+                Waited::Changed => Either::Right(Waited::Changed),
+                Waited::Expired => Either::Left(admitted.await),
             },
+        }
+    }
+
+    /// How long a request that found the origin busy stays away, at random so that
+    /// those that came together do not come back together.
+    pub(super) fn busy_pause(&self) -> Duration {
+        let part = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
+        BUSY_PAUSE.saturating_add(BUSY_SPREAD.saturating_mul(part) / 1_000)
+    }
+
+    /// Takes the lease and fetches, or waits for the holder of the lease.
+    async fn elect_and_fetch(
+        self: &Rc<Self>,
+        visit: &mut Visit,
+        located: &Located,
+        fallback: &Option<Entry>,
+        (soft, limit): (Option<Time>, Time),
+        flight: Flight<P::Wake, Brought>,
+        slot: Slot,
+    ) -> Next<P::Body> {
+        match self.cells.elect(located).await {
+            Election::Held(held) => {
+                let (head, receiver) = oneshot::channel();
+                let reason = match located.loaded.entry() {
+                    Some(_) => Reason::Revalidate,
+                    None => Reason::Miss,
+                };
+                self.spawn_job(Job {
+                    held,
+                    slot: Some(slot),
+                    question: located.question.clone(),
+                    key: visit.visitor.key().to_owned(),
+                    known: located.vary.clone(),
+                    config: Rc::clone(&visit.config),
+                    reason,
+                    head: Some(head),
+                    flight,
+                });
+                self.await_head(visit, located, fallback, soft, receiver)
+                    .await
+            }
+            Election::Taken(until) => {
+                // Another request may use the place.
+                drop(slot);
+                visit.asker.collapsed = true;
+                Next::Look(
+                    self.wait_for_change(&located.loaded, limit, until, flight)
+                        .await,
+                )
+            }
+            Election::Backoff | Election::Changed => {
+                visit.slot = Some(slot);
+                Next::Look(Waited::Changed)
+            }
         }
     }
 
@@ -226,7 +318,8 @@ impl<P: Platform> Shield<P> {
     /// and not on waiting for another's fetch. It may go on without the store once.
     fn budget_went_to_the_store(&self, visit: &Visit) -> bool {
         !visit.without_store
-            && (!visit.asker.collapsed || self.cells.store_failed_since(visit.asker.arrival))
+            && (!(visit.asker.collapsed || visit.was_busy)
+                || self.cells.store_failed_since(visit.asker.arrival))
     }
 
     /// Reads the cell of the request's question.
@@ -325,7 +418,11 @@ impl<P: Platform> Shield<P> {
 
     /// Refreshes an entry behind the answer, unless another does.
     pub(super) fn refresh_behind(self: &Rc<Self>, visit: &Visit, located: Located, reason: Reason) {
-        if self.platform.store().is_worn() || self.flights.is_under_way(&located.loaded.id) {
+        let target = path_of(located.question.target());
+        if self.platform.store().is_worn()
+            || self.flights.is_under_way(&located.loaded.id)
+            || self.door.open_until(target).is_some()
+        {
             return;
         }
         let Role::Leader(flight) = self
@@ -341,6 +438,7 @@ impl<P: Platform> Shield<P> {
                 shield
                     .run_job(Job {
                         held,
+                        slot: None,
                         question: located.question.behind(),
                         key,
                         known: located.vary,
@@ -523,6 +621,7 @@ impl<P: Platform> Shield<P> {
             body: None,
             address: visit.address(),
             passed,
+            limit: visit.deadline,
         };
         let answered = self.send_pass(forwarding, &config).await;
         let now = self.platform.now();

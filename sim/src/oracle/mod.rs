@@ -6,12 +6,15 @@
 //! - `lineage`: which writes count on a store without a swap (S2);
 //! - `bodies`: that no chunk is missing and none is forgotten (S3);
 //! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3);
+//! - `budget`: how many requests the origin has at once (B1), and that a breaker that is
+//!   half open lets few through (B2);
 //! - `purges`: what nobody may get any more (S6);
 //! - `questions`: what the origin may be asked, and for whom its answer is (S3, S5);
 //! - `refusals`: what an answer that is no use does to a cell (L3, O1).
 
 mod answers;
 mod bodies;
+mod budget;
 mod cells;
 mod flights;
 mod lineage;

@@ -1,7 +1,7 @@
 //! Bodies as the host streams them.
 
 use crate::platform::read_buffer::ReadBuffer;
-use crate::shield::{AnswerBody, Body, OriginError};
+use crate::shield::{AnswerBody, Body, OriginError, Slot};
 use bytes::Bytes;
 use spin_sdk::wasip3::http::types::{ErrorCode, Trailers};
 use spin_sdk::wasip3::{wit_future, wit_stream};
@@ -69,12 +69,24 @@ impl Body for HostBody {
     }
 }
 
-/// An answer's body as the host takes it.
-pub(super) fn outgoing(body: AnswerBody<HostBody>) -> (Option<StreamReader<u8>>, End) {
+/// An answer's body as the host takes it, and its place in the origin's budget, which is
+/// kept until the host has sent the body.
+pub(super) fn outgoing(
+    body: AnswerBody<HostBody>,
+) -> (Option<StreamReader<u8>>, End, Option<Slot>) {
+    let body = match body {
+        AnswerBody::Origin(body) => match body.into_whole() {
+            Ok((body, slot)) => {
+                let (contents, end) = body.into_parts();
+                return (contents, end, slot);
+            }
+            Err(body) => AnswerBody::Origin(body),
+        },
+        body @ (AnswerBody::Empty | AnswerBody::Full(_) | AnswerBody::Stream(_)) => body,
+    };
     match body {
-        AnswerBody::Empty => (None, wit_future::new(|| Ok(None)).1),
-        AnswerBody::Origin(body) => body.into_parts(),
-        mut body @ (AnswerBody::Full(_) | AnswerBody::Stream(_)) => {
+        AnswerBody::Empty => (None, wit_future::new(|| Ok(None)).1, None),
+        mut body @ (AnswerBody::Full(_) | AnswerBody::Stream(_) | AnswerBody::Origin(_)) => {
             let (mut stream, reader) = wit_stream::new();
             // If this instance dies while it writes, the answer must not look
             // complete.
@@ -99,7 +111,7 @@ pub(super) fn outgoing(body: AnswerBody<HostBody>) -> (Option<StreamReader<u8>>,
                 // Fails when the visitor has left.
                 let _ = end.write(outcome).await;
             });
-            (Some(reader), result)
+            (Some(reader), result, None)
         }
     }
 }

@@ -5,7 +5,7 @@ use super::shield;
 use crate::platform::setup::SetupError;
 use crate::platform::spin_fields::{CONTENT, Told, take_spin_fields};
 use crate::semantics::{is_connection_bound, request_target};
-use crate::shield::{Answer, AnswerBody, OriginError, OriginRequest};
+use crate::shield::{Answer, AnswerBody, OriginError, OriginRequest, Slot};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use spin_sdk::wasip3::http::client;
@@ -113,12 +113,12 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
 /// An answer to a visitor.
 fn respond(answer: Answer<HostBody>) -> Result<Response, ErrorCode> {
     let (parts, body) = answer.into_parts();
-    let (contents, end) = outgoing(body);
+    let (contents, end, slot) = outgoing(body);
     let (response, sent) = Response::new(fields_from(&parts.headers), contents, end);
     response
         .set_status_code(parts.status.as_u16())
         .map_err(|()| ErrorCode::InternalError(Some("the status is not valid".into())))?;
-    keep_alive(sent);
+    keep_alive(sent, slot);
     Ok(response)
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn send(
     outgoing
         .set_path_with_query(parts.uri.path_and_query().map(|path| path.as_str()))
         .map_err(|()| refused("path"))?;
-    keep_alive(sent);
+    keep_alive(sent, None);
     let response = client::send(outgoing).await.map_err(origin_error)?;
     let status = StatusCode::from_u16(response.get_status_code())
         .map_err(|error| OriginError::Failed(error.to_string()))?;
@@ -186,11 +186,13 @@ pub(super) async fn send(
 }
 
 /// Keeps the instance alive while the host transmits a message: the bytes of a
-/// body that is only passed on do not pass through any task of ours.
-fn keep_alive(sent: impl IntoFuture<Output = Result<(), ErrorCode>> + 'static) {
+/// body that is only passed on do not pass through any task of ours. Keeps the
+/// message's place in the origin's budget as well.
+fn keep_alive(sent: impl IntoFuture<Output = Result<(), ErrorCode>> + 'static, slot: Option<Slot>) {
     spawn(async move {
         // The task that reads the message learns of failures.
         let _ = sent.into_future().await;
+        drop(slot);
     });
 }
 
@@ -208,6 +210,15 @@ fn origin_error(error: ErrorCode) -> OriginError {
         | ErrorCode::HttpRequestHeaderSectionSize(_)
         | ErrorCode::HttpRequestHeaderSize(_)
         | ErrorCode::HttpRequestBodySize(_) => OriginError::NotSent(error.to_string()),
+        ErrorCode::DnsTimeout
+        | ErrorCode::DnsError(_)
+        | ErrorCode::DestinationNotFound
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationIpUnroutable
+        | ErrorCode::ConnectionRefused
+        | ErrorCode::TlsProtocolError
+        | ErrorCode::TlsCertificateError
+        | ErrorCode::TlsAlertReceived(_) => OriginError::Unreachable(error.to_string()),
         error => OriginError::Failed(error.to_string()),
     }
 }

@@ -1,0 +1,333 @@
+//! The breaker: whether the origin works, as all nodes see it.
+//!
+//! ```text
+//!             failures of several targets
+//!   Closed ──────────────────────────────► Open ◄─────┐
+//!     ▲                                     │ pause   │ a failure
+//!     │ the limit reaches the budget        ▼         │
+//!     └──────────────────────────────── HalfOpen ─────┘
+//!                                   limit 1, 2, 4, ...
+//! ```
+//!
+//! Failures count once for each target, so one broken page does not close the site's
+//! way to the origin; a failure to connect counts each time. After the pause one request
+//! goes out as a probe. While half open, the limit doubles each time as many requests
+//! have succeeded as it allows.
+
+use super::Limits;
+use crate::cell::transition::Backoff;
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Most failures in a row that can be required.
+pub const FAILURES_MAX: u32 = 100;
+
+/// The time over which the share of failures is taken.
+pub const WINDOW: Duration = Duration::from_secs(10);
+
+/// The least answers in [`WINDOW`] from which their share of failures counts.
+pub const WINDOW_MIN: u32 = 20;
+
+/// Most openings in a row that count. The pause reaches its maximum earlier.
+const OPENINGS_MAX: u32 = 32;
+
+/// How long after the pause a target whose last probe failed leaves the probe to
+/// others.
+const OTHERS_FIRST: Duration = Duration::from_secs(1);
+
+/// How the breaker is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it stays open; doubles with each failed probe.
+    pub pause: Backoff,
+    /// The longest `Retry-After` that extends the pause.
+    pub retry_after_max: Duration,
+}
+
+/// The origin's health.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    /// What may go out.
+    pub phase: Phase,
+    /// Grows each time the breaker opens: slots and reports of an earlier epoch do
+    /// not count.
+    pub epoch: u32,
+    /// How often it opened since it was last closed.
+    pub openings: u32,
+    /// The targets that failed since the last success.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<u32>,
+    /// The answers of the last seconds.
+    pub window: Window,
+    /// The target of the last probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probed: Option<u32>,
+}
+
+/// What may go out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// As much as the budget allows.
+    #[default]
+    Closed,
+    /// Nothing before a time; then one probe.
+    Open {
+        /// When the probe may go.
+        until: Time,
+    },
+    /// Some.
+    HalfOpen {
+        /// Most requests in flight.
+        limit: u32,
+        /// Successes since the limit was last raised.
+        good: u32,
+    },
+}
+
+/// The answers of the last seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Window {
+    /// When it began.
+    pub start: Time,
+    /// Successes.
+    pub good: u32,
+    /// Failures.
+    pub bad: u32,
+    /// The first target that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<u32>,
+    /// Whether another target failed as well.
+    #[serde(default)]
+    pub several: bool,
+}
+
+/// How many slots may be in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The whole budget.
+    Whole,
+    /// So many of the current epoch.
+    Slots(u32),
+    /// None before this time.
+    Open(Time),
+}
+
+/// How a request to the origin ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The origin answered, with whatever is not a failure.
+    Good,
+    /// It answered with 5xx or 429, or not in time.
+    Bad {
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It could not be reached.
+    Unreachable,
+}
+
+/// A request to the origin that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// A hash of its path.
+    pub target: u32,
+    /// The epoch of the slot under which it was sent.
+    pub epoch: u32,
+}
+
+impl Breaker {
+    /// How many slots a request to `target` may find in use at `now`.
+    pub fn limit(&self, target: u32, now: Time, slots: u32) -> Limit {
+        match self.phase {
+            Phase::Closed => Limit::Whole,
+            Phase::Open { until } => {
+                let until = match self.probed == Some(target) {
+                    true => until.plus(OTHERS_FIRST),
+                    false => until,
+                };
+                match now < until {
+                    true => Limit::Open(until),
+                    false => Limit::Slots(1),
+                }
+            }
+            Phase::HalfOpen { limit, .. } => Limit::Slots(limit.clamp(1, slots.max(1))),
+        }
+    }
+
+    /// Until when nothing goes out, if that is later than `now`.
+    pub fn open_until(&self, now: Time) -> Option<Time> {
+        match self.phase {
+            Phase::Open { until } if now < until => Some(until),
+            Phase::Open { .. } | Phase::Closed | Phase::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Notes that a request goes out: after the pause it is the probe.
+    pub(super) fn admit(&mut self, target: u32, now: Time) {
+        if let Phase::Open { until } = self.phase
+            && now >= until
+        {
+            self.phase = Phase::HalfOpen { limit: 1, good: 0 };
+            self.probed = Some(target);
+        }
+    }
+
+    /// Whether a success is worth a write.
+    pub fn wants_success(&self) -> bool {
+        !self.failed.is_empty() || matches!(self.phase, Phase::HalfOpen { .. })
+    }
+
+    /// Applies what became of a request. `slots` is the whole budget; `random` spreads
+    /// the pause, and stands for the target of a request that could not connect.
+    pub fn report(
+        &mut self,
+        report: Report,
+        now: Time,
+        slots: u32,
+        settings: &BreakerSettings,
+        random: u64,
+    ) {
+        if report.epoch != self.epoch {
+            // It was sent before the breaker opened: nothing new, but for what the
+            // origin asks.
+            if let (Phase::Open { until }, Outcome::Bad { retry_after }) =
+                (&mut self.phase, report.outcome)
+            {
+                *until = later(*until, retry_after, now, settings);
+            }
+            return;
+        }
+        let (target, retry_after) = match report.outcome {
+            Outcome::Good => return self.succeed(now, slots),
+            Outcome::Bad { retry_after } => (report.target, retry_after),
+            Outcome::Unreachable => ((random >> 32) as u32, None),
+        };
+        match self.phase {
+            Phase::Closed => {
+                self.window.roll(now);
+                self.window.fail(target);
+                if !self.failed.contains(&target) {
+                    self.failed.push(target);
+                }
+                let in_a_row = u32::try_from(self.failed.len()).unwrap_or(u32::MAX);
+                if in_a_row >= settings.failures || self.window.is_bad() {
+                    self.open(retry_after, now, settings, random);
+                }
+            }
+            Phase::HalfOpen { .. } => self.open(retry_after, now, settings, random),
+            Phase::Open { until } => {
+                let until = later(until, retry_after, now, settings);
+                self.phase = Phase::Open { until };
+            }
+        }
+    }
+
+    fn succeed(&mut self, now: Time, slots: u32) {
+        match self.phase {
+            Phase::Closed => {
+                self.window.roll(now);
+                self.window.good = self.window.good.saturating_add(1);
+                self.failed.clear();
+            }
+            Phase::HalfOpen { limit, good } => {
+                let good = good.saturating_add(1);
+                let doubled = limit.saturating_mul(2);
+                if good < limit {
+                    self.phase = Phase::HalfOpen { limit, good };
+                } else if doubled < slots {
+                    self.phase = Phase::HalfOpen {
+                        limit: doubled,
+                        good: 0,
+                    };
+                } else {
+                    *self = Breaker {
+                        epoch: self.epoch,
+                        ..Breaker::default()
+                    };
+                }
+            }
+            Phase::Open { .. } => {}
+        }
+    }
+
+    fn open(
+        &mut self,
+        retry_after: Option<Duration>,
+        now: Time,
+        settings: &BreakerSettings,
+        random: u64,
+    ) {
+        self.openings = self.openings.saturating_add(1).min(OPENINGS_MAX);
+        self.epoch = self.epoch.wrapping_add(1);
+        self.failed.clear();
+        self.window = Window::default();
+        let until = now.plus(settings.pause.delay(self.openings, random));
+        self.phase = Phase::Open {
+            until: later(until, retry_after, now, settings),
+        };
+    }
+
+    /// The breaker without what cannot be right at `now`.
+    pub(super) fn bounded(
+        mut self,
+        now: Time,
+        limits: &Limits,
+        settings: &BreakerSettings,
+    ) -> Self {
+        let latest = now.plus(limits.clock_skew);
+        let longest = settings.pause.max.max(settings.retry_after_max);
+        if let Phase::Open { until } = &mut self.phase
+            && *until > latest.plus(longest)
+        {
+            *until = now;
+        }
+        self.openings = self.openings.min(OPENINGS_MAX);
+        let most = usize::try_from(FAILURES_MAX).unwrap_or(usize::MAX);
+        self.failed.truncate(most);
+        if self.window.start > latest {
+            self.window = Window::default();
+        }
+        self
+    }
+}
+
+/// The later of `until` and what the origin asks for.
+fn later(
+    until: Time,
+    retry_after: Option<Duration>,
+    now: Time,
+    settings: &BreakerSettings,
+) -> Time {
+    let asked = retry_after.map(|pause| now.plus(pause.min(settings.retry_after_max)));
+    asked.map_or(until, |asked| asked.max(until))
+}
+
+impl Window {
+    /// Begins another window if this one is over.
+    fn roll(&mut self, now: Time) {
+        if now.since(self.start) >= WINDOW {
+            *self = Window {
+                start: now,
+                ..Window::default()
+            };
+        }
+    }
+
+    fn fail(&mut self, target: u32) {
+        self.bad = self.bad.saturating_add(1);
+        self.several |= self.target.is_some_and(|first| first != target);
+        self.target.get_or_insert(target);
+    }
+
+    /// Whether half of enough answers, of several targets, were failures.
+    fn is_bad(&self) -> bool {
+        let all = self.good.saturating_add(self.bad);
+        self.several && all >= WINDOW_MIN && self.bad >= all.div_ceil(2)
+    }
+}

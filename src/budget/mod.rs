@@ -1,0 +1,379 @@
+//! The origin's budget: how many requests may be in flight at the origin, over all
+//! nodes, keys and kinds of request, and whether the origin works at all.
+//!
+//! Both are one [`Record`] in the store. An instance takes slots from it with a swap,
+//! uses each for one request after another, and keeps them alive as long as requests
+//! are in flight. A slot is a lease: an instance that dies loses its slots when their
+//! time is over. [`Breaker`] has the origin's health; it limits the slots while the
+//! origin fails.
+//!
+//! This module is pure: every function takes the time and the limits as arguments.
+//! `origin` reads and swaps the record.
+
+mod breaker;
+mod codec;
+
+pub use breaker::{
+    Breaker, BreakerSettings, FAILURES_MAX, Limit, Outcome, Phase, Report, WINDOW, WINDOW_MIN,
+};
+pub use codec::{Unreadable, decode, encode};
+
+use crate::cell::Nonce;
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Most slots that a budget can have.
+pub const SLOTS_MAX: u32 = 1_024;
+
+/// Most answers without an end that can be open at once.
+pub const STREAMS_MAX: u32 = 65_536;
+
+/// The part of the budget that is reserved for each kind of foreground request while
+/// requests of that kind wait: one slot in this many.
+const RESERVE: u32 = 4;
+
+/// The smallest budget: one slot for each kind that has a reserve, and one for
+/// refreshes.
+pub const SLOTS_MIN: u32 = 4;
+
+/// How long the reserve of a kind is kept free after a request of that kind found no
+/// slot.
+const RESERVE_KEPT: Duration = Duration::from_secs(10);
+
+/// How long a note that an instance waits counts, the clock skew apart. An instance
+/// that still waits writes it again after half of this.
+const WAITING_KEPT: Duration = Duration::from_secs(1);
+
+/// Why a request goes to the origin, in the order of precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A visitor waits, and the answer may be stored.
+    Fill,
+    /// A visitor waits, and the answer is for that visitor alone.
+    Pass,
+    /// A request of a method other than GET and HEAD.
+    Unsafe,
+    /// The visitor has been answered.
+    Refresh,
+    /// An answer that does not end. It does not count in the budget, and has a limit
+    /// of its own.
+    Stream,
+}
+
+impl Class {
+    /// The classes that count in the budget, in the order of precedence.
+    pub const COUNTED: [Class; 4] = [Class::Fill, Class::Pass, Class::Unsafe, Class::Refresh];
+
+    /// The name in the log.
+    pub fn token(self) -> &'static str {
+        match self {
+            Class::Fill => "fill",
+            Class::Pass => "pass",
+            Class::Unsafe => "unsafe",
+            Class::Refresh => "refresh",
+            Class::Stream => "stream",
+        }
+    }
+}
+
+/// One value for each class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PerClass<T> {
+    /// Of [`Class::Fill`].
+    pub fill: T,
+    /// Of [`Class::Pass`].
+    pub pass: T,
+    /// Of [`Class::Unsafe`].
+    #[serde(rename = "unsafe")]
+    pub unsafe_: T,
+    /// Of [`Class::Refresh`].
+    pub refresh: T,
+    /// Of [`Class::Stream`].
+    pub stream: T,
+}
+
+impl<T> PerClass<T> {
+    /// The value of a class.
+    pub fn of(&self, class: Class) -> &T {
+        match class {
+            Class::Fill => &self.fill,
+            Class::Pass => &self.pass,
+            Class::Unsafe => &self.unsafe_,
+            Class::Refresh => &self.refresh,
+            Class::Stream => &self.stream,
+        }
+    }
+
+    /// The value of a class, to change it.
+    pub fn of_mut(&mut self, class: Class) -> &mut T {
+        match class {
+            Class::Fill => &mut self.fill,
+            Class::Pass => &mut self.pass,
+            Class::Unsafe => &mut self.unsafe_,
+            Class::Refresh => &mut self.refresh,
+            Class::Stream => &mut self.stream,
+        }
+    }
+}
+
+impl PerClass<u32> {
+    /// How many count in the budget.
+    pub fn counted(&self) -> u32 {
+        Class::COUNTED
+            .iter()
+            .fold(0, |sum: u32, class| sum.saturating_add(*self.of(*class)))
+    }
+
+    /// Whether all are zero.
+    pub fn is_empty(&self) -> bool {
+        self.counted() == 0 && self.stream == 0
+    }
+}
+
+/// What the record may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most slots in use at once.
+    pub slots: u32,
+    /// Most answers without an end at once.
+    pub streams: u32,
+    /// How long a slot is held unless its holder renews it.
+    pub lease: Duration,
+    /// How far the clocks of two nodes may be apart.
+    pub clock_skew: Duration,
+}
+
+/// What all nodes know about the origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Record {
+    /// Grows by one with every write.
+    pub version: u64,
+    /// New with every write.
+    pub nonce: Option<Nonce>,
+    /// The instances that hold slots.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+    /// For each class, the instance that last found no slot.
+    #[serde(default)]
+    pub waiting: PerClass<Option<Waiting>>,
+    /// The origin's health.
+    #[serde(default)]
+    pub breaker: Breaker,
+}
+
+/// Slots of one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Holder {
+    /// Identifies the grant: new for each.
+    pub id: Nonce,
+    /// The breaker's epoch in which the slots were taken. Slots of an earlier epoch
+    /// are not used for new requests.
+    pub epoch: u32,
+    /// How many.
+    pub slots: PerClass<u32>,
+    /// When they end unless renewed, by the holder's clock.
+    pub deadline: Time,
+}
+
+/// An instance that found no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Identifies the instance.
+    pub id: Nonce,
+    /// When it found no slot, by its clock.
+    pub seen: Time,
+}
+
+impl Record {
+    /// The record as it counts at `now`: without holders whose time is over, and
+    /// without times and numbers that cannot be right. The caller reads the clock
+    /// after it has read the record.
+    #[must_use]
+    pub fn at(mut self, now: Time, limits: &Limits, breaker: &BreakerSettings) -> Self {
+        let latest = now.plus(limits.clock_skew);
+        let furthest = latest.plus(limits.lease).plus(limits.clock_skew);
+        let most = SLOTS_MAX.saturating_add(STREAMS_MAX);
+        self.holders.retain(|holder| {
+            let live = now < holder.deadline.plus(limits.clock_skew);
+            live && holder.deadline <= furthest && holder.slots.counted() <= SLOTS_MAX
+        });
+        self.holders
+            .truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        for class in Class::COUNTED {
+            let waiting = self.waiting.of_mut(class);
+            if let Some(waiting) = waiting {
+                waiting.seen = waiting.seen.min(latest);
+            }
+            if waiting.is_some_and(|waiting| now.since(waiting.seen) >= RESERVE_KEPT) {
+                *waiting = None;
+            }
+        }
+        self.breaker = self.breaker.bounded(now, limits, breaker);
+        self
+    }
+
+    /// The slots of a class that are held.
+    pub fn held(&self, class: Class) -> u32 {
+        self.holders.iter().fold(0, |sum: u32, holder| {
+            sum.saturating_add(*holder.slots.of(class))
+        })
+    }
+
+    /// The slots that are held and count in the budget.
+    pub fn used(&self) -> u32 {
+        self.holders.iter().fold(0, |sum: u32, holder| {
+            sum.saturating_add(holder.slots.counted())
+        })
+    }
+
+    /// How many more slots of `class` may be taken at `now` for a request to
+    /// `target`. Zero while the breaker is open.
+    pub fn free(&self, class: Class, target: u32, now: Time, limits: &Limits) -> u32 {
+        if class == Class::Stream {
+            return limits.streams.saturating_sub(self.held(Class::Stream));
+        }
+        let free = limits.slots.saturating_sub(self.used());
+        match self.breaker.limit(target, now, limits.slots) {
+            Limit::Whole => free.saturating_sub(self.reserved_against(class, now, limits)),
+            Limit::Slots(limit) => {
+                let used = self
+                    .holders
+                    .iter()
+                    .filter(|holder| holder.epoch == self.breaker.epoch)
+                    .fold(0, |sum: u32, holder| {
+                        sum.saturating_add(holder.slots.counted())
+                    });
+                limit.saturating_sub(used).min(free)
+            }
+            Limit::Open(_) => 0,
+        }
+    }
+
+    /// The slots that requests of `class` leave to other classes whose requests
+    /// wait.
+    fn reserved_against(&self, class: Class, now: Time, limits: &Limits) -> u32 {
+        Class::COUNTED
+            .into_iter()
+            .filter(|other| *other != class)
+            .filter(|other| {
+                let waiting = self.waiting.of(*other);
+                waiting.is_some_and(|waiting| now.since(waiting.seen) < RESERVE_KEPT)
+            })
+            .fold(0, |sum: u32, other| {
+                let reserve = reserve(other, limits.slots);
+                sum.saturating_add(reserve.saturating_sub(self.held(other)))
+            })
+    }
+
+    /// Whether a holder may use a slot of class `from` for a request of class `to`.
+    pub fn may_reuse(&self, from: Class, to: Class, now: Time, limits: &Limits) -> bool {
+        if from == to || !matches!(self.breaker.phase, Phase::Closed) {
+            return true;
+        }
+        // Within its own reserve a class owes nothing to the others.
+        let without = self.used().saturating_sub(1);
+        self.held(to) < reserve(to, limits.slots)
+            || without.saturating_add(self.reserved_against(to, now, limits)) < limits.slots
+    }
+
+    /// Takes up to `most` slots; returns how many.
+    pub fn take(
+        &mut self,
+        id: Nonce,
+        (class, target): (Class, u32),
+        most: u32,
+        now: Time,
+        limits: &Limits,
+    ) -> u32 {
+        let taken = self.free(class, target, now, limits).min(most);
+        if taken == 0 {
+            return 0;
+        }
+        self.breaker.admit(target, now);
+        let deadline = now.plus(limits.lease);
+        let epoch = self.breaker.epoch;
+        match self.holders.iter_mut().find(|holder| holder.id == id) {
+            Some(holder) => {
+                let slots = holder.slots.of_mut(class);
+                *slots = slots.saturating_add(taken);
+                holder.deadline = deadline;
+            }
+            None => {
+                let mut slots = PerClass::default();
+                *slots.of_mut(class) = taken;
+                self.holders.push(Holder {
+                    id,
+                    epoch,
+                    slots,
+                    deadline,
+                });
+            }
+        }
+        taken
+    }
+
+    /// Sets what a holder holds, until `deadline`: renews its slots, and gives back
+    /// those that it no longer has. A holder that is not in the record is added: its
+    /// requests are in flight, whatever the store has lost.
+    pub fn set(&mut self, id: Nonce, epoch: u32, slots: PerClass<u32>, deadline: Time) {
+        self.holders.retain(|holder| holder.id != id);
+        if !slots.is_empty() {
+            self.holders.push(Holder {
+                id,
+                epoch,
+                slots,
+                deadline,
+            });
+        }
+    }
+
+    /// Notes that an instance has found no slot for a class. Returns whether the note
+    /// is new enough to be worth a write.
+    pub fn note_waiting(&mut self, id: Nonce, class: Class, now: Time) -> bool {
+        let waiting = self.waiting.of_mut(class);
+        if waiting.is_some_and(|waiting| now.since(waiting.seen) < WAITING_KEPT / 2) {
+            return false;
+        }
+        *waiting = Some(Waiting { id, seen: now });
+        true
+    }
+
+    /// Whether an instance other than `id` waits for a slot.
+    pub fn others_wait(&self, id: Nonce, now: Time, limits: &Limits) -> bool {
+        let kept = WAITING_KEPT.saturating_add(limits.clock_skew);
+        Class::COUNTED.iter().any(|class| {
+            self.waiting
+                .of(*class)
+                .is_some_and(|waiting| waiting.id != id && now.since(waiting.seen) < kept)
+        })
+    }
+
+    /// Whether so much of the budget is in use that idle slots are better given back
+    /// than left to expire.
+    pub fn is_scarce(&self, limits: &Limits) -> bool {
+        self.used() > limits.slots / 2 || !matches!(self.breaker.phase, Phase::Closed)
+    }
+
+    /// The record with the version and nonce of another write.
+    #[must_use]
+    pub fn written(mut self, nonce: Nonce) -> Self {
+        self.version = self.version.saturating_add(1);
+        self.nonce = Some(nonce);
+        self
+    }
+}
+
+/// The slots that are left to a class while its requests wait.
+fn reserve(class: Class, slots: u32) -> u32 {
+    match class {
+        Class::Fill | Class::Pass | Class::Unsafe => (slots / RESERVE).max(1),
+        // One runs at any time, so that everything is refreshed eventually.
+        Class::Refresh => 1,
+        Class::Stream => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::cell::transition::Backoff;
+use proptest::prelude::*;
+
+const LIMITS: Limits = Limits {
+    slots: 8,
+    streams: 3,
+    lease: Duration::from_secs(5),
+    clock_skew: Duration::from_millis(500),
+};
+
+const SETTINGS: BreakerSettings = BreakerSettings {
+    failures: 3,
+    pause: Backoff {
+        first: Duration::from_secs(5),
+        max: Duration::from_secs(120),
+    },
+    retry_after_max: Duration::from_secs(600),
+};
+
+fn at(millis: u64) -> Time {
+    Time::from_unix_millis(1_000_000 + millis)
+}
+
+fn id(number: u128) -> Nonce {
+    Nonce::new(number)
+}
+
+fn take(record: &mut Record, holder: u128, class: Class, most: u32, now: Time) -> u32 {
+    record.take(id(holder), (class, 0), most, now, &LIMITS)
+}
+
+fn report(record: &mut Record, outcome: Outcome, target: u32, now: Time) {
+    let report = Report {
+        outcome,
+        target,
+        epoch: record.breaker.epoch,
+    };
+    record.breaker.report(
+        report,
+        now,
+        LIMITS.slots,
+        &SETTINGS,
+        u64::from(target) << 40,
+    );
+}
+
+const BAD: Outcome = Outcome::Bad { retry_after: None };
+
+/// A record whose breaker has just opened, and until when.
+fn opened() -> (Record, Time) {
+    let mut record = Record::default();
+    for target in 1..=3 {
+        report(&mut record, BAD, target, at(0));
+    }
+    let until = record.breaker.open_until(at(0)).unwrap();
+    (record, until)
+}
+
+#[test]
+fn no_more_slots_are_taken_than_there_are() {
+    let mut record = Record::default();
+    assert_eq!(take(&mut record, 1, Class::Fill, 5, at(0)), 5);
+    assert_eq!(take(&mut record, 2, Class::Pass, 5, at(0)), 3);
+    assert_eq!(take(&mut record, 3, Class::Fill, 1, at(0)), 0);
+    assert_eq!(record.used(), 8);
+    record.set(id(1), 0, PerClass::default(), at(0));
+    assert_eq!(take(&mut record, 3, Class::Fill, 9, at(0)), 5);
+}
+
+#[test]
+fn slots_of_a_dead_holder_are_free_after_a_lease_and_the_skew() {
+    let mut record = Record::default();
+    take(&mut record, 1, Class::Fill, 8, at(0));
+    let full = record.clone().at(at(5_499), &LIMITS, &SETTINGS);
+    assert_eq!(full.free(Class::Fill, 0, at(5_499), &LIMITS), 0);
+    let free = record.at(at(5_500), &LIMITS, &SETTINGS);
+    assert_eq!(free.free(Class::Fill, 0, at(5_500), &LIMITS), 8);
+}
+
+#[test]
+fn a_waiting_class_gets_its_reserve_and_no_class_loses_slots_to_one_that_does_not_wait() {
+    let mut record = Record::default();
+    assert_eq!(take(&mut record, 1, Class::Fill, 9, at(0)), 8);
+    assert!(record.note_waiting(id(2), Class::Unsafe, at(0)));
+    // Two fills end. They leave their slots to unsafe requests.
+    let mut slots = PerClass::default();
+    slots.fill = 6;
+    record.set(id(1), 0, slots, at(5_000));
+    assert_eq!(take(&mut record, 1, Class::Fill, 1, at(10)), 0);
+    assert_eq!(take(&mut record, 2, Class::Unsafe, 9, at(10)), 2);
+    // The reserve is used, so fills may have what becomes free.
+    slots.fill = 5;
+    record.set(id(1), 0, slots, at(5_000));
+    assert_eq!(take(&mut record, 1, Class::Fill, 1, at(20)), 1);
+    // Nobody has waited for long: nothing is kept free.
+    let later = at(10_000);
+    let mut record = record.at(later, &LIMITS, &SETTINGS);
+    assert_eq!(take(&mut record, 3, Class::Fill, 9, later), 8);
+}
+
+#[test]
+fn a_refresh_that_waits_gets_one_slot() {
+    let mut record = Record::default();
+    take(&mut record, 1, Class::Fill, 8, at(0));
+    record.note_waiting(id(2), Class::Refresh, at(0));
+    let mut slots = PerClass::default();
+    slots.fill = 7;
+    record.set(id(1), 0, slots, at(5_000));
+    assert_eq!(take(&mut record, 1, Class::Fill, 1, at(1)), 0);
+    assert_eq!(take(&mut record, 2, Class::Refresh, 3, at(1)), 1);
+}
+
+#[test]
+fn streams_count_apart() {
+    let mut record = Record::default();
+    assert_eq!(take(&mut record, 1, Class::Stream, 9, at(0)), 3);
+    assert_eq!(take(&mut record, 1, Class::Fill, 9, at(0)), 8);
+}
+
+#[test]
+fn a_note_that_an_instance_waits_is_not_written_too_often() {
+    let mut record = Record::default();
+    assert!(record.note_waiting(id(1), Class::Fill, at(0)));
+    assert!(!record.note_waiting(id(2), Class::Fill, at(499)));
+    assert!(record.others_wait(id(2), at(499), &LIMITS));
+    assert!(!record.others_wait(id(1), at(499), &LIMITS));
+    assert!(record.note_waiting(id(2), Class::Fill, at(500)));
+    assert!(!record.others_wait(id(1), at(2_000), &LIMITS));
+}
+
+#[test]
+fn one_broken_path_does_not_open_the_breaker() {
+    let mut record = Record::default();
+    for _ in 0..100 {
+        report(&mut record, BAD, 7, at(0));
+    }
+    assert_eq!(record.breaker.phase, Phase::Closed);
+}
+
+#[test]
+fn a_success_in_between_is_not_a_row() {
+    let mut record = Record::default();
+    for target in 0..6 {
+        report(&mut record, BAD, target, at(0));
+        report(&mut record, Outcome::Good, target, at(0));
+    }
+    assert_eq!(record.breaker.phase, Phase::Closed);
+}
+
+#[test]
+fn half_of_twenty_failures_open_it_though_others_succeed() {
+    let mut record = Record::default();
+    for number in 0..19 {
+        let outcome = if number % 2 == 0 { Outcome::Good } else { BAD };
+        report(&mut record, outcome, number, at(100));
+        assert_eq!(record.breaker.phase, Phase::Closed, "{number}");
+    }
+    report(&mut record, BAD, 19, at(100));
+    assert!(record.breaker.open_until(at(100)).is_some());
+}
+
+#[test]
+fn failures_of_more_than_ten_seconds_do_not_add_up() {
+    let mut record = Record::default();
+    for number in 0..60_u32 {
+        let outcome = if number % 2 == 0 { Outcome::Good } else { BAD };
+        report(&mut record, outcome, number, at(u64::from(number) * 600));
+    }
+    assert_eq!(record.breaker.phase, Phase::Closed);
+}
+
+#[test]
+fn failures_to_connect_open_it_for_a_single_path() {
+    let mut record = Record::default();
+    for number in 0..3_u32 {
+        let report = Report {
+            outcome: Outcome::Unreachable,
+            target: 7,
+            epoch: 0,
+        };
+        let random = u64::from(number + 1) << 32;
+        record
+            .breaker
+            .report(report, at(0), LIMITS.slots, &SETTINGS, random);
+    }
+    assert!(record.breaker.open_until(at(0)).is_some());
+}
+
+#[test]
+fn while_open_nothing_goes_and_then_one_probe_however_many_ask() {
+    let (mut record, until) = opened();
+    assert_eq!(take(&mut record, 1, Class::Fill, 1, at(1)), 0);
+    let taken: u32 = (1..=20)
+        .map(|holder| take(&mut record, holder, Class::Fill, 4, until))
+        .sum();
+    assert_eq!(taken, 1);
+}
+
+#[test]
+fn half_open_admits_one_two_four_and_then_all() {
+    let (mut record, until) = opened();
+    for (step, expected) in [1, 2, 4, 8].into_iter().enumerate() {
+        let mut holders = Vec::new();
+        for holder in 0..20 {
+            let holder = 100 * step as u128 + holder;
+            if take(&mut record, holder, Class::Fill, 1, until) == 1 {
+                holders.push(holder);
+            }
+        }
+        assert_eq!(holders.len(), expected, "{step}");
+        for holder in holders {
+            record.set(id(holder), record.breaker.epoch, PerClass::default(), until);
+            report(&mut record, Outcome::Good, 0, until);
+        }
+    }
+    assert_eq!(record.breaker.phase, Phase::Closed);
+    assert_eq!(record.breaker.openings, 0);
+}
+
+#[test]
+fn a_failed_probe_doubles_the_pause_up_to_a_bound() {
+    let (mut record, mut until) = opened();
+    let mut before = Duration::ZERO;
+    for opening in 0..12_u32 {
+        let now = until.plus(Duration::from_secs(1));
+        record = record.at(now, &LIMITS, &SETTINGS);
+        assert_eq!(
+            take(&mut record, u128::from(opening), Class::Fill, 1, now),
+            1
+        );
+        report(&mut record, BAD, opening, now);
+        until = record.breaker.open_until(now).unwrap();
+        let pause = until.since(now);
+        assert!(
+            pause >= before.min(Duration::from_secs(96)),
+            "{opening}: {pause:?}"
+        );
+        assert!(pause <= SETTINGS.pause.max, "{opening}: {pause:?}");
+        before = pause;
+    }
+}
+
+#[test]
+fn the_path_whose_probe_failed_leaves_the_next_probe_to_others_for_a_while() {
+    let (mut record, until) = opened();
+    record.take(id(1), (Class::Fill, 7), 1, until, &LIMITS);
+    report(&mut record, BAD, 7, until);
+    let until = record.breaker.open_until(until).unwrap();
+    let mut record = record.at(until, &LIMITS, &SETTINGS);
+    assert_eq!(record.take(id(2), (Class::Fill, 7), 1, until, &LIMITS), 0);
+    assert_eq!(record.take(id(3), (Class::Fill, 8), 1, until, &LIMITS), 1);
+}
+
+#[test]
+fn retry_after_extends_the_pause_up_to_its_bound() {
+    for (asked, expected) in [(60, 60), (6_000, 600)] {
+        let (mut record, _) = opened();
+        // Of a request that was sent before the breaker opened.
+        let late = Report {
+            outcome: Outcome::Bad {
+                retry_after: Some(Duration::from_secs(asked)),
+            },
+            target: 9,
+            epoch: 0,
+        };
+        record
+            .breaker
+            .report(late, at(0), LIMITS.slots, &SETTINGS, 0);
+        let until = record.breaker.open_until(at(0)).unwrap();
+        assert_eq!(until.since(at(0)), Duration::from_secs(expected));
+    }
+}
+
+#[test]
+fn what_was_sent_before_it_opened_does_not_close_it() {
+    let (mut record, until) = opened();
+    take(&mut record, 1, Class::Fill, 1, until);
+    for _ in 0..20 {
+        let late = Report {
+            outcome: Outcome::Good,
+            target: 9,
+            epoch: 0,
+        };
+        record
+            .breaker
+            .report(late, until, LIMITS.slots, &SETTINGS, 0);
+    }
+    assert_eq!(record.breaker.phase, Phase::HalfOpen { limit: 1, good: 0 });
+}
+
+#[test]
+fn times_that_cannot_be_right_do_not_count() {
+    let mut record = Record::default();
+    take(&mut record, 1, Class::Fill, 8, at(1_000_000));
+    record.note_waiting(id(2), Class::Pass, at(1_000_000));
+    record.breaker.phase = Phase::Open {
+        until: at(10_000_000),
+    };
+    let record = record.at(at(0), &LIMITS, &SETTINGS);
+    assert_eq!(record.used(), 0);
+    assert_eq!(record.breaker.open_until(at(0)), None);
+    assert_eq!(record.waiting.pass.unwrap().seen, at(500));
+}
+
+#[test]
+fn a_record_is_read_back_and_damage_shows() {
+    let (mut record, until) = opened();
+    take(&mut record, 1, Class::Stream, 2, until);
+    record.note_waiting(id(1), Class::Unsafe, until);
+    let record = record.written(id(5));
+    let value = encode(&record).unwrap();
+    assert_eq!(decode(&value), Ok(record));
+    for end in 0..value.len() {
+        assert!(decode(&value[..end]).is_err(), "{end}");
+    }
+    for index in 1..value.len() {
+        let mut damaged = value.to_vec();
+        damaged[index] ^= 1;
+        assert_eq!(decode(&damaged), Err(Unreadable::Corrupt), "{index}");
+    }
+    let mut newer = value.to_vec();
+    newer[0] += 1;
+    assert_eq!(decode(&newer), Err(Unreadable::Newer));
+}
+
+proptest! {
+    #[test]
+    fn decoding_never_panics(value: Vec<u8>) {
+        let _ = decode(&value);
+    }
+
+    /// Whatever holders take, renew and give back, the budget holds, and a class that
+    /// waits alone for long enough gets a slot once others end.
+    #[test]
+    fn the_budget_holds(steps in prop::collection::vec((0..6_u8, 0..5_u128, 0..4_usize, 1..6_u32), 1..80)) {
+        let mut record = Record::default();
+        let mut now = at(0);
+        for (action, holder, class, number) in steps {
+            let class = Class::COUNTED[class];
+            record = record.at(now, &LIMITS, &SETTINGS);
+            match action {
+                0 | 1 => { take(&mut record, holder, class, number, now); }
+                2 => record.set(id(holder), record.breaker.epoch, PerClass::default(), now),
+                3 => {
+                    record.note_waiting(id(holder), class, now);
+                }
+                4 => report(&mut record, BAD, number, now),
+                _ => report(&mut record, Outcome::Good, number, now),
+            }
+            prop_assert!(record.used() <= LIMITS.slots);
+            now = now.plus(Duration::from_millis(u64::from(number) * 200));
+        }
+    }
+}

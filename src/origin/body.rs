@@ -1,0 +1,87 @@
+//! The body of an answer of the origin.
+
+use super::Slot;
+use crate::world::{Body, OriginError};
+use bytes::Bytes;
+
+/// The body of an answer of the origin, with the slot of its request: the request is in
+/// flight until the body has ended. Its beginning may have been read already.
+#[derive(Debug)]
+pub struct OriginBody<B> {
+    beginning: Option<Bytes>,
+    rest: Option<B>,
+    slot: Option<Slot>,
+}
+
+impl<B> OriginBody<B> {
+    /// A body that has not been read.
+    pub(super) fn new(body: B, slot: Slot) -> Self {
+        OriginBody {
+            beginning: None,
+            rest: Some(body),
+            slot: Some(slot),
+        }
+    }
+
+    /// A body that has no slot, for tests.
+    #[cfg(test)]
+    pub(crate) fn without_slot(body: B) -> Self {
+        OriginBody {
+            beginning: None,
+            rest: Some(body),
+            slot: None,
+        }
+    }
+
+    /// The slot, for another request; the body is not read on.
+    pub(crate) fn into_slot(self) -> Option<Slot> {
+        self.slot
+    }
+
+    /// Counts the answer as one that does not end: it gives its place in the budget
+    /// to another request. Returns `false` if there are too many such answers.
+    pub(crate) fn to_stream(&mut self) -> bool {
+        self.slot.as_mut().is_none_or(Slot::to_stream)
+    }
+
+    /// What has been read.
+    pub(crate) fn beginning(&self) -> &[u8] {
+        self.beginning.as_deref().unwrap_or_default()
+    }
+
+    /// The platform's body, if nothing has been read from it, and the slot, which is to
+    /// be kept until the body has ended.
+    pub fn into_whole(self) -> Result<(B, Option<Slot>), Self> {
+        match self {
+            OriginBody {
+                beginning: None,
+                rest: Some(body),
+                slot,
+            } => Ok((body, slot)),
+            body => Err(body),
+        }
+    }
+
+    pub(super) fn put_back(&mut self, beginning: Bytes) {
+        self.beginning = Some(beginning);
+    }
+}
+
+impl<B: Body> Body for OriginBody<B> {
+    async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
+        if let Some(beginning) = self.beginning.take()
+            && !beginning.is_empty()
+        {
+            return Some(Ok(beginning));
+        }
+        let next = match self.rest.as_mut() {
+            Some(rest) => rest.chunk().await,
+            None => None,
+        };
+        if !matches!(next, Some(Ok(_))) {
+            self.rest = None;
+            self.slot = None;
+        }
+        next
+    }
+}

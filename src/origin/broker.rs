@@ -1,0 +1,429 @@
+//! The budget as one instance uses it: requests take slots from it, and one task per
+//! instance talks to the store.
+//!
+//! A request takes an idle slot of the instance at once. Otherwise it waits, in arrival
+//! order within its class. The task ([`Broker::tend`]) takes slots from the shared
+//! record, keeps them alive, and gives them back. So an instance has at most one swap
+//! of the record under way. The task ends when no request waits and no slot is in use.
+//!
+//! What a request to the origin costs in swaps of the record: one to take a slot, if
+//! the instance has none. A slot is used for one request after another while there
+//! are any. It is given back by a swap if the budget is scarce, and left to expire if
+//! it is not. A request that is longer than half a lease costs a renewal for each
+//! half, all slots of the instance together.
+
+use super::slot::{Pool, Slot};
+use super::slots::{KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
+use crate::budget::{Class, Phase, Report, Unreadable, decode, encode};
+use crate::cell::Nonce;
+use crate::cells::{Backing, Cells};
+use crate::store::Swap;
+use crate::time::{Time, millis};
+use crate::world::{Platform, event};
+use bytes::Bytes;
+use futures::future::select;
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+/// First pause between two looks at a record without a free slot. It grows by half
+/// each time, and is spread at random.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+
+/// What that pause may become.
+const LOOK_MAX: Duration = Duration::from_millis(250);
+
+/// How often a swap that lost to another instance's is repeated at once.
+const SWAP_ATTEMPTS: u32 = 8;
+
+/// First pause before such a repetition; doubles, and is spread at random.
+const SWAP_PAUSE: Duration = Duration::from_millis(4);
+
+/// After a write that failed the next one waits for this part of a lease.
+const WRITE_PAUSE: u32 = 12;
+
+/// How a wait for a slot ended.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// The request may go.
+    Granted(Slot),
+    /// The breaker is open until then.
+    Open(Time),
+    /// No slot became free in time.
+    Busy,
+}
+
+/// The budget of one instance.
+pub(super) struct Broker<P: Platform> {
+    platform: Rc<P>,
+    cells: Rc<Cells<P>>,
+    /// The record's name in the store.
+    name: String,
+    settings: Settings,
+    slots: RefCell<Slots<P::Wake>>,
+    /// Whether the task runs.
+    tended: Cell<bool>,
+    /// Wakes the task.
+    nudge: RefCell<Option<P::Wake>>,
+    /// The next pause between two looks.
+    look: Cell<Duration>,
+    /// Itself, for slots and the task.
+    this: Weak<Broker<P>>,
+}
+
+impl<P: Platform> std::fmt::Debug for Broker<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").finish_non_exhaustive()
+    }
+}
+
+/// Takes a waiter out of its queue when its request gives up.
+struct Queued<'a, P: Platform> {
+    broker: &'a Broker<P>,
+    class: Class,
+    number: u64,
+}
+
+impl<P: Platform> Drop for Queued<'_, P> {
+    fn drop(&mut self) {
+        let mut slots = self.broker.slots.borrow_mut();
+        let waiter = slots.forget(self.class, self.number);
+        // Waking may run code of the platform: not while the state is borrowed.
+        drop(slots);
+        drop(waiter);
+    }
+}
+
+/// How an attempt to write ended.
+enum Written {
+    Done,
+    /// Another instance writes: look again soon.
+    Contended,
+}
+
+/// The record as it was read.
+struct Read {
+    raw: Option<Bytes>,
+    backing: Backing,
+}
+
+impl Read {
+    /// The store fails, or a newer version of the shield uses the record.
+    const ALONE: Read = Read {
+        raw: None,
+        backing: Backing::Local,
+    };
+}
+
+impl<P: Platform> Broker<P> {
+    pub(super) fn new(
+        platform: Rc<P>,
+        cells: Rc<Cells<P>>,
+        name: String,
+        settings: Settings,
+    ) -> Rc<Self> {
+        let me = Nonce::new(platform.random());
+        Rc::new_cyclic(|this| Broker {
+            platform,
+            cells,
+            name,
+            settings,
+            slots: RefCell::new(Slots::new(me)),
+            tended: Cell::new(false),
+            nudge: RefCell::default(),
+            look: Cell::new(LOOK_FIRST),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// Waits until `limit` for a slot for a request to `target`.
+    pub(super) async fn acquire(&self, class: Class, target: u32, limit: Time) -> Admission {
+        let now = self.platform.now();
+        if let Some(until) = self.open_until(target, now) {
+            return Admission::Open(until);
+        }
+        let (wake, ended) = self.platform.signal();
+        let verdict = Rc::new(RefCell::new(None));
+        let number = self.slots.borrow_mut().queue(class, target, wake, &verdict);
+        let queued = Queued {
+            broker: self,
+            class,
+            number,
+        };
+        self.serve();
+        let waits = verdict.borrow().is_none();
+        if waits {
+            self.wake();
+            let timeout = self.platform.sleep(limit.since(now));
+            select(pin!(ended), pin!(timeout)).await;
+        }
+        drop(queued);
+        let decided = verdict.borrow_mut().take();
+        match decided {
+            Some(Verdict::Slot(slot)) => Admission::Granted(slot),
+            Some(Verdict::Open(until)) => Admission::Open(until),
+            None => Admission::Busy,
+        }
+    }
+
+    /// Until when the breaker is open for `target`, if this instance has looked lately.
+    pub(super) fn open_until(&self, target: u32, now: Time) -> Option<Time> {
+        self.slots.borrow().open_until(target, now, &self.settings)
+    }
+
+    /// Notes what became of a request.
+    pub(super) fn report(&self, report: Report) {
+        self.slots.borrow_mut().report(report);
+        self.wake();
+    }
+
+    /// Starts the task, or wakes it.
+    fn wake(&self) {
+        if !self.tended.replace(true)
+            && let Some(this) = self.this.upgrade()
+        {
+            self.platform.spawn(async move { this.tend().await });
+        }
+        let nudge = self.nudge.borrow_mut().take();
+        drop(nudge);
+    }
+
+    /// Gives idle slots to waiting requests.
+    fn serve(&self) {
+        let Some(pool) = self.this.upgrade() else {
+            return;
+        };
+        let pool: Rc<dyn Pool> = pool;
+        let now = self.platform.now();
+        let mut served = Vec::new();
+        {
+            let mut slots = self.slots.borrow_mut();
+            while let Some(waiter) = slots.serve_one(&pool, now, &self.settings) {
+                served.push(waiter);
+            }
+        }
+        // Wakes the requests.
+        drop(served);
+    }
+
+    /// Keeps the instance's slots until there is nothing to do.
+    async fn tend(self: Rc<Self>) {
+        loop {
+            let now = self.platform.now();
+            let next = self.slots.borrow().next(now, &self.settings);
+            match next {
+                None => {
+                    self.tended.set(false);
+                    return;
+                }
+                Some(next) if next <= now => self.act().await,
+                Some(next) => {
+                    let (wake, nudged) = self.platform.signal();
+                    let before = self.nudge.replace(Some(wake));
+                    drop(before);
+                    let pause = self.platform.sleep(next.since(now));
+                    select(pin!(nudged), pin!(pause)).await;
+                    let wake = self.nudge.take();
+                    drop(wake);
+                }
+            }
+        }
+    }
+
+    /// Reads the record, applies what there is to apply, and writes it if it changed.
+    async fn act(&self) {
+        let written = self.write().await;
+        self.serve();
+        let random = u32::try_from(self.platform.random() % 512).unwrap_or(0);
+        let now = self.platform.now();
+        let mut slots = self.slots.borrow_mut();
+        if slots.has_waiters() {
+            let look = self.look.get();
+            let pause = look / 2 + look.saturating_mul(random) / 512;
+            slots.look_after = now.plus(pause);
+            self.look.set((look + look / 2).min(LOOK_MAX));
+        } else {
+            slots.look_after = now;
+            self.look.set(LOOK_FIRST);
+        }
+        let later = now.plus(self.settings.limits.lease / WRITE_PAUSE);
+        slots.write_after = match written {
+            Written::Done => now,
+            Written::Contended => later,
+        };
+        // What could not be done now, for instance because the store fails, is not
+        // tried again at once.
+        let next = slots.next(now, &self.settings);
+        if next.is_some_and(|next| next <= now) {
+            slots.write_after = later;
+        }
+    }
+
+    async fn write(&self) -> Written {
+        let mut pause = SWAP_PAUSE;
+        let mut read = self.read().await;
+        for _ in 0..SWAP_ATTEMPTS {
+            let now = self.platform.now();
+            let backing = read.backing;
+            let limits = self.settings.limits(backing);
+            let stored = match backing {
+                Backing::Shared => read.raw.as_ref().and_then(|raw| decode(raw).ok()),
+                Backing::Local => Some(self.slots.borrow().alone.clone()),
+            };
+            let current = stored
+                .unwrap_or_default()
+                .at(now, &limits, &self.settings.breaker);
+            let random = self.platform.random();
+            let draft =
+                self.slots
+                    .borrow_mut()
+                    .draft(&current, backing, now, random, &self.settings);
+            if !draft.writes {
+                let known = Known {
+                    record: current,
+                    raw: read.raw,
+                    backing,
+                    at: now,
+                };
+                self.note(known, draft, false);
+                return Written::Done;
+            }
+            let nonce = Nonce::new(self.platform.random());
+            let record = draft.record.clone().written(nonce);
+            let new = match backing {
+                Backing::Local => {
+                    self.slots.borrow_mut().alone = record.clone();
+                    None
+                }
+                Backing::Shared => encode(&record),
+            };
+            let swapped = match (&new, backing) {
+                (None, Backing::Local) => Some(Swap::Done),
+                (Some(new), Backing::Shared) => {
+                    self.cells
+                        .swap_record(&self.name, read.raw.as_ref(), new)
+                        .await
+                }
+                _ => None,
+            };
+            match swapped {
+                Some(Swap::Done) => {
+                    if draft.turns {
+                        self.log_breaker(&record.breaker.phase, now);
+                    }
+                    let known = Known {
+                        record,
+                        raw: new,
+                        backing,
+                        // The time that the decision was made for: the swap may have
+                        // taken long.
+                        at: now,
+                    };
+                    self.note(known, draft, true);
+                    return Written::Done;
+                }
+                Some(Swap::Conflict(raw)) => {
+                    read = self.readable(raw);
+                    let record = read.raw.as_ref().and_then(|raw| decode(raw).ok());
+                    if let Some(record) = record.filter(|record| draft.is_in(record)) {
+                        let known = Known {
+                            record: record.at(now, &limits, &self.settings.breaker),
+                            raw: read.raw,
+                            backing,
+                            at: now,
+                        };
+                        self.note(known, draft, true);
+                        return Written::Done;
+                    }
+                    let part = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
+                    self.platform
+                        .sleep(pause.saturating_mul(part) / 1_000)
+                        .await;
+                    pause = pause.saturating_mul(2);
+                }
+                // Another instance creates the record.
+                Some(Swap::Busy { .. }) => return Written::Contended,
+                None => read = Read::ALONE,
+            }
+        }
+        Written::Contended
+    }
+
+    fn note(&self, known: Known, draft: super::slots::Draft, written: bool) {
+        let mut slots = self.slots.borrow_mut();
+        let refused = slots.note(known, draft, written, &self.settings);
+        drop(slots);
+        // Wakes the requests.
+        drop(refused);
+    }
+
+    async fn read(&self) -> Read {
+        let known = {
+            let slots = self.slots.borrow();
+            let now = self.platform.now();
+            // What this instance has just written is probably still there. A look for
+            // a free slot has to be a new one.
+            slots
+                .known
+                .as_ref()
+                .filter(|known| {
+                    now.since(known.at) < KNOWN_FOR
+                        && known.backing == Backing::Shared
+                        && !slots.has_waiters()
+                })
+                .map(|known| known.raw.clone())
+        };
+        match known {
+            Some(raw) => self.readable(raw),
+            None => match self.cells.load_record(&self.name).await {
+                Some(raw) => self.readable(raw),
+                None => Read::ALONE,
+            },
+        }
+    }
+
+    fn readable(&self, raw: Option<Bytes>) -> Read {
+        match raw.as_ref().map(|raw| decode(raw)) {
+            None | Some(Ok(_)) => {}
+            // The next write replaces it.
+            Some(Err(problem @ Unreadable::Corrupt)) => self.platform.log(&event(
+                "budget-unreadable",
+                &[("problem", problem.to_string().into())],
+            )),
+            Some(Err(Unreadable::Newer)) => return Read::ALONE,
+        }
+        Read {
+            raw,
+            backing: Backing::Shared,
+        }
+    }
+
+    fn log_breaker(&self, phase: &Phase, now: Time) {
+        let mut fields = vec![("state", phase_name(phase).into())];
+        if let Phase::Open { until } = phase {
+            fields.push(("millis", millis(until.since(now)).into()));
+        }
+        self.platform.log(&event("breaker", &fields));
+    }
+}
+
+impl<P: Platform> Pool for Broker<P> {
+    fn give_back(&self, grant: u64, class: Class) {
+        let now = self.platform.now();
+        self.slots.borrow_mut().give_back(grant, class, now);
+        self.serve();
+        self.wake();
+    }
+
+    fn to_stream(&self, grant: u64, class: Class) -> bool {
+        let may = self
+            .slots
+            .borrow_mut()
+            .to_stream(grant, class, &self.settings);
+        if may {
+            self.wake();
+        }
+        may
+    }
+}

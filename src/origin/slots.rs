@@ -1,0 +1,677 @@
+//! What one instance knows about slots: which it has, which requests wait for one, and
+//! what is to be written into the shared record. Nothing here waits.
+
+use super::slot::{Pool, Slot};
+use crate::budget::{
+    BreakerSettings, Class, Limit, Limits, Outcome, PerClass, Phase, Record, Report,
+};
+use crate::cell::Nonce;
+use crate::cells::Backing;
+use crate::time::Time;
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long the record counts after it was read.
+pub(super) const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// How long an instance keeps its slots while others wait for one.
+const QUANTUM: Duration = Duration::from_secs(1);
+
+/// How long an idle slot is kept for the next request before it is given back or left
+/// to expire.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// A slot is renewed when this part of its lease is over.
+const RENEW_AFTER: u32 = 2;
+
+/// Most outcomes that wait to be written. Beyond this the oldest is forgotten.
+const REPORTS_MAX: usize = 64;
+
+/// A waiting class is served at the latest after this many slots went to others.
+const SKIPPED_MAX: u32 = 3;
+
+const ALL: [Class; 5] = [
+    Class::Fill,
+    Class::Pass,
+    Class::Unsafe,
+    Class::Refresh,
+    Class::Stream,
+];
+
+/// How the budget is set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    /// Most requests in flight of this instance while the store fails.
+    pub(super) local_slots: u32,
+    pub(super) breaker: BreakerSettings,
+}
+
+impl Settings {
+    pub(super) fn limits(&self, backing: Backing) -> Limits {
+        Limits {
+            slots: match backing {
+                Backing::Shared => self.limits.slots,
+                Backing::Local => self.local_slots,
+            },
+            ..self.limits
+        }
+    }
+
+    /// When a slot that ends at `deadline` is to be renewed.
+    fn renewal(&self, deadline: Time) -> Time {
+        let lease = self.limits.lease;
+        deadline.minus(lease.saturating_sub(lease / RENEW_AFTER))
+    }
+
+    /// Until when a request may be started with a slot that ends at `deadline`.
+    fn acts_until(&self, deadline: Time) -> Time {
+        deadline.minus(self.limits.clock_skew)
+    }
+}
+
+/// What an instance knows.
+pub(super) struct Slots<W> {
+    /// Identifies the instance among those that wait.
+    me: Nonce,
+    waiters: PerClass<VecDeque<Waiter<W>>>,
+    /// How many slots in a row went to other classes while this one waited.
+    skipped: PerClass<u32>,
+    /// The slots from which requests are served.
+    grant: Option<Grant>,
+    /// Earlier ones whose requests are still in flight, or that are being given back.
+    old: Vec<Grant>,
+    pub(super) known: Option<Known>,
+    /// The record while the store fails.
+    pub(super) alone: Record,
+    reports: VecDeque<Report>,
+    /// The last number of a waiter or grant.
+    last: u64,
+    /// No look for a free slot before this.
+    pub(super) look_after: Time,
+    /// No renewal before this: the last write failed.
+    pub(super) write_after: Time,
+}
+
+/// Slots that were taken together.
+struct Grant {
+    number: u64,
+    id: Nonce,
+    backing: Backing,
+    epoch: u32,
+    /// What this instance has. The record may say more, never less.
+    held: PerClass<u32>,
+    /// How many of them requests use.
+    used: PerClass<u32>,
+    deadline: Time,
+    since: Time,
+    /// Other instances wait, or the epoch is over: slots that become free are given
+    /// back.
+    yields: bool,
+    /// When a request last ended, or slots were taken.
+    idle_since: Time,
+    /// The idle slots are left to expire.
+    rests: bool,
+    /// The record has other counts.
+    differs: bool,
+}
+
+impl Grant {
+    fn idle(&self) -> u32 {
+        self.held.counted().saturating_sub(self.used.counted())
+    }
+}
+
+/// The record as it was read or written last.
+pub(super) struct Known {
+    pub(super) record: Record,
+    pub(super) raw: Option<Bytes>,
+    pub(super) backing: Backing,
+    pub(super) at: Time,
+}
+
+/// A request that waits.
+pub(super) struct Waiter<W> {
+    number: u64,
+    target: u32,
+    verdict: Rc<RefCell<Option<Verdict>>>,
+    _wake: W,
+}
+
+/// What a request that waits is told.
+pub(super) enum Verdict {
+    Slot(Slot),
+    Open(Time),
+}
+
+/// A change of the record, and what it means for this instance once it is stored.
+pub(super) struct Draft {
+    pub(super) record: Record,
+    /// Whether it is worth a write.
+    pub(super) writes: bool,
+    /// Whether the breaker opened, closed, or let the probe go.
+    pub(super) turns: bool,
+    /// How many reports are in it.
+    reported: usize,
+    /// The grants that are renewed, with their slots.
+    renewed: Vec<(u64, Nonce, PerClass<u32>)>,
+    /// The grants that are given back.
+    returned: Vec<u64>,
+    /// The slots that are taken, and the grant that they belong to.
+    taken: PerClass<u32>,
+    id: Nonce,
+    /// The end of what is taken or renewed.
+    deadline: Time,
+}
+
+impl Draft {
+    /// Whether a record that another instance has written since contains this draft:
+    /// its swap happened before.
+    pub(super) fn is_in(&self, record: &Record) -> bool {
+        record.holders.iter().any(|holder| {
+            let took = !self.taken.is_empty() && holder.id == self.id;
+            let renewed = self.renewed.iter().any(|renewed| renewed.1 == holder.id);
+            (took || renewed) && holder.deadline == self.deadline
+        })
+    }
+}
+
+impl<W> Slots<W> {
+    pub(super) fn new(me: Nonce) -> Self {
+        Slots {
+            me,
+            waiters: PerClass {
+                fill: VecDeque::new(),
+                pass: VecDeque::new(),
+                unsafe_: VecDeque::new(),
+                refresh: VecDeque::new(),
+                stream: VecDeque::new(),
+            },
+            skipped: PerClass::default(),
+            grant: None,
+            old: Vec::new(),
+            known: None,
+            alone: Record::default(),
+            reports: VecDeque::new(),
+            last: 0,
+            look_after: Time::default(),
+            write_after: Time::default(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last = self.last.wrapping_add(1);
+        self.last
+    }
+
+    /// Queues a request. The host bounds the requests of an instance, and so the
+    /// queues.
+    pub(super) fn queue(
+        &mut self,
+        class: Class,
+        target: u32,
+        wake: W,
+        verdict: &Rc<RefCell<Option<Verdict>>>,
+    ) -> u64 {
+        let number = self.number();
+        self.waiters.of_mut(class).push_back(Waiter {
+            number,
+            target,
+            verdict: Rc::clone(verdict),
+            _wake: wake,
+        });
+        number
+    }
+
+    /// Takes a request out of its queue, if it still waits.
+    pub(super) fn forget(&mut self, class: Class, number: u64) -> Option<Waiter<W>> {
+        let queue = self.waiters.of_mut(class);
+        let position = queue.iter().position(|waiter| waiter.number == number)?;
+        queue.remove(position)
+    }
+
+    /// Whether a request waits.
+    pub(super) fn has_waiters(&self) -> bool {
+        Class::COUNTED
+            .iter()
+            .any(|class| !self.waiters.of(*class).is_empty())
+    }
+
+    /// Until when the breaker is open for `target`, if this instance has looked lately.
+    pub(super) fn open_until(&self, target: u32, now: Time, settings: &Settings) -> Option<Time> {
+        let known = self.known.as_ref()?;
+        if now.since(known.at) >= KNOWN_FOR {
+            return None;
+        }
+        let slots = settings.limits(known.backing).slots;
+        match known.record.breaker.limit(target, now, slots) {
+            Limit::Open(until) => Some(until),
+            Limit::Whole | Limit::Slots(_) => None,
+        }
+    }
+
+    /// Notes what became of a request.
+    pub(super) fn report(&mut self, report: Report) {
+        if self.reports.len() >= REPORTS_MAX {
+            self.reports.pop_front();
+        }
+        self.reports.push_back(report);
+    }
+
+    fn grant_mut(&mut self, number: u64) -> Option<&mut Grant> {
+        self.grant
+            .iter_mut()
+            .chain(&mut self.old)
+            .find(|grant| grant.number == number)
+    }
+
+    /// Takes back a slot that is no longer used.
+    pub(super) fn give_back(&mut self, number: u64, class: Class, now: Time) {
+        if let Some(grant) = self.grant_mut(number) {
+            let used = grant.used.of_mut(class);
+            *used = used.saturating_sub(1);
+            if class == Class::Stream {
+                grant.held.stream = grant.held.stream.saturating_sub(1);
+                grant.differs = true;
+            }
+            grant.idle_since = now;
+            grant.rests = false;
+        }
+    }
+
+    /// Counts a slot as one of an answer that does not end; `false` if there are too
+    /// many.
+    pub(super) fn to_stream(&mut self, number: u64, class: Class, settings: &Settings) -> bool {
+        let known = self.known.as_ref();
+        let open = known.map_or(0, |known| known.record.held(Class::Stream));
+        let most = settings.limits.streams;
+        let Some(grant) = self.grant_mut(number) else {
+            return false;
+        };
+        if open.max(grant.used.stream) >= most {
+            return false;
+        }
+        for counts in [&mut grant.used, &mut grant.held] {
+            let from = counts.of_mut(class);
+            *from = from.saturating_sub(1);
+            counts.stream = counts.stream.saturating_add(1);
+        }
+        grant.differs = true;
+        true
+    }
+
+    /// When there is something to do; `None` if there is nothing.
+    pub(super) fn next(&self, now: Time, settings: &Settings) -> Option<Time> {
+        let mut next: Option<Time> = None;
+        let mut due = |at: Time| next = Some(next.map_or(at, |next| next.min(at)));
+        if self.has_waiters() {
+            due(self.look_after);
+        }
+        if self.has_urgent_report() {
+            due(self.write_after);
+        }
+        for grant in self.grant.iter().chain(&self.old) {
+            let ends = settings.acts_until(grant.deadline);
+            if grant.used.is_empty() && now >= ends {
+                continue;
+            }
+            if !grant.used.is_empty() && grant.backing == Backing::Shared {
+                due(settings.renewal(grant.deadline).max(self.write_after));
+            }
+            if grant.differs {
+                due(self.write_after);
+            } else if (grant.idle() > 0 || grant.used.is_empty()) && !grant.rests {
+                let pause = match grant.yields {
+                    true => Duration::ZERO,
+                    false => LINGER,
+                };
+                due(grant.idle_since.plus(pause).max(self.write_after));
+            }
+        }
+        next
+    }
+
+    fn has_urgent_report(&self) -> bool {
+        let known = self.known.as_ref();
+        let wants_success = known.is_some_and(|known| known.record.breaker.wants_success());
+        match wants_success {
+            true => !self.reports.is_empty(),
+            false => self.reports.iter().any(is_failure),
+        }
+    }
+
+    /// The class whose first waiter is next, in the order of precedence, except that
+    /// no class is passed over too often.
+    fn next_class(&self, may: impl Fn(Class) -> bool) -> Option<Class> {
+        let waiting = || {
+            Class::COUNTED
+                .into_iter()
+                .filter(|class| !self.waiters.of(*class).is_empty() && may(*class))
+        };
+        waiting()
+            .filter(|class| *self.skipped.of(*class) >= SKIPPED_MAX)
+            .max_by_key(|class| *self.skipped.of(*class))
+            .or_else(|| waiting().next())
+    }
+
+    /// Gives an idle slot to the next request. The caller drops the waiter, which wakes
+    /// the request, when this is no longer borrowed.
+    pub(super) fn serve_one(
+        &mut self,
+        pool: &Rc<dyn Pool>,
+        now: Time,
+        settings: &Settings,
+    ) -> Option<Waiter<W>> {
+        let known = self.known.as_ref()?;
+        let grant = self.grant.as_ref()?;
+        let usable = !grant.yields
+            && grant.backing == known.backing
+            && grant.epoch == known.record.breaker.epoch
+            && now < settings.acts_until(grant.deadline)
+            && now.since(known.at) < KNOWN_FOR;
+        if !usable || grant.idle() == 0 {
+            return None;
+        }
+        let limits = settings.limits(grant.backing);
+        let source = |to: Class| {
+            let is_idle = |class: Class| grant.held.of(class) > grant.used.of(class);
+            [to].into_iter()
+                .chain(Class::COUNTED)
+                .find(|from| is_idle(*from) && known.record.may_reuse(*from, to, now, &limits))
+        };
+        let class = self.next_class(|class| source(class).is_some())?;
+        let from = source(class)?;
+        let waiter = self.waiters.of_mut(class).pop_front()?;
+        for other in Class::COUNTED {
+            let waits = other != class && !self.waiters.of(other).is_empty();
+            let skipped = self.skipped.of_mut(other);
+            *skipped = match waits {
+                true => skipped.saturating_add(1),
+                false => 0,
+            };
+        }
+        let grant = self.grant.as_mut()?;
+        if from != class {
+            let left = grant.held.of_mut(from);
+            *left = left.saturating_sub(1);
+            let more = grant.held.of_mut(class);
+            *more = more.saturating_add(1);
+            // The store learns it with the next write.
+            let record = self.known.as_mut().map(|known| &mut known.record);
+            if let Some(holder) =
+                record.and_then(|record| record.holders.iter_mut().find(|h| h.id == grant.id))
+            {
+                holder.slots = grant.held;
+            }
+        }
+        let used = grant.used.of_mut(class);
+        *used = used.saturating_add(1);
+        grant.rests = false;
+        let slot = Slot::new(
+            Rc::clone(pool),
+            grant.number,
+            class,
+            waiter.target,
+            grant.epoch,
+        );
+        *waiter.verdict.borrow_mut() = Some(Verdict::Slot(slot));
+        Some(waiter)
+    }
+
+    /// The record after all that this instance has to say. What it gives back is no
+    /// longer used from now on, whatever becomes of the write.
+    pub(super) fn draft(
+        &mut self,
+        current: &Record,
+        backing: Backing,
+        now: Time,
+        random: u128,
+        settings: &Settings,
+    ) -> Draft {
+        let mut draft = Draft {
+            record: current.clone(),
+            writes: false,
+            turns: false,
+            reported: 0,
+            renewed: Vec::new(),
+            returned: Vec::new(),
+            taken: PerClass::default(),
+            id: Nonce::new(random),
+            deadline: now.plus(settings.limits.lease),
+        };
+        self.draft_reports(&mut draft, backing, now, random, settings);
+        self.draft_grants(&mut draft, current, backing, now, settings);
+        self.draft_wants(&mut draft, backing, now, settings);
+        draft.turns = std::mem::discriminant(&draft.record.breaker.phase)
+            != std::mem::discriminant(&current.breaker.phase);
+        draft
+    }
+
+    fn draft_reports(
+        &self,
+        draft: &mut Draft,
+        backing: Backing,
+        now: Time,
+        random: u128,
+        settings: &Settings,
+    ) {
+        let breaker = &mut draft.record.breaker;
+        let is_urgent = match breaker.wants_success() {
+            true => !self.reports.is_empty(),
+            false => self.reports.iter().any(is_failure),
+        };
+        let slots = settings.limits(backing).slots;
+        let mut random = (random >> 64) as u64;
+        for report in &self.reports {
+            // A target that could not be reached counts as one of its own.
+            random = random.rotate_left(17).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            breaker.report(*report, now, slots, &settings.breaker, random);
+        }
+        draft.writes |= is_urgent;
+        draft.reported = self.reports.len();
+    }
+
+    fn draft_grants(
+        &mut self,
+        draft: &mut Draft,
+        current: &Record,
+        backing: Backing,
+        now: Time,
+        settings: &Settings,
+    ) {
+        let limits = settings.limits(backing);
+        let is_scarce = current.is_scarce(&limits);
+        let others_wait = current.others_wait(self.me, now, &limits);
+        let has_waiters = self.has_waiters();
+        let epoch = draft.record.breaker.epoch;
+        for grant in self.grant.iter_mut().chain(&mut self.old) {
+            if grant.backing != backing {
+                continue;
+            }
+            grant.yields |= grant.epoch != epoch
+                || (has_waiters && others_wait && now.since(grant.since) >= QUANTUM);
+            let rested = now >= grant.idle_since.plus(LINGER);
+            let is_due = !grant.used.is_empty() && now >= settings.renewal(grant.deadline);
+            let gives = grant.differs
+                || grant.yields
+                || (rested && (is_scarce || others_wait))
+                || (rested && is_due);
+            let gives_back = gives && (grant.idle() > 0 || grant.used.is_empty());
+            if gives_back {
+                for class in Class::COUNTED {
+                    *grant.held.of_mut(class) = *grant.used.of(class);
+                }
+                grant.differs = true;
+            }
+            if grant.used.is_empty() && gives_back {
+                draft
+                    .record
+                    .set(grant.id, grant.epoch, PerClass::default(), now);
+                draft.returned.push(grant.number);
+                draft.writes = true;
+            } else if is_due || grant.differs {
+                draft
+                    .record
+                    .set(grant.id, grant.epoch, grant.held, draft.deadline);
+                draft.renewed.push((grant.number, grant.id, grant.held));
+                draft.writes = true;
+            } else {
+                grant.rests = rested;
+                let holders = &mut draft.record.holders;
+                if let Some(holder) = holders.iter_mut().find(|holder| holder.id == grant.id) {
+                    holder.slots = grant.held;
+                }
+            }
+        }
+    }
+
+    fn draft_wants(&self, draft: &mut Draft, backing: Backing, now: Time, settings: &Settings) {
+        let limits = settings.limits(backing);
+        let usable = self.grant.as_ref().filter(|grant| {
+            grant.backing == backing
+                && grant.epoch == draft.record.breaker.epoch
+                && now < settings.acts_until(grant.deadline)
+                && !draft.returned.contains(&grant.number)
+        });
+        if usable.is_some_and(|grant| grant.yields) {
+            return;
+        }
+        if let Some(grant) = usable {
+            draft.id = grant.id;
+        }
+        let mut idle = usable.map_or(0, Grant::idle);
+        for class in Class::COUNTED {
+            let queue = self.waiters.of(class);
+            let Some(first) = queue.front() else {
+                continue;
+            };
+            let waiting = u32::try_from(queue.len()).unwrap_or(u32::MAX);
+            let want = waiting.saturating_sub(idle);
+            idle = idle.saturating_sub(waiting);
+            if want == 0 {
+                continue;
+            }
+            let free = draft.record.free(class, first.target, now, &limits);
+            // Leaves something to other instances.
+            let most = match draft.record.others_wait(self.me, now, &limits) {
+                true => 1,
+                false => free.div_ceil(2),
+            };
+            let kind = (class, first.target);
+            let taken = draft
+                .record
+                .take(draft.id, kind, want.min(most), now, &limits);
+            *draft.taken.of_mut(class) = taken;
+            draft.writes |= taken > 0;
+            let open = matches!(
+                draft.record.breaker.limit(first.target, now, limits.slots),
+                Limit::Open(_)
+            );
+            if taken == 0 && !open && backing == Backing::Shared {
+                draft.writes |= draft.record.note_waiting(self.me, class, now);
+            }
+        }
+    }
+
+    /// Notes what the store says now, and what this instance has by it. Returns the
+    /// waiters whose requests the breaker refuses, to be dropped when this is no
+    /// longer borrowed.
+    pub(super) fn note(
+        &mut self,
+        known: Known,
+        draft: Draft,
+        written: bool,
+        settings: &Settings,
+    ) -> Vec<Waiter<W>> {
+        let now = known.at;
+        if written {
+            let reported = draft.reported.min(self.reports.len());
+            self.reports.drain(..reported);
+            for (number, _, slots) in &draft.renewed {
+                if let Some(grant) = self.grant_mut(*number) {
+                    grant.deadline = draft.deadline;
+                    // A request may have ended, or become a stream, meanwhile.
+                    grant.differs = grant.held != *slots;
+                }
+            }
+            let is_returned = |grant: &Grant| draft.returned.contains(&grant.number);
+            self.old.retain(|grant| !is_returned(grant));
+            if self.grant.as_ref().is_some_and(is_returned) {
+                self.grant = None;
+            }
+            if !draft.taken.is_empty() {
+                self.add_taken(&draft, known.backing, known.record.breaker.epoch, now);
+            }
+        }
+        let is_over = |grant: &Grant| {
+            grant.used.is_empty() && (now >= grant.deadline || grant.backing != known.backing)
+        };
+        self.old.retain(|grant| !is_over(grant));
+        if self.grant.as_ref().is_some_and(is_over) {
+            self.grant = None;
+        }
+        let slots = settings.limits(known.backing).slots;
+        let mut refused = Vec::new();
+        for class in Class::COUNTED {
+            let queue = self.waiters.of_mut(class);
+            for waiter in std::mem::take(queue) {
+                match known.record.breaker.limit(waiter.target, now, slots) {
+                    Limit::Open(until) => {
+                        *waiter.verdict.borrow_mut() = Some(Verdict::Open(until));
+                        refused.push(waiter);
+                    }
+                    Limit::Whole | Limit::Slots(_) => queue.push_back(waiter),
+                }
+            }
+        }
+        self.known = Some(known);
+        refused
+    }
+
+    fn add_taken(&mut self, draft: &Draft, backing: Backing, epoch: u32, now: Time) {
+        if let Some(grant) = self.grant.as_mut().filter(|grant| grant.id == draft.id) {
+            for class in ALL {
+                let held = grant.held.of_mut(class);
+                *held = held.saturating_add(*draft.taken.of(class));
+            }
+            grant.deadline = draft.deadline;
+            grant.idle_since = now;
+            grant.rests = false;
+            return;
+        }
+        let number = self.number();
+        let before = self.grant.replace(Grant {
+            number,
+            id: draft.id,
+            backing,
+            epoch,
+            held: draft.taken,
+            used: PerClass::default(),
+            deadline: draft.deadline,
+            since: now,
+            yields: false,
+            idle_since: now,
+            rests: false,
+            differs: false,
+        });
+        // Its requests are in flight, or it has slots to give back.
+        self.old
+            .extend(before.filter(|grant| !grant.used.is_empty() || grant.differs));
+    }
+}
+
+fn is_failure(report: &Report) -> bool {
+    !matches!(report.outcome, Outcome::Good)
+}
+
+/// What the log says about the breaker.
+pub(super) fn phase_name(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Closed => "closed",
+        Phase::Open { .. } => "open",
+        Phase::HalfOpen { .. } => "half-open",
+    }
+}
