@@ -353,7 +353,7 @@ impl Record {
     /// Whether so much of the budget is in use that idle slots are better given back
     /// than left to expire.
     pub fn is_scarce(&self, limits: &Limits) -> bool {
-        self.used() > limits.slots / 2 || !matches!(self.breaker.phase, Phase::Closed)
+        self.used() > limits.slots / 4 || !matches!(self.breaker.phase, Phase::Closed)
     }
 
     /// The record with the version and nonce of another write.

@@ -494,6 +494,8 @@ impl<W> Slots<W> {
             grant.yields |= grant.epoch != epoch
                 || (has_waiters && others_wait && now.since(grant.since) >= QUANTUM);
             let rested = now >= grant.idle_since.plus(LINGER);
+            // One slot at most is left to expire: others may need the rest soon.
+            let is_scarce = is_scarce || grant.idle() > 1;
             let is_due = !grant.used.is_empty() && now >= settings.renewal(grant.deadline);
             let gives = grant.differs
                 || grant.yields

@@ -2,6 +2,7 @@
 
 use super::body::{HostBody, outgoing};
 use super::shield;
+use super::spawn::{Spawning, spawn};
 use crate::platform::setup::SetupError;
 use crate::platform::spin_fields::{CONTENT, Told, take_spin_fields};
 use crate::semantics::{is_connection_bound, request_target};
@@ -13,7 +14,6 @@ use spin_sdk::wasip3::http::types::{
     ErrorCode, Fields, Method as HostMethod, Request, RequestOptions, Response, Scheme,
 };
 use spin_sdk::wasip3::wit_future;
-use spin_sdk::wit_bindgen::spawn;
 use std::time::Duration;
 
 /// `Retry-After` while the settings cannot be read, in seconds.
@@ -29,25 +29,29 @@ mod export {
 
 impl spin_sdk::wasip3::exports::http::handler::Guest for Leeward {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
-        let answer = match shield().await {
-            Ok(shield) => match incoming(request) {
-                Ok(request) => shield.handle(request).await,
-                Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
-            },
-            Err(SetupError::Misconfigured(problem)) => plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &format!("leeward is not set up: {problem}"),
-            ),
-            Err(SetupError::Unreadable(_)) => {
-                let text = "leeward cannot read its settings at the moment";
-                let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
-                let headers = answer.headers_mut();
-                headers.insert(http::header::RETRY_AFTER, SETUP_RETRY_AFTER);
-                answer
-            }
-        };
-        respond(answer)
+        Spawning::new(handle(request)).await
     }
+}
+
+async fn handle(request: Request) -> Result<Response, ErrorCode> {
+    let answer = match shield().await {
+        Ok(shield) => match incoming(request) {
+            Ok(request) => shield.handle(request).await,
+            Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
+        Err(SetupError::Misconfigured(problem)) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("leeward is not set up: {problem}"),
+        ),
+        Err(SetupError::Unreadable(_)) => {
+            let text = "leeward cannot read its settings at the moment";
+            let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+            let headers = answer.headers_mut();
+            headers.insert(http::header::RETRY_AFTER, SETUP_RETRY_AFTER);
+            answer
+        }
+    };
+    respond(answer)
 }
 
 fn plain(status: StatusCode, text: &str) -> Answer<HostBody> {

@@ -7,6 +7,7 @@
 
 mod body;
 mod exchange;
+mod spawn;
 mod store;
 
 use crate::config::{Config, Origin};
@@ -21,7 +22,7 @@ use spin_sdk::variables;
 use spin_sdk::wasip3::clocks::{monotonic_clock, system_clock};
 use spin_sdk::wasip3::random::random::get_random_u64;
 use spin_sdk::wasip3::wit_stream;
-use spin_sdk::wit_bindgen::{StreamWriter, spawn};
+use spin_sdk::wit_bindgen::StreamWriter;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl Platform for Spin {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        spawn(task);
+        spawn::spawn(task);
     }
 
     fn signal(&self) -> (Self::Wake, impl Future<Output = ()> + 'static) {
