@@ -222,7 +222,8 @@ pub struct Failure {
     pub backoff: Backoff,
     /// Spreads the backoff.
     pub random: u64,
-    /// The origin asks to be left alone until then.
+    /// The origin asks to be left alone until then. The mark ends up to a quarter of
+    /// the pause later, at random.
     pub not_before: Option<Time>,
     /// The origin answered, with what may not be stored.
     pub doubt: bool,
@@ -254,10 +255,13 @@ pub fn fail(
     let by_backoff = stamp
         .now
         .plus(failure.backoff.delay(failures, failure.random));
+    // Keys that the origin has sent away together do not come back together.
+    let by_origin = failure.not_before.map(|not_before| {
+        let pause = not_before.since(stamp.now);
+        stamp.now.plus(Backoff::spread(pause, failure.random))
+    });
     next.marks.retry = Some(Retry {
-        not_before: failure
-            .not_before
-            .map_or(by_backoff, |not_before| not_before.max(by_backoff)),
+        not_before: by_origin.map_or(by_backoff, |by_origin| by_origin.max(by_backoff)),
         failures,
         doubted: failure.doubt,
     });
@@ -461,8 +465,18 @@ impl Backoff {
         let doublings = failures.saturating_sub(1).min(31);
         let longest = self.max.saturating_mul(4) / 5;
         let base = self.first.saturating_mul(1 << doublings).min(longest);
+        Self::spread(base, random)
+    }
+
+    /// A pause, longer at random by up to a quarter of it.
+    fn spread(pause: Duration, random: u64) -> Duration {
         let spread = u32::try_from(random % (SPREAD_MAX + 1)).unwrap_or(0);
-        base.saturating_add(base.saturating_mul(spread) / 1_000)
+        pause.saturating_add((pause / 1_000).saturating_mul(spread))
+    }
+
+    /// The longest that a pause becomes for which the origin asks to be left alone.
+    pub fn spread_max(pause: Duration) -> Duration {
+        Self::spread(pause, SPREAD_MAX)
     }
 
     /// The longest delay after `failures` failures in a row, for a visitor who is

@@ -37,6 +37,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, response};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A lease is renewed when this part of it is over, counted from its start: an
 /// election may have taken its time.
@@ -213,7 +214,7 @@ impl<P: Platform> Shield<P> {
                 // It confirms what is not stored here: ask for the whole.
                 (Some(_), StatusCode::NOT_MODIFIED) => {}
                 (None, StatusCode::NOT_MODIFIED) => {
-                    head.send(Head::Failed(Own::OriginFailed));
+                    head.send(Head::Failed(Own::OriginFailed, None));
                     return failed("304 to a request without conditions");
                 }
                 (_, _) => return self.received(start, &exchange, response, head).await,
@@ -253,11 +254,12 @@ impl<P: Platform> Shield<P> {
                 Outcome::Store(entry)
             }
             Effect::Fail { retry_after, .. } => {
-                head.send(Head::Failed(Own::OriginFailed));
+                let retry_after = honoured(retry_after, start.config);
+                head.send(Head::Failed(Own::OriginFailed, retry_after));
                 self.refresh_failed(start, entry.status, retry_after, None)
             }
             Effect::Doubt(reason) => {
-                head.send(Head::Failed(Own::OriginFailed));
+                head.send(Head::Failed(Own::OriginFailed, None));
                 doubted(reason)
             }
             // The visitor may have it, and nobody after.
@@ -327,7 +329,8 @@ impl<P: Platform> Shield<P> {
         match self.effect(start, parts.status, &parts.headers, storability, is_failure) {
             Effect::Store(kept) => self.keep(start, exchange, (parts, body), kept, head).await,
             Effect::Fail { retry_after, .. } if self.is_usable(start) => {
-                head.send(Head::Failed(Own::OriginFailed));
+                let retry_after = honoured(retry_after, start.config);
+                head.send(Head::Failed(Own::OriginFailed, retry_after));
                 self.refresh_failed(start, parts.status, retry_after, None)
             }
             Effect::Fail {
@@ -351,7 +354,7 @@ impl<P: Platform> Shield<P> {
                 self.refresh_failed(start, status, retry_after, None)
             }
             Effect::Doubt(reason) => {
-                head.send(Head::Failed(Own::OriginFailed));
+                head.send(Head::Failed(Own::OriginFailed, None));
                 doubted(reason)
             }
             Effect::Pass(reason) => {
@@ -413,11 +416,11 @@ impl<P: Platform> Shield<P> {
         &self,
         start: &Start<'_>,
         status: StatusCode,
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
         brief: Option<Box<Entry>>,
     ) -> Outcome {
-        let most = start.config.origin.retry_after_max;
-        let not_before = retry_after.map(|pause| self.platform.now().plus(pause.min(most)));
+        let pause = honoured(retry_after, start.config);
+        let not_before = pause.map(|pause| self.platform.now().plus(pause));
         Outcome::Fail {
             why: format!("failed: it answered {}", status.as_u16()),
             not_before,
@@ -433,10 +436,11 @@ impl<P: Platform> Shield<P> {
         error: &OriginError,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
-        head.send(Head::Failed(match error {
+        let why = match error {
             OriginError::Timeout => Own::OriginTimeout,
             OriginError::Failed(_) | OriginError::NotSent(_) => Own::OriginFailed,
-        }));
+        };
+        head.send(Head::Failed(why, None));
         match error {
             // Nothing has reached the origin, so nothing is known about it.
             OriginError::NotSent(_) => Outcome::Release(format!("not-sent: {error}")),
@@ -868,6 +872,11 @@ impl<P: Platform> Shield<P> {
 /// Whether the rule is for paths that a monitor watches (`health.paths`).
 fn is_monitored(config: &Config) -> bool {
     !config.policy.store_silent
+}
+
+/// As much as counts of the time for which the origin asks to be left alone.
+fn honoured(retry_after: Option<Duration>, config: &Config) -> Option<Duration> {
+    retry_after.map(|pause| pause.min(config.origin.retry_after_max))
 }
 
 fn failed(why: &str) -> Outcome {

@@ -21,8 +21,9 @@
 //! `flight` keeps an instance to one attempt per key. `pass` forwards requests
 //! with their own fields, `unsafe_methods` those of other methods; `news` has what
 //! their answers tell about entries. `store_body` stores while `tee` streams,
-//! `bodies` reads what is in chunks. `answer` builds what the visitor gets, and
-//! `served` says what became of the request. `request`, `fetch` and `answer_body` have
+//! `bodies` reads what is in chunks. `answer` builds what the visitor gets,
+//! `own_answer` what the shield says where nothing helps, and `served` says what became
+//! of the request. `request`, `fetch` and `answer_body` have
 //! the types that these share.
 
 mod answer;
@@ -35,6 +36,7 @@ mod flight;
 mod follow;
 mod judge;
 mod news;
+mod own_answer;
 mod pass;
 mod request;
 mod served;

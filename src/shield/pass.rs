@@ -1,7 +1,7 @@
 //! Requests that are forwarded with their own fields: GETs and HEADs that no entry
 //! can answer. Their answers are never stored and never given to another visitor.
 
-use super::answer::assemble;
+use super::answer::{Trouble, assemble};
 use super::answer_body::AnswerBody;
 use super::fetch::Reason;
 use super::request::{Visit, address_of};
@@ -50,7 +50,7 @@ impl<P: Platform> Shield<P> {
             passed,
         };
         let answered = self.send_pass(passing, config).await;
-        self.passed_answer(parts, passed, answered)
+        self.passed_answer(parts, passed, answered, config)
     }
 
     /// Sends a request with its own fields.
@@ -89,6 +89,7 @@ impl<P: Platform> Shield<P> {
         visitor: &request::Parts,
         passed: Passed,
         answered: Result<Answered<P::Body>, OriginError>,
+        config: &Config,
     ) -> Answer<P::Body> {
         match answered {
             Ok(answered) => {
@@ -105,30 +106,34 @@ impl<P: Platform> Shield<P> {
                 };
                 assemble(parts.status, headers, body, served, Backing::Shared)
             }
-            Err(error) => self.no_answer(&error, Forward::Bypass),
+            Err(error) => self.no_answer(visitor, &error, Forward::Bypass, config),
         }
     }
 
-    /// The answer where the origin has none and nothing stored helps.
-    pub(super) fn no_answer(&self, error: &OriginError, forward: Forward) -> Answer<P::Body> {
+    /// The answer where the origin has none and nothing stored helps. No mark says when
+    /// to come back, so it is after the pause that follows a first failure.
+    pub(super) fn no_answer(
+        &self,
+        visitor: &request::Parts,
+        error: &OriginError,
+        forward: Forward,
+        config: &Config,
+    ) -> Answer<P::Body> {
         let (status, why) = match error {
             OriginError::Timeout => (StatusCode::GATEWAY_TIMEOUT, Own::OriginTimeout),
             OriginError::Failed(_) | OriginError::NotSent(_) => {
                 (StatusCode::BAD_GATEWAY, Own::OriginFailed)
             }
         };
-        let served = Served::Own {
-            why,
-            forward: Some(forward),
-            collapsed: false,
-        };
-        self.plain(
+        let trouble = Trouble {
             status,
-            "the origin did not answer",
-            served,
-            Backing::Shared,
-            None,
-        )
+            why,
+            forward,
+            collapsed: false,
+            backing: Backing::Shared,
+            pause: config.origin.retry.delay_max(1),
+        };
+        self.helpless(visitor, config, trouble)
     }
 
     /// Fills the cell behind a passed answer that might be stored, with the

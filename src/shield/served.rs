@@ -96,6 +96,8 @@ pub enum Own {
     OriginFailed,
     /// Nothing stored, and the origin did not answer in time.
     OriginTimeout,
+    /// The same as one of these, and the rule has a fallback.
+    RuleFallback,
 }
 
 impl Own {
@@ -109,6 +111,7 @@ impl Own {
             Own::WaitBudget => "wait-budget",
             Own::OriginFailed => "origin-failed",
             Own::OriginTimeout => "origin-timeout",
+            Own::RuleFallback => "rule-fallback",
         }
     }
 }

@@ -58,7 +58,7 @@ impl<P: Platform> Shield<P> {
         });
         let mut answered = match answered {
             Ok(answered) => answered,
-            Err(error) => return self.no_answer(&error, Forward::Method),
+            Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
         };
         location::rewrite(answered.response.headers_mut(), self.door.origin());
         self.invalidate(&visitor, &answered.response).await;

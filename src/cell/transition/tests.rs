@@ -494,6 +494,27 @@ fn a_failure_honours_the_later_of_backoff_and_the_origins_wish() {
     }
 }
 
+/// Keys that the origin had sent away with `Retry-After` came back together.
+#[test]
+fn the_pause_that_the_origin_wishes_is_spread_and_never_cut() {
+    let marks: std::collections::BTreeSet<_> = (0..251)
+        .map(|random| {
+            let failure = Failure {
+                not_before: Some(at(101_000)),
+                random,
+                ..FAILURE
+            };
+            let failed = fail(Some(&leased(ME)), ME, &failure, None, stamp(1_000)).unwrap();
+            failed.marks.retry.unwrap().not_before
+        })
+        .collect();
+    assert_eq!(marks.len(), 251);
+    let longest = Backoff::spread_max(Duration::from_secs(100));
+    assert_eq!(marks.first(), Some(&at(101_000)));
+    assert_eq!(marks.last(), Some(&at(1_000).plus(longest)));
+    assert_eq!(longest, Duration::from_secs(125));
+}
+
 #[test]
 fn answers_that_may_not_be_stored_are_counted_from_the_first() {
     let doubtful = Failure {
