@@ -6,7 +6,7 @@
 
 use super::{
     Cell, Doubt, Draft, Entry, Lease, Listed, Marks, Nonce, Orphan, Pass, Retry, SEEN_PRECISION,
-    SELECTING_KEPT, Selecting,
+    SELECTING_KEPT, Selecting, Unsettled,
 };
 use crate::time::Time;
 use http::HeaderName;
@@ -24,6 +24,11 @@ pub struct Claim {
     pub duration: Duration,
     /// How far the clocks of two nodes may be apart.
     pub clock_skew: Duration,
+    /// How long leases pause, beyond the end of this one, where several in a row were
+    /// not settled.
+    pub backoff: Backoff,
+    /// Spreads the pause.
+    pub random: u64,
 }
 
 /// What a write bears: whose it is, and when it is made.
@@ -44,7 +49,8 @@ pub enum NoLease {
         /// From when on the cell may be claimed.
         until: Time,
     },
-    /// The last attempt failed: serve what is there, or say when to come back.
+    /// The last attempt failed, or the last ones were not settled: serve what is there,
+    /// or say when to come back.
     Retry {
         /// From when on the cell may be claimed.
         not_before: Time,
@@ -91,11 +97,18 @@ pub fn lease(
             until: lease.deadline.plus(claim.clock_skew),
         });
     }
-    if let Some(not_before) = cell.and_then(|cell| cell.backoff(claim.now)) {
+    let pause = |cell: &Cell| {
+        let backoff = cell.backoff(claim.now);
+        backoff.max(cell.unpublishable(claim.now))
+    };
+    if let Some(not_before) = cell.and_then(pause) {
         return Err(NoLease::Retry { not_before });
     }
     let mut next = next(cell, key, nonce);
-    // A holder before has died, or was held up for too long.
+    if next.lease.is_some() {
+        // A holder before has died, or was held up for too long.
+        next.marks.unsettled = Some(unsettled(next.marks.unsettled, claim));
+    }
     next.end_lease(claim.now);
     if next.marks.resident.is_none() {
         next.marks.resident = resident.map(str::to_owned);
@@ -108,6 +121,27 @@ pub fn lease(
         draft: None,
     });
     Ok(next)
+}
+
+/// The mark after one more lease that was not settled, for the claimant that takes it
+/// over. From [`Unsettled::TIMES`] on there is a pause after the claimant's own lease,
+/// unless that is settled.
+fn unsettled(before: Option<Unsettled>, claim: &Claim) -> Unsettled {
+    let times = before.map_or(0, |mark| mark.times).saturating_add(1);
+    let mark = Unsettled {
+        times,
+        not_before: Time::default(),
+    };
+    if !mark.is_failing() {
+        return mark;
+    }
+    let pauses = times.saturating_sub(Unsettled::TIMES).saturating_add(1);
+    let pause = claim.backoff.delay(pauses, claim.random);
+    let deadline = claim.now.plus(claim.duration).plus(claim.clock_skew);
+    Unsettled {
+        not_before: deadline.plus(pause),
+        ..mark
+    }
 }
 
 /// Moves the deadline of the lease that `holder` holds. Never back: the holder
@@ -172,6 +206,7 @@ pub fn publish(
     if lease.revoked {
         return Err(Fenced::Purged);
     }
+    next.marks.unsettled = None;
     // A refresh: the question has been asked for again.
     next.marks.asked_again |= next.entry.is_some();
     next.replace_entry(Some(entry), stamp.now);
@@ -204,6 +239,7 @@ pub fn pass(
     let times = next.marks.pass.map_or(0, |pass| pass.times);
     next.replace_entry(None, stamp.now);
     next.end_lease(stamp.now);
+    next.marks.unsettled = None;
     next.marks.retry = None;
     next.marks.doubt = None;
     next.marks.pass = Some(Pass {
@@ -252,6 +288,7 @@ pub fn fail(
         next.replace_entry(Some(brief.clone()), stamp.now);
     }
     next.end_lease(stamp.now);
+    next.marks.unsettled = None;
     let by_backoff = stamp
         .now
         .plus(failure.backoff.delay(failures, failure.random));
@@ -272,10 +309,11 @@ pub fn fail(
     Ok(next)
 }
 
-/// Gives the lease back and changes nothing else.
+/// Gives the lease back, and changes nothing else but that it is settled.
 pub fn release(cell: Option<&Cell>, holder: Nonce, stamp: Stamp) -> Result<Cell, Fenced> {
     let (mut next, _) = held(cell, holder, stamp.nonce)?;
     next.end_lease(stamp.now);
+    next.marks.unsettled = None;
     Ok(next)
 }
 
@@ -311,6 +349,7 @@ fn leave(marks: &mut Marks) {
     marks.retry = None;
     marks.pass = None;
     marks.doubt = None;
+    marks.unsettled = None;
     marks.asked_again = false;
 }
 

@@ -149,6 +149,7 @@ impl<P: Platform> Shield<P> {
             Passed::Credentials | Passed::Uncacheable => true,
             Passed::NoQuestion(_)
             | Passed::Encoding
+            | Passed::PublishFailing
             | Passed::Validation
             | Passed::RequestNoStore
             | Passed::LongRange => false,
