@@ -25,7 +25,7 @@ use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
     Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, freshen,
     is_transient, matches, remove_private_fields, retry_after, selecting_names, storability,
-    strip_connection_fields,
+    storability_of_preflight, strip_connection_fields,
 };
 use crate::store::StoreError;
 use crate::time::{Time, millis};
@@ -177,7 +177,9 @@ impl<P: Platform> Shield<P> {
         head: &mut HeadSender<P::Body>,
         status: &mut Result<Option<StatusCode>, OriginError>,
     ) -> Outcome {
-        let mut validated = start.loaded.entry();
+        // The answer to OPTIONS has no validators.
+        let is_preflight = start.question.is_preflight();
+        let mut validated = start.loaded.entry().filter(|_| !is_preflight);
         loop {
             let fields = validated.map(|entry| &entry.headers);
             let fill = start
@@ -383,24 +385,24 @@ impl<P: Platform> Shield<P> {
     ) -> Effect {
         let now = self.platform.now();
         let marks = start.loaded.cell.as_ref().map(|cell| &cell.marks);
-        judge::effect(
-            judge::Answer {
-                status,
-                storability,
-                is_monitored: is_monitored(start.config),
-                retry_after: retry_after(headers, now),
-                is_failure,
-                leads_to_itself: status.is_redirection()
-                    && location::leads_to_itself(headers, start.question, &start.config.key),
-            },
-            Present {
-                usable: self.is_usable(start),
-                invalidated: start.loaded.entry().is_some_and(|entry| entry.invalidated),
-                doubt: marks.and_then(|marks| marks.doubt),
-            },
-            start.config.policy.preset,
-            now,
-        )
+        let answer = judge::Answer {
+            status,
+            storability,
+            is_monitored: is_monitored(start.config),
+            retry_after: retry_after(headers, now),
+            is_failure,
+            leads_to_itself: status.is_redirection()
+                && location::leads_to_itself(headers, start.question, &start.config.key),
+        };
+        let present = Present {
+            usable: self.is_usable(start),
+            invalidated: start.loaded.entry().is_some_and(|entry| entry.invalidated),
+            doubt: marks.and_then(|marks| marks.doubt),
+        };
+        match start.question.is_preflight() {
+            true => judge::preflight(answer, present),
+            false => judge::effect(answer, present, start.config.policy.preset, now),
+        }
     }
 
     /// Whether the entry at hand may be used if the origin fails.
@@ -546,6 +548,11 @@ impl<P: Platform> Shield<P> {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Storability {
+        if start.question.is_preflight() {
+            let policy = &start.config.policy;
+            let response_time = exchange.response_time;
+            return storability_of_preflight(status, headers, response_time, policy);
+        }
         let asked = Asked {
             headers: exchange.asked,
             path: path_of(start.question.target()),
@@ -633,7 +640,7 @@ impl<P: Platform> Shield<P> {
     ) {
         self.door.log(&LogLine {
             reason: reason.token(),
-            method: "GET",
+            method: question.method().as_str(),
             path: path_of(question.target()),
             status,
             outcome: Some(outcome),

@@ -74,6 +74,16 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
+        self.visit(parts, visitor, config).await
+    }
+
+    /// Answers a request that asks a question.
+    pub(super) async fn visit(
+        self: &Rc<Self>,
+        parts: request::Parts,
+        visitor: Box<Visitor>,
+        config: Rc<Config>,
+    ) -> Answer<P::Body> {
         let now = self.platform.now();
         let visit = Visit {
             asker: Asker {

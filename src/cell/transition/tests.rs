@@ -571,20 +571,20 @@ fn whatever_settles_a_lease_ends_the_count_of_those_that_were_not() {
         cell = lease(Some(&cell), "k", None, &claim(ME, now), nonce()).unwrap();
     }
     assert_eq!(cell.marks.unsettled.unwrap().times, 4);
-    let cell = Some(&cell);
+    let held = Some(&cell);
     for settled in [
-        publish(cell, ME, entry("new", ME), None, stamp(99_000)),
-        pass(cell, ME, PASS, None, stamp(99_000)),
-        fail(cell, ME, &FAILURE, None, stamp(99_000)),
-        release(cell, ME, stamp(99_000)),
+        publish(held, ME, entry("new", ME), None, stamp(99_000)),
+        pass(held, ME, PASS, None, stamp(99_000)),
+        fail(held, ME, &FAILURE, None, stamp(99_000)),
+        release(held, ME, stamp(99_000)),
     ] {
         assert_eq!(settled.unwrap().marks.unsettled, None);
     }
-    let purged = |purge_kind| purge(cell.unwrap(), purge_kind, stamp(99_000));
+    let purged = |purge_kind| purge(&cell, purge_kind, stamp(99_000));
     assert_eq!(purged(Purge::Hard).marks.unsettled, None);
     assert!(purged(Purge::Soft).marks.unsettled.is_some());
     // A renewal settles nothing, and neither does a draft.
-    let renewed = renew(cell, ME, at(200_000), nonce()).unwrap();
+    let renewed = renew(held, ME, at(200_000), nonce()).unwrap();
     assert_eq!(renewed.marks.unsettled.unwrap().times, 4);
 }
 
