@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use leeward::cell::codec::{FIELDS_MAX, METADATA_MAX, Unreadable, decode, encode};
 use leeward::cell::{
     Body, Cell, Doubt, Draft, Entry, Lease, Listed, Manifest, Marks, Nonce, Orphan, Pass, Retry,
-    Selecting,
+    Selecting, Unsettled,
 };
 use leeward::semantics::{Audience, Freshness};
 use leeward::time::Time;
@@ -153,6 +153,10 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             doubt: flag(8).then_some(Doubt {
                 times: d as u32,
                 since: Time::from_unix_millis(e),
+            }),
+            unsettled: flag(24).then_some(Unsettled {
+                times: d as u32,
+                not_before: Time::from_unix_millis(f),
             }),
             asked_again: flag(15),
             resident: flag(20).then(|| "http3:*/*".to_owned()),

@@ -13,8 +13,8 @@ use super::Cell;
 use crate::time::Time;
 use std::time::Duration;
 
-/// Most failures in a row that count. The delay after a failure doubles with each,
-/// and reaches its maximum earlier.
+/// Most failures in a row that count, and most leases in a row that were not settled.
+/// The delay doubles with each, and reaches its maximum earlier.
 pub const FAILURES_MAX: u32 = 32;
 
 /// What an operator's settings allow a cell to claim.
@@ -36,8 +36,9 @@ impl Cell {
     /// the clock after it has read the cell: a lease that was renewed between the
     /// two would seem to last too long.
     ///
-    /// - A lease, a retry mark or a pass mark that would last for longer than it can
-    ///   is over. Its holder, the draft and the failures stay.
+    /// - A lease, a retry mark, a pass mark or a pause after leases that were not settled
+    ///   that would last for longer than it can is over. The lease's holder and draft, the
+    ///   failures and the number of leases stay.
     /// - A pass mark that was set in the future, a doubt that began in the future and
     ///   a selecting field that was seen in the future are of `now`, the skew added.
     /// - An entry that was requested or received in the future is stale from `now`
@@ -64,6 +65,13 @@ impl Cell {
                 retry.not_before = now;
             }
             retry.failures = retry.failures.min(FAILURES_MAX);
+        }
+        if let Some(unsettled) = &mut self.marks.unsettled {
+            // The pause begins at the end of a lease.
+            if unsettled.not_before > latest.plus(bounds.lease).plus(bounds.retry_max) {
+                unsettled.not_before = now;
+            }
+            unsettled.times = unsettled.times.min(FAILURES_MAX);
         }
         let passed_at_most = latest.plus(bounds.pass_max);
         if let Some(pass) = &mut self.marks.pass {
@@ -113,7 +121,9 @@ mod tests {
     use crate::cell::SELECTING_KEPT;
     use crate::cell::codec::tests::any_cell;
     use crate::cell::transition::{self, Claim, NoLease, Stamp};
-    use crate::cell::{Body, Doubt, Entry, Lease, Marks, Nonce, Orphan, Pass, Retry, Selecting};
+    use crate::cell::{
+        Body, Doubt, Entry, Lease, Marks, Nonce, Orphan, Pass, Retry, Selecting, Unsettled,
+    };
     use crate::semantics::{Audience, Freshness};
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};
@@ -180,6 +190,10 @@ mod tests {
                     times: 2,
                     since: now,
                 }),
+                unsettled: Some(Unsettled {
+                    times: 4,
+                    not_before: now.plus(BOUNDS.lease).plus(RETRY),
+                }),
                 vary: vec![Selecting {
                     name: "dnt".to_owned(),
                     seen: now,
@@ -209,6 +223,8 @@ mod tests {
             now: NOW,
             duration: LEASE,
             clock_skew: SKEW,
+            backoff: transition::Backoff::default(),
+            random: 0,
         };
         transition::lease(Some(cell), "k", None, &claim, Nonce::new(10))
     }
@@ -225,6 +241,7 @@ mod tests {
     fn a_lease_of_a_clock_that_is_a_day_ahead_is_over() {
         let mut cell = a_day_ahead();
         cell.marks.retry = None;
+        cell.marks.unsettled = None;
         assert!(!cell.lease.unwrap().is_live(NOW, SKEW));
         assert_eq!(cell.lease.unwrap().holder, Nonce::new(3));
         assert!(claim(&cell).is_ok());
@@ -318,6 +335,8 @@ mod tests {
             cell.marks.pass.as_mut().unwrap().until = at(latest.plus(PASS));
             cell.marks.credentials_pass_until = Some(at(latest.plus(PASS)));
             cell.marks.doubt.as_mut().unwrap().since = at(latest);
+            cell.marks.unsettled.as_mut().unwrap().not_before =
+                at(latest.plus(BOUNDS.lease).plus(RETRY));
             cell.marks.vary[0].seen = at(latest);
             cell.entry.as_mut().unwrap().freshness.response_time = at(latest);
             let bounded = cell.clone().bounded(NOW, &BOUNDS);
@@ -329,6 +348,7 @@ mod tests {
                 !beyond
             );
             assert_eq!(bounded.marks.doubt == cell.marks.doubt, !beyond);
+            assert_eq!(bounded.marks.unsettled == cell.marks.unsettled, !beyond);
             assert_eq!(bounded.marks.vary == cell.marks.vary, !beyond);
             assert_eq!(bounded.entry == cell.entry, !beyond);
         }
@@ -340,6 +360,10 @@ mod tests {
         cell.marks.retry.as_mut().unwrap().failures = u32::MAX;
         let retry = cell.bounded(NOW, &BOUNDS).marks.retry.unwrap();
         assert_eq!(retry.failures, FAILURES_MAX);
+        let mut cell = written_at(NOW);
+        cell.marks.unsettled.as_mut().unwrap().times = u32::MAX;
+        let unsettled = cell.bounded(NOW, &BOUNDS).marks.unsettled.unwrap();
+        assert_eq!(unsettled.times, FAILURES_MAX);
     }
 
     fn any_time() -> impl Strategy<Value = Time> {
@@ -358,6 +382,9 @@ mod tests {
             prop_assert!(pass.is_none_or(|mark| mark.until <= now.plus(PASS + SKEW)));
             let credentials = bounded.marks.credentials_pass_until;
             prop_assert!(credentials.is_none_or(|until| until <= now.plus(PASS + SKEW)));
+            let unsettled = bounded.marks.unsettled;
+            let longest = now.plus(BOUNDS.lease + RETRY + SKEW);
+            prop_assert!(unsettled.is_none_or(|mark| mark.not_before <= longest));
             let doubt = bounded.marks.doubt;
             prop_assert!(doubt.is_none_or(|doubt| doubt.since <= now.plus(SKEW)));
             let vary = &bounded.marks.vary;

@@ -105,7 +105,7 @@ impl Lease {
 /// What a cell remembers beside its entry.
 ///
 /// Marks are of three kinds. A question's own: `pass`, `retry`, `doubt`,
-/// `asked_again`. A key's, in the key's own cell, which concern all of its
+/// `unsettled`, `asked_again`. A key's, in the key's own cell, which concern all of its
 /// questions: `resident`, `vary`, `credentials_pass_until` and the times of
 /// purges. And the list of a key's variants, in a cell of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +120,9 @@ pub struct Marks {
     /// entry can still be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
+    /// The last leases ended without being settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled: Option<Unsettled>,
     /// The variant has been asked for again since it was first stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asked_again: bool,
@@ -247,7 +250,37 @@ pub struct Retry {
     pub doubted: bool,
 }
 
+/// A mark that leases ran out without anything said about what came of them: their
+/// holders ended, or the store took no word of them.
+///
+/// One may be an accident. After [`Unsettled::TIMES`] in a row the next ones may end in
+/// the same way, and each of them costs the origin a request that helps nobody after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// How many in a row.
+    pub times: u32,
+    /// No further lease before this; zero where there were too few of them.
+    pub not_before: Time,
+}
+
+impl Unsettled {
+    /// Leases in a row after which it counts as no accident.
+    pub const TIMES: u32 = 3;
+
+    /// Whether publishing keeps failing.
+    pub fn is_failing(self) -> bool {
+        self.times >= Self::TIMES
+    }
+}
+
 impl Cell {
+    /// Until when no lease is given because publishing keeps failing, if that is later
+    /// than `now`. The origin works, so visitors for whom nothing is stored are passed.
+    pub fn unpublishable(&self, now: Time) -> Option<Time> {
+        let unsettled = self.marks.unsettled.filter(|mark| mark.is_failing())?;
+        (now < unsettled.not_before).then_some(unsettled.not_before)
+    }
+
     /// Until when no attempt is made, if that is later than `now`.
     ///
     /// After an answer that may not be stored the entry stays for now, so the mark

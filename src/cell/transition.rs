@@ -6,7 +6,7 @@
 
 use super::{
     Cell, Doubt, Draft, Entry, Lease, Listed, Marks, Nonce, Orphan, Pass, Retry, SEEN_PRECISION,
-    SELECTING_KEPT, Selecting,
+    SELECTING_KEPT, Selecting, Unsettled,
 };
 use crate::time::Time;
 use http::HeaderName;
@@ -24,6 +24,11 @@ pub struct Claim {
     pub duration: Duration,
     /// How far the clocks of two nodes may be apart.
     pub clock_skew: Duration,
+    /// How long leases pause, beyond the end of this one, where several in a row were
+    /// not settled.
+    pub backoff: Backoff,
+    /// Spreads the pause.
+    pub random: u64,
 }
 
 /// What a write bears: whose it is, and when it is made.
@@ -44,7 +49,8 @@ pub enum NoLease {
         /// From when on the cell may be claimed.
         until: Time,
     },
-    /// The last attempt failed: serve what is there, or say when to come back.
+    /// The last attempt failed, or the last ones were not settled: serve what is there,
+    /// or say when to come back.
     Retry {
         /// From when on the cell may be claimed.
         not_before: Time,
@@ -91,11 +97,18 @@ pub fn lease(
             until: lease.deadline.plus(claim.clock_skew),
         });
     }
-    if let Some(not_before) = cell.and_then(|cell| cell.backoff(claim.now)) {
+    let pause = |cell: &Cell| {
+        let backoff = cell.backoff(claim.now);
+        backoff.max(cell.unpublishable(claim.now))
+    };
+    if let Some(not_before) = cell.and_then(pause) {
         return Err(NoLease::Retry { not_before });
     }
     let mut next = next(cell, key, nonce);
-    // A holder before has died, or was held up for too long.
+    if next.lease.is_some() {
+        // A holder before has died, or was held up for too long.
+        next.marks.unsettled = Some(unsettled(next.marks.unsettled, claim));
+    }
     next.end_lease(claim.now);
     if next.marks.resident.is_none() {
         next.marks.resident = resident.map(str::to_owned);
@@ -108,6 +121,27 @@ pub fn lease(
         draft: None,
     });
     Ok(next)
+}
+
+/// The mark after one more lease that was not settled, for the claimant that takes it
+/// over. From [`Unsettled::TIMES`] on there is a pause after the claimant's own lease,
+/// unless that is settled.
+fn unsettled(before: Option<Unsettled>, claim: &Claim) -> Unsettled {
+    let times = before.map_or(0, |mark| mark.times).saturating_add(1);
+    let mark = Unsettled {
+        times,
+        not_before: Time::default(),
+    };
+    if !mark.is_failing() {
+        return mark;
+    }
+    let pauses = times.saturating_sub(Unsettled::TIMES).saturating_add(1);
+    let pause = claim.backoff.delay(pauses, claim.random);
+    let deadline = claim.now.plus(claim.duration).plus(claim.clock_skew);
+    Unsettled {
+        not_before: deadline.plus(pause),
+        ..mark
+    }
 }
 
 /// Moves the deadline of the lease that `holder` holds. Never back: the holder
@@ -172,6 +206,7 @@ pub fn publish(
     if lease.revoked {
         return Err(Fenced::Purged);
     }
+    next.marks.unsettled = None;
     // A refresh: the question has been asked for again.
     next.marks.asked_again |= next.entry.is_some();
     next.replace_entry(Some(entry), stamp.now);
@@ -204,6 +239,7 @@ pub fn pass(
     let times = next.marks.pass.map_or(0, |pass| pass.times);
     next.replace_entry(None, stamp.now);
     next.end_lease(stamp.now);
+    next.marks.unsettled = None;
     next.marks.retry = None;
     next.marks.doubt = None;
     next.marks.pass = Some(Pass {
@@ -222,7 +258,8 @@ pub struct Failure {
     pub backoff: Backoff,
     /// Spreads the backoff.
     pub random: u64,
-    /// The origin asks to be left alone until then.
+    /// The origin asks to be left alone until then. The mark ends up to a quarter of
+    /// the pause later, at random.
     pub not_before: Option<Time>,
     /// The origin answered, with what may not be stored.
     pub doubt: bool,
@@ -251,13 +288,17 @@ pub fn fail(
         next.replace_entry(Some(brief.clone()), stamp.now);
     }
     next.end_lease(stamp.now);
+    next.marks.unsettled = None;
     let by_backoff = stamp
         .now
         .plus(failure.backoff.delay(failures, failure.random));
+    // Keys that the origin has sent away together do not come back together.
+    let by_origin = failure.not_before.map(|not_before| {
+        let pause = not_before.since(stamp.now);
+        stamp.now.plus(Backoff::spread(pause, failure.random))
+    });
     next.marks.retry = Some(Retry {
-        not_before: failure
-            .not_before
-            .map_or(by_backoff, |not_before| not_before.max(by_backoff)),
+        not_before: by_origin.map_or(by_backoff, |by_origin| by_origin.max(by_backoff)),
         failures,
         doubted: failure.doubt,
     });
@@ -268,10 +309,11 @@ pub fn fail(
     Ok(next)
 }
 
-/// Gives the lease back and changes nothing else.
+/// Gives the lease back, and changes nothing else but that it is settled.
 pub fn release(cell: Option<&Cell>, holder: Nonce, stamp: Stamp) -> Result<Cell, Fenced> {
     let (mut next, _) = held(cell, holder, stamp.nonce)?;
     next.end_lease(stamp.now);
+    next.marks.unsettled = None;
     Ok(next)
 }
 
@@ -307,6 +349,7 @@ fn leave(marks: &mut Marks) {
     marks.retry = None;
     marks.pass = None;
     marks.doubt = None;
+    marks.unsettled = None;
     marks.asked_again = false;
 }
 
@@ -461,8 +504,18 @@ impl Backoff {
         let doublings = failures.saturating_sub(1).min(31);
         let longest = self.max.saturating_mul(4) / 5;
         let base = self.first.saturating_mul(1 << doublings).min(longest);
+        Self::spread(base, random)
+    }
+
+    /// A pause, longer at random by up to a quarter of it.
+    fn spread(pause: Duration, random: u64) -> Duration {
         let spread = u32::try_from(random % (SPREAD_MAX + 1)).unwrap_or(0);
-        base.saturating_add(base.saturating_mul(spread) / 1_000)
+        pause.saturating_add((pause / 1_000).saturating_mul(spread))
+    }
+
+    /// The longest that a pause becomes for which the origin asks to be left alone.
+    pub fn spread_max(pause: Duration) -> Duration {
+        Self::spread(pause, SPREAD_MAX)
     }
 
     /// The longest delay after `failures` failures in a row, for a visitor who is

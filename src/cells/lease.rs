@@ -6,7 +6,7 @@ use crate::cell::transition::{self, Claim, Failure, Fenced, Learned, NoLease};
 use crate::cell::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan};
 use crate::question::Question;
 use crate::time::Time;
-use crate::world::Platform;
+use crate::world::{Platform, event};
 use http::HeaderName;
 use std::time::Duration;
 
@@ -96,6 +96,8 @@ impl<P: Platform> Cells<P> {
             now: self.platform.now(),
             duration: self.config.lease.duration,
             clock_skew: self.config.lease.clock_skew,
+            backoff: self.config.origin.retry,
+            random: (self.platform.random() >> 64) as u64,
         };
         let cell = match transition::lease(
             loaded.cell.as_ref(),
@@ -115,11 +117,14 @@ impl<P: Platform> Cells<P> {
                 match loaded.cell.as_ref().and_then(|cell| cell.lease) {
                     Some(Lease {
                         holder, deadline, ..
-                    }) if holder == claim.holder => Election::Held(Box::new(Held {
-                        loaded,
-                        holder,
-                        deadline,
-                    })),
+                    }) if holder == claim.holder => {
+                        self.note_unsettled(&loaded);
+                        Election::Held(Box::new(Held {
+                            loaded,
+                            holder,
+                            deadline,
+                        }))
+                    }
                     Some(_) | None => Election::Changed,
                 }
             }
@@ -127,6 +132,22 @@ impl<P: Platform> Cells<P> {
             // The pause that the failure has set makes the next look read the
             // instance's own store.
             Applied::Failed => Election::Changed,
+        }
+    }
+
+    /// Says so where the leases before the one that was just taken were not settled:
+    /// nothing that is fetched for the key is published.
+    fn note_unsettled(&self, loaded: &Loaded) {
+        let marks = loaded.cell.as_ref().map(|cell| &cell.marks);
+        let unsettled = marks.and_then(|marks| marks.unsettled);
+        if let Some(unsettled) = unsettled.filter(|mark| mark.is_failing()) {
+            self.platform.log(&event(
+                "publish-failing",
+                &[
+                    ("key", loaded.key.as_str().into()),
+                    ("leases", unsettled.times.into()),
+                ],
+            ));
         }
     }
 

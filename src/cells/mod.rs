@@ -39,7 +39,7 @@ pub(crate) use questions::Located;
 pub(crate) use swap::Settled;
 
 use crate::cell::bounds::Bounds;
-use crate::cell::transition::Stamp;
+use crate::cell::transition::{Backoff, Stamp};
 use crate::cell::{Cell, Entry, Nonce};
 use crate::config::Config;
 use crate::store::Memory;
@@ -112,7 +112,9 @@ fn bounds(config: &Config) -> Bounds {
         .chain([&config.origin]);
     let (mut retry_max, mut pass_max) = (Duration::ZERO, Duration::ZERO);
     for origin in origins {
-        retry_max = retry_max.max(origin.retry.max).max(origin.retry_after_max);
+        retry_max = retry_max
+            .max(origin.retry.max)
+            .max(Backoff::spread_max(origin.retry_after_max));
         pass_max = pass_max.max(origin.pass);
     }
     Bounds {

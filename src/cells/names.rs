@@ -7,8 +7,9 @@
 //! | `body/`, a nonce, `/`, a number | a chunk of a body |
 //! | `budget/` and a hash of the origin | the origin's record |
 //!
-//! A key contains no line break, so the keys that are made here by adding a line
-//! differ from all keys, and from each other. The one kind of value that is named
+//! The key of a target contains no line break. The key of its preflights adds the line
+//! `preflight`, which begins like no line that is added here. So the keys that are made
+//! here by adding a line differ from all keys, and from each other. The one kind of value that is named
 //! elsewhere is below this layer: the guards of [`Guarded`](crate::store::Guarded).
 
 use crate::cell::Nonce;
@@ -91,5 +92,15 @@ mod tests {
         assert!(!is_variant_of(&variant, "a/b/c"));
         assert!(!is_variant_of(&list_key("a/b"), "a/b"));
         assert!(!is_variant_of("a/b", "a/b"));
+        let preflight = crate::question::preflight::preflight_key("a/b");
+        for of_preflight in [
+            preflight.clone(),
+            variant_key(&preflight, "selector"),
+            list_key(&preflight),
+        ] {
+            assert!(!is_variant_of(&of_preflight, "a/b"));
+            assert_ne!(of_preflight, list_key("a/b"));
+        }
+        assert!(is_variant_of(&variant_key(&preflight, "s"), &preflight));
     }
 }

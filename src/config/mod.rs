@@ -26,7 +26,7 @@ pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
 pub use problem::ConfigError;
 pub use reference::reference;
-pub use rule::{Match, RULES_MAX, Rule};
+pub use rule::{FALLBACK_BODY_MAX, Match, RULES_MAX, Rule};
 pub use value::{FIELD_VALUE_MAX, Kind, LIST_MAX};
 
 use crate::cell::transition::Backoff;
@@ -34,7 +34,8 @@ pub use crate::question::{Origin, OriginError};
 
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
 use crate::semantics::{Policy, Preset};
-use http::{HeaderValue, Method};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode};
 use problem::Problems;
 use settings::{Places, Reader, Scope};
 use std::borrow::Cow;
@@ -66,6 +67,8 @@ pub struct Config {
     /// Which answers are failures of the origin besides those that HTTP calls
     /// so.
     pub failure: Failure,
+    /// What a rule answers where nothing stored helps and the origin has no answer.
+    pub fallback: Option<Fallback>,
     /// What is accepted and kept.
     pub limits: Limits,
     /// Settings for some paths. The first rule that matches wins.
@@ -141,6 +144,18 @@ pub struct ResponseConfig {
     /// Fields that are not served from the cache besides the built-in ones, in
     /// lower case.
     pub drop: Vec<Pattern>,
+}
+
+/// What a rule answers to GET and HEAD where nothing stored helps and the origin has no
+/// answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Its status: a successful one, or an error.
+    pub status: StatusCode,
+    /// `Content-Type`.
+    pub content_type: HeaderValue,
+    /// The content, at most [`FALLBACK_BODY_MAX`] bytes.
+    pub body: Bytes,
 }
 
 /// How leases are timed.

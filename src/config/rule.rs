@@ -5,11 +5,12 @@ use super::path::PathPattern;
 use super::problem::{Fault, Problems};
 use super::settings::{Places, Reader, Scope};
 use super::suggest::{nearest, one_of};
-use super::value::{Kind, LIST_MAX, Value, integer, type_of};
-use super::{Config, contradictions};
+use super::value::{FIELD_VALUE_MAX, Kind, LIST_MAX, Value, integer, type_of};
+use super::{Config, Fallback, contradictions};
 use crate::question::policy::{FAILURE_BODY_MAX, Failure};
 use crate::semantics::IgnoreOrigin;
-use http::Method;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::rc::Rc;
 use std::time::Duration;
 use toml::Spanned;
@@ -62,11 +63,16 @@ impl Match {
 }
 
 /// Keys that other versions have.
-const LATER_KEYS: &[&str] = &["tags", "invalidates", "fallback"];
+const LATER_KEYS: &[&str] = &["tags", "invalidates"];
 
 const MATCH_KEYS: &[&str] = &["path", "method"];
 
 const FAILURE_KEYS: &[&str] = &["status", "body_contains"];
+
+const FALLBACK_KEYS: &[&str] = &["status", "content_type", "body"];
+
+/// Most bytes of the content of a rule's fallback.
+pub const FALLBACK_BODY_MAX: usize = 64 << 10;
 
 const IGNORE_ORIGIN: Kind = Kind::Choices(&[
     "private",
@@ -183,6 +189,11 @@ fn rule(
             "failure" => {
                 if let Some(failure) = reader.failure(value) {
                     reader.config.failure = failure;
+                }
+            }
+            "fallback" => {
+                if let Some(fallback) = reader.fallback(value) {
+                    reader.config.fallback = Some(fallback);
                 }
             }
             name if LATER_KEYS.contains(&name) => reader.problem(
@@ -319,6 +330,57 @@ impl Reader<'_, '_> {
         Some(failure)
     }
 
+    /// Reads `fallback`.
+    fn fallback(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Fallback> {
+        let at = value.span().start;
+        let Some(table) = value.get_ref().as_table() else {
+            let message = format!(
+                "is a table, not {}; write for instance {FALLBACK_EXAMPLE}",
+                type_of(value.get_ref())
+            );
+            self.problem("fallback", at, message);
+            return None;
+        };
+        let (mut status, mut content_type, mut body) = (None, None, None);
+        let mut is_complete = true;
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let read = match name {
+                "status" => fallback_status(value.get_ref()).map(|read| status = Some(read)),
+                "content_type" => {
+                    content_type_of(value.get_ref()).map(|read| content_type = Some(read))
+                }
+                "body" => fallback_body(value.get_ref()).map(|read| body = Some(read)),
+                other => {
+                    self.unknown_key("fallback", other, key.span().start, FALLBACK_KEYS);
+                    is_complete = false;
+                    continue;
+                }
+            };
+            if let Err(message) = read {
+                self.problem(&format!("fallback.{name}"), value.span().start, message);
+                is_complete = false;
+            }
+        }
+        if !is_complete {
+            return None;
+        }
+        let missing = [
+            ("status", status.is_none()),
+            ("content_type", content_type.is_none()),
+            ("body", body.is_none()),
+        ];
+        if let Some((name, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
+            let message = format!("has no {name}; write for instance {FALLBACK_EXAMPLE}");
+            self.problem("fallback", at, message);
+        }
+        Some(Fallback {
+            status: status?,
+            content_type: content_type?,
+            body: body?,
+        })
+    }
+
     fn unknown_key(&mut self, table: &str, name: &str, at: usize, known: &[&str]) {
         let message = match nearest(name, known.iter().copied()) {
             Some(meant) => format!("there is no such setting; did you mean {table}.{meant}?"),
@@ -389,6 +451,53 @@ fn statuses(value: &Spanned<DeValue<'_>>) -> Result<Vec<u16>, Fault> {
                 .ok_or_else(|| wrong().at(item.span().start))
         })
         .collect()
+}
+
+/// What a fallback looks like.
+const FALLBACK_EXAMPLE: &str =
+    "{ status = 200, content_type = \"application/json\", body = \"{}\" }";
+
+/// A status that says all by itself. A redirect needs a target, 401 and 407 a challenge,
+/// 204 to 206 and 416 say something about content that there is not.
+fn fallback_status(value: &DeValue<'_>) -> Result<StatusCode, String> {
+    integer(value)
+        .filter(|status| match status {
+            204..=206 | 401 | 407 | 416 => false,
+            200..=299 | 400..=599 => true,
+            _ => false,
+        })
+        .and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
+        .ok_or_else(|| {
+            "write 200, 203, or an error's status from 400 to 599 but not 401, 407 or 416"
+                .to_owned()
+        })
+}
+
+fn content_type_of(value: &DeValue<'_>) -> Result<HeaderValue, String> {
+    let wrong = "write a media type, for instance \"application/json\" or \"text/html; \
+                 charset=utf-8\"";
+    let text = value.as_str().ok_or(wrong)?;
+    let is_token = |text: &str| HeaderName::try_from(text).is_ok();
+    let media_type = text.split(';').next().unwrap_or_default().trim_end();
+    let is_type = media_type
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
+    match HeaderValue::from_str(text) {
+        Ok(value) if is_type && text.trim() == text && text.len() <= FIELD_VALUE_MAX => Ok(value),
+        Ok(_) | Err(_) => Err(wrong.to_owned()),
+    }
+}
+
+fn fallback_body(value: &DeValue<'_>) -> Result<Bytes, String> {
+    let text = value
+        .as_str()
+        .ok_or("write the content as a text, for instance \"{}\"")?;
+    match text.len() {
+        0..=FALLBACK_BODY_MAX => Ok(Bytes::copy_from_slice(text.as_bytes())),
+        bytes => Err(format!(
+            "has {bytes} bytes; write at most {FALLBACK_BODY_MAX}"
+        )),
+    }
 }
 
 fn body_contains(value: &DeValue<'_>) -> Result<String, String> {

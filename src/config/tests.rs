@@ -414,6 +414,8 @@ fn any_text() -> impl Strategy<Value = String> {
             "ttl",
             "ignore_origin",
             "failure",
+            "fallback",
+            "fallback.status",
             "rule",
             "cookies.key",
         ])

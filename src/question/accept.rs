@@ -61,6 +61,12 @@ impl Accept {
         }
     }
 
+    /// The preferred media type in lower case, without parameters; `*/*` without a
+    /// preference.
+    pub fn preferred(&self) -> &str {
+        &self.preferred
+    }
+
     /// The field that the origin gets: one for each class.
     pub fn field(&self) -> String {
         match self.preferred.as_str() {

@@ -3,7 +3,7 @@
 use super::visitor::{Question, X_FORWARDED_PROTO};
 use crate::semantics::{add_validators, append_via};
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, request};
 
 /// `X-Forwarded-Host`.
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -24,7 +24,7 @@ pub struct Outgoing<'a> {
 pub struct Fill(request::Parts);
 
 impl Fill {
-    /// The request: a GET without content.
+    /// The request: a GET or a preflight, without content.
     pub fn into_parts(self) -> request::Parts {
         self.0
     }
@@ -40,7 +40,7 @@ impl Question {
     /// validated (RFC 9111 section 4.3.1).
     pub fn fill(&self, entry: Option<&HeaderMap>, outgoing: Outgoing<'_>) -> Fill {
         let mut parts = Request::new(()).into_parts().0;
-        parts.method = Method::GET;
+        parts.method = self.method();
         parts.uri = self.uri().clone();
         let fields = &mut parts.headers;
         self.write_fields(fields);
@@ -61,7 +61,7 @@ impl Question {
         if let Some(pseudonym) = outgoing.via {
             append_via(fields, Version::HTTP_11, pseudonym);
         }
-        if let Some(entry) = entry {
+        if let Some(entry) = entry.filter(|_| !self.is_preflight()) {
             add_validators(fields, entry);
         }
         Fill(parts)

@@ -22,7 +22,7 @@
 //! cache. `accept` reduces `Accept` and `Accept-Encoding` to classes, `cookies` says
 //! which cookies are credentials, `target` makes targets canonical. `visitor` makes
 //! the question, `fill` renders it, `location` rewrites the origin's references to
-//! itself. `origin` is the origin's address, which is part of
+//! itself. `preflight` makes the question of a CORS preflight. `origin` is the origin's address, which is part of
 //! every key. `policy` has the settings.
 //!
 //! This module is pure. It knows HTTP's rules.
@@ -35,6 +35,7 @@ pub mod location;
 mod origin;
 pub mod pass;
 pub mod policy;
+pub mod preflight;
 pub mod target;
 mod visitor;
 

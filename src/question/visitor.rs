@@ -4,6 +4,7 @@ use super::accept::{Accept, Codings, Encoding};
 use super::cookies::{self, Crumbs};
 use super::fields::{Class, class, is_selectable};
 use super::policy::{Credentials, KeyPolicy, RequestPolicy, Unknown, any_matches};
+use super::preflight::preflight_key;
 use super::target::canonical;
 use crate::question::Origin;
 use crate::semantics::{canonical_host, joined_value, normal_value, push_counted};
@@ -11,7 +12,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE,
     PROXY_AUTHORIZATION, RANGE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -78,6 +79,8 @@ pub struct Visitor {
 /// The part of a question that does not depend on the key's selecting fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Base {
+    /// A CORS preflight asks it.
+    preflight: bool,
     /// Where the origin is asked.
     uri: Uri,
     /// The canonical target.
@@ -139,7 +142,8 @@ fn key_text(origin: &Origin, host: Option<&str>, target: &str) -> String {
 }
 
 impl Visitor {
-    /// Reads a GET or HEAD. `content` says whether it has any.
+    /// Reads a GET or HEAD, or the plain form of a preflight. `content` says whether it
+    /// has any.
     pub fn read(
         parts: &request::Parts,
         content: bool,
@@ -166,6 +170,7 @@ impl Visitor {
         let mut visitor = Visitor {
             key: key_text(origin, host.as_deref(), &target),
             base: Base {
+                preflight: false,
                 uri,
                 target,
                 secure,
@@ -290,6 +295,21 @@ impl Visitor {
         self.base.keyed.len() <= policy.key_fields && bytes <= policy.key_bytes
     }
 
+    /// Whether a field is part of its question whatever its key is known to vary by.
+    pub(super) fn keys(&self, name: &HeaderName) -> bool {
+        self.base.keyed.iter().any(|(keyed, _)| keyed == name)
+    }
+
+    /// The visitor as one whose question is a preflight's: of a key of its own, and
+    /// asked with what is keyed alone.
+    pub(super) fn into_preflight(mut self) -> Self {
+        self.key = preflight_key(&self.key);
+        self.base.preflight = true;
+        self.latent.clear();
+        self.forwarded.clear();
+        self
+    }
+
     /// The key of its target: origin, host where configured, and target.
     pub fn key(&self) -> &str {
         &self.key
@@ -411,6 +431,19 @@ impl Question {
     /// be stored for it.
     pub fn is_keyed_by_client(&self) -> bool {
         !self.base.credentials.is_empty()
+    }
+
+    /// Whether it is a preflight's.
+    pub fn is_preflight(&self) -> bool {
+        self.base.preflight
+    }
+
+    /// The method by which the origin is asked.
+    pub fn method(&self) -> Method {
+        match self.base.preflight {
+            true => Method::OPTIONS,
+            false => Method::GET,
+        }
     }
 
     /// Whether the visitors that ask it used `https`.

@@ -22,6 +22,7 @@ mod line;
 #[cfg(test)]
 mod oracle;
 pub mod policy;
+pub mod preflight;
 pub mod private;
 pub mod ranges;
 pub mod reason;
@@ -50,6 +51,7 @@ pub use hops::{Hop, count_hop};
 pub use host::canonical_host;
 pub use invalidate::{Target, invalidation_targets, is_safe, stands_for_target};
 pub use policy::{IgnoreOrigin, Policy, Preset};
+pub use preflight::storability_of_preflight;
 pub use private::remove_private_fields;
 pub use ranges::{RangeAnswer, content_range, range, unsatisfied_range};
 pub use reason::Reason;

@@ -3,62 +3,49 @@
 use super::Shield;
 use super::answer_body::{Answer, AnswerBody};
 use super::fetch::Fetched;
+use super::own_answer::{self, Helpless, OwnAnswer};
 use super::request::Visit;
 use super::served::{Own, Served};
 use crate::cell::{self, Entry};
 use crate::cells::{Backing, Loaded, Lost, Place};
+use crate::config::Config;
 use crate::origin::PSEUDONYM;
 use crate::semantics::{
-    self, Precondition, RangeAnswer, announced, append_via, strip_connection_fields,
+    self, Forward, Precondition, RangeAnswer, announced, append_via, strip_connection_fields,
 };
-use crate::time::{Time, millis};
+use crate::time::Time;
 use crate::world::Platform;
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_ENCODING,
-    CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE,
+    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A `Retry-After` is longer than the mark that it speaks of by up to this part of
-/// it, at random, so that clients do not return together.
-const RETRY_AFTER_SPREAD: u32 = 4;
+/// Why the shield has nothing for a request.
+pub(super) struct Trouble {
+    /// 502, 503 or 504.
+    pub(super) status: StatusCode,
+    pub(super) why: Own,
+    /// Why the request would have gone to the origin, or has.
+    pub(super) forward: Forward,
+    /// The request waited for another's fetch.
+    pub(super) collapsed: bool,
+    pub(super) backing: Backing,
+    /// How long it makes no sense to come back.
+    pub(super) pause: Duration,
+}
 
 impl<P: Platform> Shield<P> {
-    /// An answer of the shield's own. Any browser application may read it.
-    pub(super) fn plain(
-        &self,
-        status: StatusCode,
-        text: &str,
-        served: Served,
-        backing: Backing,
-        retry_after: Option<u64>,
-    ) -> Answer<P::Body> {
-        let body = Bytes::from(format!("{text}\n"));
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        headers.insert(
-            ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("Retry-After, Cache-Status"),
-        );
-        if let Some(seconds) = retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        semantics::content_length(&mut headers, body.len() as u64);
-        assemble(status, headers, AnswerBody::Full(body), served, backing)
-    }
-
     /// An answer of the shield's own to a request that did not need the origin.
     pub(super) fn own(&self, why: Own, status: StatusCode, text: &str) -> Answer<P::Body> {
-        self.plain(status, text, Served::own(why), Backing::Shared, None)
+        let mut headers = own_answer::base(HeaderValue::from_static("text/plain; charset=utf-8"));
+        let body = Bytes::from(format!("{text}\n"));
+        semantics::content_length(&mut headers, body.len() as u64);
+        let body = AnswerBody::Full(body);
+        assemble(status, headers, body, Served::own(why), Backing::Shared)
     }
 
     /// 421: the host that the request names is not served here.
@@ -70,24 +57,38 @@ impl<P: Platform> Shield<P> {
         )
     }
 
-    /// 503: nothing to serve, and the origin may be asked again after `pause`.
-    pub(super) fn service_unavailable(
+    /// The answer where nothing stored helps and the origin has none: the fallback of
+    /// the rule, or an error that says when to come back.
+    pub(super) fn helpless(
         &self,
-        served: Served,
-        backing: Backing,
-        pause: Duration,
+        visitor: &request::Parts,
+        config: &Config,
+        trouble: Trouble,
     ) -> Answer<P::Body> {
-        let spread = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
-        let longer = (pause / RETRY_AFTER_SPREAD).saturating_mul(spread) / 1_000;
-        let seconds = millis(pause.saturating_add(longer)).div_ceil(1_000).max(1);
-        let text = format!("This page is not available yet. Please retry in {seconds} seconds.");
-        self.plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &text,
-            served,
-            backing,
-            Some(seconds),
-        )
+        let OwnAnswer {
+            status,
+            mut headers,
+            body,
+            why,
+        } = own_answer::helpless(Helpless {
+            method: &visitor.method,
+            headers: &visitor.headers,
+            status: trouble.status,
+            why: trouble.why,
+            retry_after: own_answer::retry_after(trouble.pause, self.platform.random()),
+            fallback: config.fallback.as_ref(),
+        });
+        semantics::content_length(&mut headers, body.len() as u64);
+        let body = match visitor.method == Method::HEAD {
+            true => AnswerBody::Empty,
+            false => AnswerBody::Full(body),
+        };
+        let served = Served::Own {
+            why,
+            forward: Some(trouble.forward),
+            collapsed: trouble.collapsed,
+        };
+        assemble(status, headers, body, served, trouble.backing)
     }
 
     /// An entry as the answer to a request: whole, part of it, or 304.

@@ -79,6 +79,9 @@ pub(super) fn decide<'a>(
         .lease
         .is_some_and(|lease| lease.is_live(now, rules.clock_skew));
     let backoff = cell.backoff(now);
+    // The origin works as far as is known, but nothing that it says gets stored.
+    let unpublishable = cell.unpublishable(now).filter(|_| backoff.is_none());
+    let pause = backoff.or(unpublishable);
     let Some(entry) = &cell.entry else {
         // After its end one request finds out whether the mark still holds. The
         // others need not queue for what it probably finds.
@@ -86,7 +89,8 @@ pub(super) fn decide<'a>(
             .marks
             .pass
             .filter(|pass| now < pass.until || leased)
-            .map(|_| Passed::Uncacheable);
+            .map(|_| Passed::Uncacheable)
+            .or(unpublishable.map(|_| Passed::PublishFailing));
         return nothing_stored(view, asker, now, backoff, passed);
     };
     let usable_on_error = entry.freshness.may_serve_on_error(now);
@@ -106,11 +110,11 @@ pub(super) fn decide<'a>(
         now,
     );
     match verdict {
-        Verdict::Fresh if !leased && backoff.is_none() && is_due_early(entry, rules, now, dice) => {
+        Verdict::Fresh if !leased && pause.is_none() && is_due_early(entry, rules, now, dice) => {
             Step::ServeAndRefresh(entry, None)
         }
         Verdict::Fresh => Step::Serve(entry, None),
-        Verdict::StaleWhileRevalidate if leased || backoff.is_some() => {
+        Verdict::StaleWhileRevalidate if leased || pause.is_some() => {
             Step::Serve(entry, Some(Stale::WhileRevalidating))
         }
         Verdict::StaleWhileRevalidate => {
@@ -130,6 +134,16 @@ pub(super) fn decide<'a>(
         Verdict::Revalidate { on_error } => match backoff {
             Some(_) if on_error => Step::Serve(entry, Some(Stale::OnError)),
             Some(until) => Step::Unavailable(until),
+            None if unpublishable.is_some() => {
+                // What has been invalidated is not used while the origin works.
+                match on_error && !entry.invalidated {
+                    true => Step::Serve(entry, Some(Stale::OnError)),
+                    false => {
+                        let fallback = fallback.filter(|_| rules.preset == Preset::Uptime);
+                        Step::Pass(Passed::PublishFailing, fallback)
+                    }
+                }
+            }
             None => fetch(asker, rules, on_error.then_some(entry)),
         },
     }
@@ -193,7 +207,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::cell::{Body, Lease, Marks, Nonce, Pass, Retry};
+    use crate::cell::{Body, Lease, Marks, Nonce, Pass, Retry, Unsettled};
     use crate::semantics::Freshness;
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};
@@ -264,6 +278,8 @@ mod tests {
         pass: bool,
         credentials_pass: bool,
         undecodable: bool,
+        /// The last leases were not settled.
+        unsettled: bool,
     }
 
     const PLAIN: With = With {
@@ -272,6 +288,7 @@ mod tests {
         pass: false,
         credentials_pass: false,
         undecodable: false,
+        unsettled: false,
     };
 
     fn step(has: Has, with: With, credentials: bool, collapsed: bool, preset: Preset) -> String {
@@ -297,6 +314,10 @@ mod tests {
                     until: at(NOW + 1_000),
                     since: at(NOW),
                     times: 1,
+                }),
+                unsettled: with.unsettled.then(|| Unsettled {
+                    times: Unsettled::TIMES,
+                    not_before: at(NOW + 1_000),
                 }),
                 ..Marks::default()
             },
@@ -350,6 +371,14 @@ mod tests {
         let credentials_pass = With {
             credentials_pass: true,
             ..PLAIN
+        };
+        let unsettled = With {
+            unsettled: true,
+            ..PLAIN
+        };
+        let unsettled_and_retry = With {
+            retry: true,
+            ..unsettled
         };
         let undecodable = With {
             undecodable: true,
@@ -406,6 +435,39 @@ mod tests {
             (Has::Dead, PLAIN, "fetch", "fetch"),
             (Has::Dead, retry, "unavailable", "unavailable"),
             (Has::NoCache, PLAIN, "fetch", "pass credentials"),
+            // What is fetched is not published: the origin is not asked for nothing.
+            (
+                Has::Nothing,
+                unsettled,
+                "pass publish-failing",
+                "pass publish-failing",
+            ),
+            (
+                Has::Nothing,
+                unsettled_and_retry,
+                "unavailable",
+                "unavailable",
+            ),
+            (Has::Fresh, unsettled, "serve", "serve"),
+            (
+                Has::Stale,
+                unsettled,
+                "serve WhileRevalidating",
+                "serve WhileRevalidating",
+            ),
+            (Has::Old, unsettled, "serve OnError", "serve OnError"),
+            (
+                Has::Dead,
+                unsettled,
+                "pass publish-failing",
+                "pass publish-failing",
+            ),
+            (
+                Has::NoCache,
+                unsettled,
+                "pass publish-failing",
+                "pass credentials",
+            ),
         ] {
             for (credentials, expected) in [(false, anonymous), (true, with_credentials)] {
                 assert_eq!(
@@ -414,6 +476,50 @@ mod tests {
                     "credentials: {credentials}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_an_unsafe_request_has_changed_is_not_used_because_publishing_fails() {
+        let mut old = entry(Has::Old).unwrap();
+        old.invalidated = true;
+        let cell = Cell {
+            version: 1,
+            nonce: Nonce::new(1),
+            key: "k".into(),
+            entry: Some(old),
+            lease: None,
+            marks: Marks {
+                unsettled: Some(Unsettled {
+                    times: Unsettled::TIMES,
+                    not_before: at(NOW + 1_000),
+                }),
+                ..Marks::default()
+            },
+            orphans: Vec::new(),
+        };
+        let asker = Asker {
+            credentials: false,
+            directives: RequestDirectives::default(),
+            arrival: at(NOW),
+            collapsed: false,
+        };
+        for preset in [Preset::Uptime, Preset::Strict] {
+            let rules = Rules {
+                preset,
+                clock_skew: Duration::ZERO,
+                early_refresh: true,
+            };
+            let view = View {
+                cell: Some(&cell),
+                credentials_pass_until: None,
+                accepts_coding: true,
+            };
+            let fallback = cell.entry.as_ref().filter(|_| preset == Preset::Uptime);
+            assert_eq!(
+                decide(view, &asker, rules, at(NOW), 0),
+                Step::Pass(Passed::PublishFailing, fallback)
+            );
         }
     }
 

@@ -17,6 +17,7 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderName, response};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Why the origin is asked; the word in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +74,9 @@ pub(super) enum Head<B> {
     /// An entry that the origin has confirmed, and what the answer said about the
     /// moment.
     Entry(Box<Entry>, Moment),
-    /// Nothing of use: the stale entry, if there is one.
-    Failed(Own),
+    /// Nothing of use: the stale entry, if there is one. The origin asks to be left
+    /// alone for so long, at most `origin.retry.after_max`.
+    Failed(Own, Option<Duration>),
 }
 
 /// The origin's response to a question.

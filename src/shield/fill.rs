@@ -26,7 +26,7 @@ use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
     Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, freshen,
     is_transient, matches, remove_private_fields, retry_after, selecting_names, storability,
-    strip_connection_fields,
+    storability_of_preflight, strip_connection_fields,
 };
 use crate::store::StoreError;
 use crate::time::{Time, millis};
@@ -38,6 +38,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, response};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A lease is renewed when this part of it is over, counted from its start: an
 /// election may have taken its time.
@@ -205,7 +206,9 @@ impl<P: Platform> Shield<P> {
         head: &mut HeadSender<P::Body>,
         status: &mut Result<Option<StatusCode>, OriginError>,
     ) -> Outcome {
-        let mut validated = start.loaded.entry();
+        // The answer to OPTIONS has no validators.
+        let is_preflight = start.question.is_preflight();
+        let mut validated = start.loaded.entry().filter(|_| !is_preflight);
         loop {
             let fields = validated.map(|entry| &entry.headers);
             let fill = start
@@ -242,7 +245,7 @@ impl<P: Platform> Shield<P> {
                 // It confirms what is not stored here: ask for the whole.
                 (Some(_), StatusCode::NOT_MODIFIED) => {}
                 (None, StatusCode::NOT_MODIFIED) => {
-                    head.send(Head::Failed(Own::OriginFailed));
+                    head.send(Head::Failed(Own::OriginFailed, None));
                     return failed("304 to a request without conditions");
                 }
                 (_, _) => return self.received(start, &exchange, response, head).await,
@@ -286,11 +289,12 @@ impl<P: Platform> Shield<P> {
                 Outcome::Store(entry)
             }
             Effect::Fail { retry_after, .. } => {
-                head.send(Head::Failed(Own::OriginFailed));
+                let retry_after = honoured(retry_after, start.config);
+                head.send(Head::Failed(Own::OriginFailed, retry_after));
                 self.refresh_failed(start, entry.status, retry_after, None)
             }
             Effect::Doubt(reason) => {
-                head.send(Head::Failed(Own::OriginFailed));
+                head.send(Head::Failed(Own::OriginFailed, None));
                 doubted(reason)
             }
             // The visitor may have it, and nobody after.
@@ -359,7 +363,8 @@ impl<P: Platform> Shield<P> {
         match self.effect(start, parts.status, &parts.headers, storability, is_failure) {
             Effect::Store(kept) => self.keep(start, exchange, (parts, body), kept, head).await,
             Effect::Fail { retry_after, .. } if self.is_usable(start) => {
-                head.send(Head::Failed(Own::OriginFailed));
+                let retry_after = honoured(retry_after, start.config);
+                head.send(Head::Failed(Own::OriginFailed, retry_after));
                 self.refresh_failed(start, parts.status, retry_after, None)
             }
             Effect::Fail {
@@ -383,7 +388,7 @@ impl<P: Platform> Shield<P> {
                 self.refresh_failed(start, status, retry_after, None)
             }
             Effect::Doubt(reason) => {
-                head.send(Head::Failed(Own::OriginFailed));
+                head.send(Head::Failed(Own::OriginFailed, None));
                 doubted(reason)
             }
             Effect::Pass(reason) => {
@@ -412,24 +417,24 @@ impl<P: Platform> Shield<P> {
     ) -> Effect {
         let now = self.platform.now();
         let marks = start.loaded.cell.as_ref().map(|cell| &cell.marks);
-        judge::effect(
-            judge::Answer {
-                status,
-                storability,
-                is_monitored: is_monitored(start.config),
-                retry_after: retry_after(headers, now),
-                is_failure,
-                leads_to_itself: status.is_redirection()
-                    && location::leads_to_itself(headers, start.question, &start.config.key),
-            },
-            Present {
-                usable: self.is_usable(start),
-                invalidated: start.loaded.entry().is_some_and(|entry| entry.invalidated),
-                doubt: marks.and_then(|marks| marks.doubt),
-            },
-            start.config.policy.preset,
-            now,
-        )
+        let answer = judge::Answer {
+            status,
+            storability,
+            is_monitored: is_monitored(start.config),
+            retry_after: retry_after(headers, now),
+            is_failure,
+            leads_to_itself: status.is_redirection()
+                && location::leads_to_itself(headers, start.question, &start.config.key),
+        };
+        let present = Present {
+            usable: self.is_usable(start),
+            invalidated: start.loaded.entry().is_some_and(|entry| entry.invalidated),
+            doubt: marks.and_then(|marks| marks.doubt),
+        };
+        match start.question.is_preflight() {
+            true => judge::preflight(answer, present),
+            false => judge::effect(answer, present, start.config.policy.preset, now),
+        }
     }
 
     /// Whether the entry at hand may be used if the origin fails.
@@ -445,11 +450,11 @@ impl<P: Platform> Shield<P> {
         &self,
         start: &Start<'_>,
         status: StatusCode,
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
         brief: Option<Box<Entry>>,
     ) -> Outcome {
-        let most = start.config.origin.retry_after_max;
-        let not_before = retry_after.map(|pause| self.platform.now().plus(pause.min(most)));
+        let pause = honoured(retry_after, start.config);
+        let not_before = pause.map(|pause| self.platform.now().plus(pause));
         Outcome::Fail {
             why: format!("failed: it answered {}", status.as_u16()),
             not_before,
@@ -465,12 +470,13 @@ impl<P: Platform> Shield<P> {
         error: &OriginError,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
-        head.send(Head::Failed(match error {
+        let why = match error {
             OriginError::Timeout => Own::OriginTimeout,
             OriginError::Unreachable(_) | OriginError::Failed(_) | OriginError::NotSent(_) => {
                 Own::OriginFailed
             }
-        }));
+        };
+        head.send(Head::Failed(why, None));
         match error {
             // Nothing has reached the origin, so nothing is known about it.
             OriginError::NotSent(_) => Outcome::Release(format!("not-sent: {error}")),
@@ -578,6 +584,11 @@ impl<P: Platform> Shield<P> {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Storability {
+        if start.question.is_preflight() {
+            let policy = &start.config.policy;
+            let response_time = exchange.response_time;
+            return storability_of_preflight(status, headers, response_time, policy);
+        }
         let asked = Asked {
             headers: exchange.asked,
             path: path_of(start.question.target()),
@@ -665,7 +676,7 @@ impl<P: Platform> Shield<P> {
     ) {
         self.door.log(&LogLine {
             reason: reason.token(),
-            method: "GET",
+            method: question.method().as_str(),
             path: path_of(question.target()),
             status,
             outcome: Some(outcome),
@@ -904,6 +915,11 @@ impl<P: Platform> Shield<P> {
 /// Whether the rule is for paths that a monitor watches (`health.paths`).
 fn is_monitored(config: &Config) -> bool {
     !config.policy.store_silent
+}
+
+/// As much as counts of the time for which the origin asks to be left alone.
+fn honoured(retry_after: Option<Duration>, config: &Config) -> Option<Duration> {
+    retry_after.map(|pause| pause.min(config.origin.retry_after_max))
 }
 
 fn failed(why: &str) -> Outcome {

@@ -67,6 +67,23 @@ pub(super) fn effect(answer: Answer, present: Present, preset: Preset, now: Time
     }
 }
 
+/// Decides what the answer to a preflight does to its cell. Its question has nothing of
+/// the visitor in it, so an answer that refuses is believed; a failure leaves a usable
+/// entry alone.
+pub(super) fn preflight(answer: Answer, present: Present) -> Effect {
+    let brief = match answer.storability {
+        Storability::Store(kept) | Storability::Brief(kept, _) => kept,
+        Storability::DoNotStore(reason) => return Effect::Nothing(reason),
+    };
+    match answer.is_failure || is_transient(answer.status) {
+        true => Effect::Fail {
+            retry_after: answer.retry_after,
+            brief: (!present.usable).then_some(brief),
+        },
+        false => Effect::Store(brief),
+    }
+}
+
 fn uptime(answer: Answer, present: Present, now: Time) -> Effect {
     let Answer {
         status,
@@ -159,6 +176,36 @@ mod tests {
     const BRIEF: Storability = Storability::Brief(KEPT, Reason::NoFreshness);
     const PRIVATE: Storability = Storability::DoNotStore(Reason::Private);
 
+    #[test]
+    fn what_the_answer_to_a_preflight_does() {
+        for (status, storability, is_failure, with, without) in [
+            (204, STORE, false, "store", "store"),
+            (200, STORE, true, "fail", "fail, share"),
+            (302, BRIEF, false, "store", "store"),
+            (403, BRIEF, false, "store", "store"),
+            (405, BRIEF, false, "store", "store"),
+            (429, BRIEF, false, "fail", "fail, share"),
+            (503, BRIEF, false, "fail", "fail, share"),
+        ] {
+            for (usable, expected) in [(true, with), (false, without)] {
+                let answer = Answer {
+                    status: StatusCode::from_u16(status).unwrap_or_default(),
+                    storability,
+                    retry_after: None,
+                    is_failure,
+                    leads_to_itself: false,
+                    is_monitored: false,
+                };
+                let present = Present {
+                    usable,
+                    invalidated: false,
+                    doubt: None,
+                };
+                assert_eq!(named(preflight(answer, present)), expected, "{status}");
+            }
+        }
+    }
+
     fn word(status: u16, storability: Storability, usable: bool, preset: Preset) -> &'static str {
         let answer = Answer {
             status: StatusCode::from_u16(status).unwrap_or_default(),
@@ -173,7 +220,11 @@ mod tests {
             invalidated: false,
             doubt: None,
         };
-        match effect(answer, present, preset, at(0)) {
+        named(effect(answer, present, preset, at(0)))
+    }
+
+    fn named(effect: Effect) -> &'static str {
+        match effect {
             Effect::Store(_) => "store",
             Effect::Fail { brief: None, .. } => "fail",
             Effect::Fail { brief: Some(_), .. } => "fail, share",

@@ -19,10 +19,12 @@
 //! a cell. `visit` is the loop around `decide`. `fill` asks the origin a question
 //! under a lease, and settles the lease. `follow` waits for another's fill,
 //! `flight` keeps an instance to one attempt per key. `pass` forwards requests
-//! with their own fields, `unsafe_methods` those of other methods; `news` has what
+//! with their own fields, `unsafe_methods` those of other methods, and `preflight` asks
+//! the question of a CORS preflight; `news` has what
 //! their answers tell about entries. `store_body` stores while `tee` streams,
-//! `bodies` reads what is in chunks. `answer` builds what the visitor gets, and
-//! `served` says what became of the request. `request`, `fetch` and `answer_body` have
+//! `bodies` reads what is in chunks. `answer` builds what the visitor gets,
+//! `own_answer` what the shield says where nothing helps, and `served` says what became
+//! of the request. `request`, `fetch` and `answer_body` have
 //! the types that these share.
 
 mod answer;
@@ -35,7 +37,9 @@ mod flight;
 mod follow;
 mod judge;
 mod news;
+mod own_answer;
 mod pass;
+mod preflight;
 mod request;
 mod served;
 mod store_body;
@@ -55,10 +59,12 @@ use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::origin::OriginDoor;
 use crate::question::policy::KeyPolicy;
+use crate::question::preflight::preflight_key;
 use crate::question::target::{canonical, path_of};
 use crate::semantics::is_upgrade;
 use fetch::Brought;
 use flight::Flights;
+use futures::future::join;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use std::rc::Rc;
@@ -96,6 +102,7 @@ impl<P: Platform> Shield<P> {
         let config = self.config_for(request.method(), request.uri().path());
         match *request.method() {
             Method::GET | Method::HEAD => self.get(request, config).await,
+            Method::OPTIONS => self.options(request, config).await,
             _ => self.forward(request, &config).await,
         }
     }
@@ -110,7 +117,7 @@ impl<P: Platform> Shield<P> {
             .chosen(method, path_of(&canonical(path, &policy)))
     }
 
-    /// Purges what is stored for a target, all its variants included: the entry
+    /// Purges what is stored for a target, all its variants and preflights included: the entry
     /// point for whoever administers the cache. Scheme and host count only where
     /// the keys have them.
     ///
@@ -125,7 +132,11 @@ impl<P: Platform> Shield<P> {
             .map_or("", |authority| authority.as_str());
         let path = target.path_and_query().map_or("/", |path| path.as_str());
         let key = self.key(target.scheme_str().unwrap_or("http"), host, path);
-        self.cells.purge(key, purge).await
+        let preflights = self.cells.purge(preflight_key(&key), purge);
+        match join(self.cells.purge(key, purge), preflights).await {
+            (Purged::Stored, Purged::Stored) => Purged::Stored,
+            (Purged::Pending, _) | (_, Purged::Pending) => Purged::Pending,
+        }
     }
 
     /// What is not for a cache, or more than the operator accepts.

@@ -1,7 +1,7 @@
 //! Requests that are forwarded with their own fields: GETs and HEADs that no entry
 //! can answer. Their answers are never stored and never given to another visitor.
 
-use super::answer::assemble;
+use super::answer::{Trouble, assemble};
 use super::answer_body::AnswerBody;
 use super::fetch::Reason;
 use super::request::{Visit, address_of};
@@ -55,7 +55,7 @@ impl<P: Platform> Shield<P> {
             limit: self.platform.now().plus(config.wait.budget),
         };
         let answered = self.send_pass(passing, config).await;
-        self.passed_answer(parts, passed, answered)
+        self.passed_answer(parts, passed, answered, config)
     }
 
     /// Sends a request with its own fields.
@@ -110,6 +110,7 @@ impl<P: Platform> Shield<P> {
         visitor: &request::Parts,
         passed: Passed,
         answered: Result<Answered<OriginBody<P::Body>>, NoAnswer>,
+        config: &Config,
     ) -> Answer<P::Body> {
         match answered {
             Ok(answered) => {
@@ -126,39 +127,45 @@ impl<P: Platform> Shield<P> {
                 };
                 assemble(parts.status, headers, body, served, Backing::Shared)
             }
-            Err(error) => self.no_answer(&error, Forward::Bypass),
+            Err(error) => self.no_answer(visitor, &error, Forward::Bypass, config),
         }
     }
 
-    /// The answer where the origin has none and nothing stored helps.
-    pub(super) fn no_answer(&self, error: &NoAnswer, forward: Forward) -> Answer<P::Body> {
-        let served = |why| Served::Own {
-            why,
-            forward: Some(forward),
-            collapsed: false,
-        };
-        let (status, why) = match error {
-            NoAnswer::Busy => {
-                let served = served(Own::OriginBusy);
-                return self.service_unavailable(served, Backing::Shared, self.busy_pause());
-            }
-            NoAnswer::Open(until) => {
-                let pause = until.since(self.platform.now());
-                return self.service_unavailable(served(Own::BreakerOpen), Backing::Shared, pause);
-            }
+    /// The answer where the origin has none and nothing stored helps. Where no mark says
+    /// when to come back, it is after the pause that follows a first failure.
+    pub(super) fn no_answer(
+        &self,
+        visitor: &request::Parts,
+        error: &NoAnswer,
+        forward: Forward,
+        config: &Config,
+    ) -> Answer<P::Body> {
+        let first = config.origin.retry.delay_max(1);
+        let (status, why, pause) = match error {
+            NoAnswer::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Own::OriginBusy,
+                self.busy_pause(),
+            ),
+            NoAnswer::Open(until) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Own::BreakerOpen,
+                until.since(self.platform.now()),
+            ),
             NoAnswer::Failed(OriginError::Timeout) => {
-                (StatusCode::GATEWAY_TIMEOUT, Own::OriginTimeout)
+                (StatusCode::GATEWAY_TIMEOUT, Own::OriginTimeout, first)
             }
-            NoAnswer::Failed(_) => (StatusCode::BAD_GATEWAY, Own::OriginFailed),
+            NoAnswer::Failed(_) => (StatusCode::BAD_GATEWAY, Own::OriginFailed, first),
         };
-        let served = served(why);
-        self.plain(
+        let trouble = Trouble {
             status,
-            "the origin did not answer",
-            served,
-            Backing::Shared,
-            None,
-        )
+            why,
+            forward,
+            collapsed: false,
+            backing: Backing::Shared,
+            pause,
+        };
+        self.helpless(visitor, config, trouble)
     }
 
     /// Fills the cell behind a passed answer that might be stored, with the
@@ -174,6 +181,7 @@ impl<P: Platform> Shield<P> {
             Passed::Credentials | Passed::Uncacheable => true,
             Passed::NoQuestion(_)
             | Passed::Encoding
+            | Passed::PublishFailing
             | Passed::Validation
             | Passed::RequestNoStore
             | Passed::LongRange => false,

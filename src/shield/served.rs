@@ -42,6 +42,8 @@ pub enum Passed {
     Uncacheable,
     /// It does not accept the coding of the stored answer.
     Encoding,
+    /// What is fetched for its question is not published.
+    PublishFailing,
     /// It has to be validated for each request: preset `strict`.
     Validation,
     /// It says `no-store`: preset `strict`.
@@ -58,6 +60,7 @@ impl Passed {
             Passed::Credentials => "credentials",
             Passed::Uncacheable => "uncacheable",
             Passed::Encoding => "encoding",
+            Passed::PublishFailing => "publish-failing",
             Passed::Validation => "validation",
             Passed::RequestNoStore => "request-no-store",
             Passed::LongRange => "long-range",
@@ -71,6 +74,7 @@ impl Passed {
             | Passed::Credentials
             | Passed::Uncacheable
             | Passed::Encoding
+            | Passed::PublishFailing
             | Passed::Validation
             | Passed::LongRange => Forward::Bypass,
         }
@@ -100,6 +104,8 @@ pub enum Own {
     OriginFailed,
     /// Nothing stored, and the origin did not answer in time.
     OriginTimeout,
+    /// The same as one of these, and the rule has a fallback.
+    RuleFallback,
 }
 
 impl Own {
@@ -115,6 +121,7 @@ impl Own {
             Own::BreakerOpen => "breaker-open",
             Own::OriginFailed => "origin-failed",
             Own::OriginTimeout => "origin-timeout",
+            Own::RuleFallback => "rule-fallback",
         }
     }
 }

@@ -42,7 +42,7 @@ impl<P: Platform> Shield<P> {
         let limit = self.platform.now().plus(config.wait.budget);
         let slot = match self.admit(Class::Unsafe, visitor.uri.path(), limit).await {
             Ok(slot) => slot,
-            Err(error) => return self.no_answer(&error, Forward::Method),
+            Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
         };
         let began = self.platform.now();
         let forwarding = Forwarding {
@@ -64,7 +64,10 @@ impl<P: Platform> Shield<P> {
         });
         let mut answered = match answered {
             Ok(answered) => answered,
-            Err(error) => return self.no_answer(&NoAnswer::Failed(error), Forward::Method),
+            Err(error) => {
+                let error = NoAnswer::Failed(error);
+                return self.no_answer(&visitor, &error, Forward::Method, config);
+            }
         };
         location::rewrite(answered.response.headers_mut(), self.door.origin());
         self.invalidate(&visitor, &answered.response).await;

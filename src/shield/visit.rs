@@ -1,6 +1,7 @@
 //! One GET or HEAD, from arrival to answer: a loop of looking at the question's
 //! cell, deciding, and waiting.
 
+use super::answer::Trouble;
 use super::decide::{Asker, Step, View, decide};
 use super::fetch::{Brought, Head, Job, Reason};
 use super::flight::{Flight, Role};
@@ -10,6 +11,7 @@ use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cell::Entry;
+use crate::cell::transition::Backoff;
 use crate::cells::{Backing, Election, Located, Lost};
 use crate::config::Config;
 use crate::origin::{Admission, Slot};
@@ -44,6 +46,9 @@ const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What is added to that at most.
 const BUSY_SPREAD: Duration = Duration::from_secs(4);
+/// How much later than its head a failed fetch leaves its mark, at most, but for a
+/// store that is slow.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// The answer to a visit, or what to do next.
 enum Next<B> {
@@ -87,6 +92,16 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
+        self.visit(parts, visitor, config).await
+    }
+
+    /// Answers a request that asks a question.
+    pub(super) async fn visit(
+        self: &Rc<Self>,
+        parts: request::Parts,
+        visitor: Box<Visitor>,
+        config: Rc<Config>,
+    ) -> Answer<P::Body> {
         let now = self.platform.now();
         let visit = Visit {
             asker: Asker {
@@ -143,7 +158,7 @@ impl<P: Platform> Shield<P> {
                 Step::Unavailable(until) => {
                     return self.unavailable(&visit, &located, Own::Backoff, until);
                 }
-                Step::NotCached => return self.not_cached(&located),
+                Step::NotCached => return self.not_cached(&visit, &located),
                 Step::Fetch(fallback) => fallback.cloned(),
             };
             // The first look does not depend on the budget.
@@ -564,21 +579,23 @@ impl<P: Platform> Shield<P> {
                     Err(_) => Next::Look(Waited::Changed),
                 }
             }
-            Ok(Head::Failed(why)) => {
+            Ok(Head::Failed(why, retry_after)) => {
                 match self.make_do(visit, fallback, located, Stale::OnError).await {
                     Some(answer) => Next::Answer(answer),
                     None => {
                         // The fetch is about to leave a retry mark, which ends by
-                        // then.
+                        // then: at the end of the backoff, or when the origin has
+                        // said.
                         let cell = located.loaded.cell.as_ref();
                         let failures = cell
                             .and_then(|cell| cell.marks.retry)
                             .map_or(0, |retry| retry.failures);
-                        let pause = visit
-                            .config
-                            .origin
+                        let origin = &visit.config.origin;
+                        let pause = origin
                             .retry
-                            .delay_max(failures.saturating_add(1));
+                            .delay_max(failures.saturating_add(1))
+                            .max(retry_after.map_or(Duration::ZERO, Backoff::spread_max))
+                            .saturating_add(SETTLING);
                         let until = self.platform.now().plus(pause);
                         Next::Answer(self.unavailable(visit, located, why, until))
                     }
@@ -655,7 +672,7 @@ impl<P: Platform> Shield<P> {
             self.note_head(&visit.parts, answered, &config);
             self.consider_filling(&visit, located, passed, answered);
         }
-        self.passed_answer(&visit.parts, passed, answered)
+        self.passed_answer(&visit.parts, passed, answered, &config)
     }
 
     fn unavailable(
@@ -665,31 +682,27 @@ impl<P: Platform> Shield<P> {
         why: Own,
         until: Time,
     ) -> Answer<P::Body> {
-        let served = Served::Own {
+        let trouble = Trouble {
+            status: StatusCode::SERVICE_UNAVAILABLE,
             why,
-            forward: Some(Forward::UriMiss),
+            forward: Forward::UriMiss,
             collapsed: visit.asker.collapsed,
+            backing: located.loaded.backing,
+            pause: until.since(self.platform.now()),
         };
-        self.service_unavailable(
-            served,
-            located.loaded.backing,
-            until.since(self.platform.now()),
-        )
+        self.helpless(&visit.parts, &visit.config, trouble)
     }
 
-    fn not_cached(&self, located: &Located) -> Answer<P::Body> {
-        let served = Served::Own {
+    fn not_cached(&self, visit: &Visit, located: &Located) -> Answer<P::Body> {
+        let trouble = Trouble {
+            status: StatusCode::GATEWAY_TIMEOUT,
             why: Own::OnlyIfCached,
-            forward: Some(Forward::UriMiss),
+            forward: Forward::UriMiss,
             collapsed: false,
+            backing: located.loaded.backing,
+            pause: Duration::ZERO,
         };
-        self.plain(
-            StatusCode::GATEWAY_TIMEOUT,
-            "not cached, and the request asked not to fetch it",
-            served,
-            located.loaded.backing,
-            None,
-        )
+        self.helpless(&visit.parts, &visit.config, trouble)
     }
 }
 

@@ -326,3 +326,106 @@ failure = { body_contains = "\"errors\":" }
     ask_until(&world, path, fails, |reply| is_page(reply, good)).await;
     assert_eq!(world.origin.count(path), 2);
 }
+
+/// A page that was never stored, of an origin that hangs up: for people, for
+/// programs, and for those who do not say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shields_own_errors_are_in_words_and_say_when_to_come_back() {
+    let world = with("").await;
+    world.origin.otherwise(Answer::hang_up());
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (path, accept, kind, begin) in [
+        (
+            "/html",
+            browser,
+            "text/html; charset=utf-8",
+            "<!doctype html>",
+        ),
+        ("/json", "application/json", "application/json", "{"),
+        ("/text", "*/*", "text/plain; charset=utf-8", "This page"),
+    ] {
+        let question = Ask::get(path).header("accept", accept);
+        let passed = Ask::get(path)
+            .header("accept", accept)
+            .header("if-match", "\"a\"");
+        let post = Ask::new(http::Method::POST, path).header("accept", accept);
+        for (ask, status) in [(question, 503), (passed, 502), (post, 502)] {
+            let reply = ask.to(world.node(0)).await.unwrap();
+            assert_eq!(reply.status, status, "{path}: {reply}");
+            assert_eq!(reply.header("content-type"), kind, "{path}: {reply}");
+            assert_eq!(reply.header("cache-control"), "no-store");
+            let seconds: u64 = reply.header("retry-after").parse().unwrap();
+            assert!(seconds >= 1, "{reply}");
+            let text = reply.text();
+            assert!(text.starts_with(begin), "{text}");
+            assert!(text.contains("try again in"), "{text}");
+            assert_readable(&reply);
+        }
+    }
+}
+
+const FALLBACK: &str = r#"
+[[rule]]
+match = { path = "/api/*" }
+fallback = { status = 200, content_type = "application/json", body = '{"quotes":[]}' }
+
+[[rule]]
+match = { path = "/sorry/*" }
+fallback = { status = 503, content_type = "text/html", body = "<p>Soon</p>" }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rules_fallback_is_served_where_nothing_stored_helps_and_is_not_stored() {
+    let world = with(FALLBACK).await;
+    let path = "/api/quotes";
+    for _ in 0..2 {
+        world.origin.next(path, Answer::hang_up());
+    }
+    world.origin.always(path, Answer::numbered().max_age(600));
+    let is_fallback = |reply: &Reply| {
+        reply.status == StatusCode::OK
+            && reply.text() == "{\"quotes\":[]}"
+            && reply.header("content-type") == "application/json"
+            && reply.cache_status().value("detail") == Some("rule-fallback")
+            && !reply.headers.contains_key("retry-after")
+            && !reply.cache_status().has("stored")
+    };
+    let first = get(world.node(0), path).await;
+    assert!(is_fallback(&first), "{first}");
+    let head = Ask::new(http::Method::HEAD, path).to(world.node(0)).await;
+    let head = head.unwrap();
+    assert_eq!(
+        (
+            head.status,
+            head.text().as_str(),
+            head.header("content-length")
+        ),
+        (StatusCode::OK, "", "13"),
+        "{head}"
+    );
+    // The rest of the site and other methods do not get it.
+    world.origin.next("/other", Answer::hang_up());
+    let other = get(world.node(0), "/other").await;
+    assert_eq!(other.status, StatusCode::SERVICE_UNAVAILABLE, "{other}");
+    world.origin.next("/api/post", Answer::hang_up());
+    let post = Ask::new(http::Method::POST, "/api/post");
+    let post = ask(world.node(0), &post).await;
+    assert_eq!(post.status, StatusCode::BAD_GATEWAY, "{post}");
+    world.origin.next("/sorry/a", Answer::hang_up());
+    let sorry = get(world.node(0), "/sorry/a").await;
+    assert_eq!(
+        (sorry.status, sorry.text().as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "<p>Soon</p>")
+    );
+    sorry.header("retry-after").parse::<u64>().unwrap();
+    // The page itself, once the origin has it.
+    let page = ask_until(&world, path, is_fallback, |reply| !is_fallback(reply)).await;
+    assert_eq!(page.text(), numbered(path, 3), "{page}");
+    ask_until(
+        &world,
+        path,
+        |_| false,
+        |reply| is_page(reply, &numbered(path, 3)),
+    )
+    .await;
+}

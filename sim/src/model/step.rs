@@ -217,6 +217,10 @@ impl<'a> Stepper<'a> {
             now: time(now),
             duration: ticks(LEASE),
             clock_skew: ticks(self.settings.margin()),
+            // Leases that were not settled are not counted here: they can only make a
+            // lease refused.
+            backoff: transition::Backoff::default(),
+            random: 0,
         };
         let cell = loaded.map(Record::to_cell);
         let new = transition::lease(cell.as_ref(), "", None, &claim, Nonce::new(0)).ok()?;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::cell::{Doubt, Draft, Listed, Pass, Retry, Selecting};
+use crate::cell::{Doubt, Draft, Listed, Pass, Retry, Selecting, Unsettled};
 use proptest::prelude::*;
 
 fn freshness() -> Freshness {
@@ -64,6 +64,10 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             doubt: Some(Doubt {
                 times: 2,
                 since: Time::from_unix_millis(7),
+            }),
+            unsettled: Some(Unsettled {
+                times: 3,
+                not_before: Time::from_unix_millis(12),
             }),
             asked_again: true,
             resident: Some("http3:*/*".into()),
@@ -436,6 +440,8 @@ fn any_marks() -> impl Strategy<Value = Marks> {
             doubted,
         });
     let doubt = (any::<u32>(), moment()).prop_map(|(times, since)| Doubt { times, since });
+    let unsettled =
+        (any::<u32>(), moment()).prop_map(|(times, not_before)| Unsettled { times, not_before });
     let selecting = ("\\PC{0,9}", moment()).prop_map(|(name, seen)| Selecting { name, seen });
     let listed = ("\\PC{0,9}", any::<bool>()).prop_map(|(id, again)| Listed { id, again });
     let maybe = proptest::option::of::<BoxedStrategy<Time>>;
@@ -445,6 +451,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
             proptest::option::of(pass),
             proptest::option::of(retry),
             proptest::option::of(doubt),
+            proptest::option::of(unsettled),
         ),
         any::<bool>(),
         proptest::option::of("\\PC{0,9}"),
@@ -453,12 +460,13 @@ fn any_marks() -> impl Strategy<Value = Marks> {
         times,
     )
         .prop_map(
-            |((pass, retry, doubt), asked_again, resident, vary, variants, times)| {
+            |((pass, retry, doubt, unsettled), asked_again, resident, vary, variants, times)| {
                 let [credentials_pass_until, invalidated, purged, softened] = times;
                 Marks {
                     pass,
                     retry,
                     doubt,
+                    unsettled,
                     asked_again,
                     resident,
                     vary,

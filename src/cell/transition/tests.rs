@@ -36,6 +36,8 @@ fn claim(holder: Nonce, now: u64) -> Claim {
         now: at(now),
         duration: LEASE,
         clock_skew: SKEW,
+        backoff: BACKOFF,
+        random: 0,
     }
 }
 
@@ -492,6 +494,98 @@ fn a_failure_honours_the_later_of_backoff_and_the_origins_wish() {
         let retry = failed.marks.retry.unwrap();
         assert_eq!((retry.not_before, retry.failures), (at(expected), 1));
     }
+}
+
+/// Keys that the origin had sent away with `Retry-After` came back together.
+#[test]
+fn the_pause_that_the_origin_wishes_is_spread_and_never_cut() {
+    let marks: std::collections::BTreeSet<_> = (0..251)
+        .map(|random| {
+            let failure = Failure {
+                not_before: Some(at(101_000)),
+                random,
+                ..FAILURE
+            };
+            let failed = fail(Some(&leased(ME)), ME, &failure, None, stamp(1_000)).unwrap();
+            failed.marks.retry.unwrap().not_before
+        })
+        .collect();
+    assert_eq!(marks.len(), 251);
+    let longest = Backoff::spread_max(Duration::from_secs(100));
+    assert_eq!(marks.first(), Some(&at(101_000)));
+    assert_eq!(marks.last(), Some(&at(1_000).plus(longest)));
+    assert_eq!(longest, Duration::from_secs(125));
+}
+
+/// The deadline of a cell's lease, from which on others may take over.
+fn lease_is_over(cell: &Cell) -> u64 {
+    cell.lease.unwrap().deadline.plus(SKEW).as_unix_millis()
+}
+
+/// A key whose publishing failed silently cost the origin a request for each lease.
+#[test]
+fn leases_that_are_not_settled_are_counted_and_pause_after_the_third() {
+    let mut cell = leased(ME);
+    assert_eq!(cell.marks.unsettled, None);
+    // How many were not settled, and the pause after the lease that comes then.
+    for (times, pause) in [
+        (1, None),
+        (2, None),
+        (3, Some(1)),
+        (4, Some(2)),
+        (5, Some(4)),
+        (6, Some(8)),
+    ] {
+        let now = match cell.marks.unsettled {
+            Some(mark) => mark.not_before.as_unix_millis().max(lease_is_over(&cell)),
+            None => lease_is_over(&cell),
+        };
+        if let Some(mark) = cell.marks.unsettled.filter(|mark| mark.is_failing()) {
+            let early = claim(OTHER, now - 1);
+            let not_before = mark.not_before;
+            let refused = lease(Some(&cell), "k", None, &early, nonce());
+            assert_eq!(refused, Err(NoLease::Retry { not_before }));
+            assert_eq!(cell.unpublishable(at(now - 1)), Some(not_before));
+        }
+        cell = lease(Some(&cell), "k", None, &claim(OTHER, now), nonce()).unwrap();
+        let mark = cell.marks.unsettled.unwrap();
+        let end = at(lease_is_over(&cell));
+        let expected = pause.map_or(Time::default(), |pause| {
+            end.plus(Duration::from_secs(pause))
+        });
+        assert_eq!((mark.times, mark.not_before), (times, expected), "{times}");
+        let announced = cell.unpublishable(at(now));
+        assert_eq!(announced, pause.map(|_| expected), "{times}");
+    }
+}
+
+#[test]
+fn whatever_settles_a_lease_ends_the_count_of_those_that_were_not() {
+    let mut cell = leased(ME);
+    for _ in 0..4 {
+        let now = lease_is_over(&cell).max(
+            cell.marks
+                .unsettled
+                .map_or(0, |mark| mark.not_before.as_unix_millis()),
+        );
+        cell = lease(Some(&cell), "k", None, &claim(ME, now), nonce()).unwrap();
+    }
+    assert_eq!(cell.marks.unsettled.unwrap().times, 4);
+    let held = Some(&cell);
+    for settled in [
+        publish(held, ME, entry("new", ME), None, stamp(99_000)),
+        pass(held, ME, PASS, None, stamp(99_000)),
+        fail(held, ME, &FAILURE, None, stamp(99_000)),
+        release(held, ME, stamp(99_000)),
+    ] {
+        assert_eq!(settled.unwrap().marks.unsettled, None);
+    }
+    let purged = |purge_kind| purge(&cell, purge_kind, stamp(99_000));
+    assert_eq!(purged(Purge::Hard).marks.unsettled, None);
+    assert!(purged(Purge::Soft).marks.unsettled.is_some());
+    // A renewal settles nothing, and neither does a draft.
+    let renewed = renew(held, ME, at(200_000), nonce()).unwrap();
+    assert_eq!(renewed.marks.unsettled.unwrap().times, 4);
 }
 
 #[test]

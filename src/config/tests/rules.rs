@@ -92,6 +92,8 @@ fn a_rule_can_set_all_that_it_may() {
         "[[rule]]\nmatch = { path = \"/api/*\" }\nttl = \"5s\"\n\
          ignore_origin = [\"private\", \"set-cookie\"]\ncookies = { key = [\"lang\", \"a\", \"lang\"] }\n\
          credentials = \"key\"\nfailure = { status = [404, 503], body_contains = \"oops\" }\n\
+         fallback = { status = 200, content_type = \"text/html; charset=utf-8\", body = \
+         \"<p>Soon</p>\" }\n\
          request.unknown = \"forward\"\n",
     );
     let rule = get(&config, "/api/x");
@@ -110,6 +112,15 @@ fn a_rule_can_set_all_that_it_may() {
     assert_eq!(rule.request.unknown, Unknown::Forward);
     assert_eq!(rule.failure.statuses, [404, 503]);
     assert_eq!(rule.failure.body_contains.as_deref(), Some("oops"));
+    let fallback = rule.fallback.as_ref().unwrap();
+    assert_eq!(
+        (fallback.status, &fallback.content_type, &fallback.body[..]),
+        (
+            StatusCode::OK,
+            &HeaderValue::from_static("text/html; charset=utf-8"),
+            &b"<p>Soon</p>"[..]
+        )
+    );
     assert_eq!(rule.rules, []);
     assert_eq!(rule.health, []);
     let all = parse(
@@ -332,8 +343,38 @@ fn a_wrong_rule_is_refused_with_its_place_and_a_remedy() {
             "config:3:1: rule.invalidates: is not available in this version; remove it",
         ),
         (
-            "fallback = { status = 200 }",
-            "config:3:1: rule.fallback: is not available in this version; remove it",
+            "fallback = \"{}\"",
+            "config:3:12: rule.fallback: is a table, not a text; write for instance { \
+             status = 200, content_type = \"application/json\", body = \"{}\" }",
+        ),
+        (
+            "fallback = { status = 200, content_type = \"a/b\" }",
+            "config:3:12: rule.fallback: has no body; write for instance { \
+             status = 200, content_type = \"application/json\", body = \"{}\" }",
+        ),
+        (
+            "fallback = { status = 204, content_type = \"a/b\", body = \"\" }",
+            "config:3:23: rule.fallback.status: write 200, 203, or an error's status from 400 to \
+             599 but not 401, 407 or 416",
+        ),
+        (
+            "fallback = { status = 200, content_type = \"json\", body = \"{}\" }",
+            "config:3:43: rule.fallback.content_type: write a media type, for instance \
+             \"application/json\" or \"text/html; charset=utf-8\"",
+        ),
+        (
+            "fallback = { status = 200, content_type = \"a/b\\nc: d\", body = \"{}\" }",
+            "config:3:43: rule.fallback.content_type: write a media type, for instance \
+             \"application/json\" or \"text/html; charset=utf-8\"",
+        ),
+        (
+            "fallback = { status = 200, content_type = \"a/b\", body = 1 }",
+            "config:3:57: rule.fallback.body: write the content as a text, for instance \"{}\"",
+        ),
+        (
+            "fallback = { status = 200, type = \"a/b\" }",
+            "config:3:28: rule.fallback.type: there is no such setting; known are \
+             fallback.status, fallback.content_type, fallback.body",
         ),
         (
             "ignore_origin = \"private\"",
@@ -549,6 +590,18 @@ fn there_are_bounds_on_rules() {
         refused(&failure(FAILURE_BODY_MAX + 1)),
         "config:3:25: rule.failure.body_contains: has 4097 bytes, but only the first 4096 bytes of \
          a body are searched; write a shorter text"
+    );
+    let fallback = |length| {
+        let body = "x".repeat(length);
+        format!(
+            "[[rule]]\nmatch.path = \"/a\"\nfallback = {{ body = \"{body}\", status = 200, \
+             content_type = \"a/b\" }}"
+        )
+    };
+    parse(&fallback(FALLBACK_BODY_MAX));
+    assert_eq!(
+        refused(&fallback(FALLBACK_BODY_MAX + 1)),
+        "config:3:21: rule.fallback.body: has 65537 bytes; write at most 65536"
     );
 }
 

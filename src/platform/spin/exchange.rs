@@ -5,6 +5,7 @@ use super::shield;
 use super::spawn::{Spawning, spawn};
 use crate::platform::setup::SetupError;
 use crate::platform::spin_fields::{CONTENT, Told, take_spin_fields};
+use crate::question::preflight::is_preflight;
 use crate::semantics::{is_connection_bound, request_target};
 use crate::shield::{Answer, AnswerBody, OriginError, OriginRequest, Slot};
 use bytes::Bytes;
@@ -13,11 +14,16 @@ use spin_sdk::wasip3::http::client;
 use spin_sdk::wasip3::http::types::{
     ErrorCode, Fields, Method as HostMethod, Request, RequestOptions, Response, Scheme,
 };
+use spin_sdk::wasip3::random::random::get_random_u64;
 use spin_sdk::wasip3::wit_future;
 use std::time::Duration;
 
-/// `Retry-After` while the settings cannot be read, in seconds.
-const SETUP_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// `Retry-After` while the settings cannot be read, in seconds: at least this.
+const SETUP_RETRY_AFTER: u64 = 1;
+
+/// It is longer by up to this many seconds, at random, so that clients do not return
+/// together.
+const SETUP_RETRY_AFTER_SPREAD: u64 = 2;
 
 struct Leeward;
 
@@ -47,7 +53,9 @@ async fn handle(request: Request) -> Result<Response, ErrorCode> {
             let text = "leeward cannot read its settings at the moment";
             let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
             let headers = answer.headers_mut();
-            headers.insert(http::header::RETRY_AFTER, SETUP_RETRY_AFTER);
+            let longer = get_random_u64() % (SETUP_RETRY_AFTER_SPREAD + 1);
+            let seconds = HeaderValue::from(SETUP_RETRY_AFTER + longer);
+            headers.insert(http::header::RETRY_AFTER, seconds);
             answer
         }
     };
@@ -65,6 +73,14 @@ fn plain(status: StatusCode, text: &str) -> Answer<HostBody> {
     headers.insert(
         http::header::CACHE_CONTROL,
         HeaderValue::from_static("no-store"),
+    );
+    headers.insert(
+        http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        http::header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("Retry-After"),
     );
     answer
 }
@@ -102,7 +118,9 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
         || headers
             .get(http::header::CONTENT_LENGTH)
             .is_some_and(|length| length != "0");
-    let body = (has_body || !matches!(method, Method::GET | Method::HEAD))
+    let is_mostly_without =
+        matches!(method, Method::GET | Method::HEAD) || is_preflight(&method, &headers);
+    let body = (has_body || !is_mostly_without)
         .then(|| HostBody::new(|handled| Request::consume_body(request, handled)));
     let mut ours = http::Request::new(body);
     *ours.method_mut() = method;

@@ -1,0 +1,389 @@
+//! What the shield says where nothing stored helps and the origin has no answer: a
+//! page for people, an object for programs, or the rule's fallback. Pure.
+//!
+//! Nothing of the request or of the origin's error is in it. The cause is in
+//! `Cache-Status` and in the log.
+
+use super::served::Own;
+use crate::config::Fallback;
+use crate::question::accept::Accept;
+use crate::semantics::is_safe;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
+    RETRY_AFTER,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::time::Duration;
+
+/// A `Retry-After` is longer than the pause that it speaks of by up to this part of
+/// it, at random, so that clients do not return together.
+const RETRY_AFTER_SPREAD: u64 = 4;
+
+/// The least that it is spread over, in seconds: a short pause, too, is spread.
+const RETRY_AFTER_SPREAD_MIN: u64 = 2;
+
+/// From this many seconds on, people are told minutes.
+const MINUTES_FROM: u64 = 120;
+
+/// In which form the shield speaks to a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Html,
+    Json,
+    Text,
+}
+
+impl Form {
+    /// The form that a visitor prefers. Without a preference it is plain text.
+    fn of(visitor: &HeaderMap) -> Form {
+        match Accept::read(visitor).preferred() {
+            "text/html" | "application/xhtml+xml" => Form::Html,
+            "application/json" => Form::Json,
+            _ => Form::Text,
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Form::Html => "text/html; charset=utf-8",
+            Form::Json => "application/json",
+            Form::Text => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+/// A request that the shield cannot help.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Helpless<'a> {
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
+    /// 502, 503 or 504.
+    pub(super) status: StatusCode,
+    pub(super) why: Own,
+    /// What the client is told to wait, in seconds.
+    pub(super) retry_after: u64,
+    /// What the rule says instead.
+    pub(super) fallback: Option<&'a Fallback>,
+}
+
+/// An answer of the shield's own, without what is added to every answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OwnAnswer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: bytes::Bytes,
+    pub(super) why: Own,
+}
+
+/// How many seconds a client is told to wait: never less than `pause`, at least one,
+/// and longer at random.
+pub(super) fn retry_after(pause: Duration, random: u128) -> u64 {
+    let whole = u64::from(pause.subsec_nanos() > 0);
+    let seconds = pause.as_secs().saturating_add(whole).max(1);
+    let spread = (seconds / RETRY_AFTER_SPREAD).max(RETRY_AFTER_SPREAD_MIN);
+    let longer = u64::try_from(random % (u128::from(spread) + 1)).unwrap_or(0);
+    seconds.saturating_add(longer)
+}
+
+/// The answer to a request that the shield cannot help.
+pub(super) fn helpless(helpless: Helpless<'_>) -> OwnAnswer {
+    match helpless.fallback {
+        Some(fallback) if may_fall_back(helpless.method, helpless.why) => {
+            let mut headers = base(fallback.content_type.clone());
+            if fallback.status == StatusCode::SERVICE_UNAVAILABLE {
+                headers.insert(RETRY_AFTER, HeaderValue::from(helpless.retry_after));
+            }
+            OwnAnswer {
+                status: fallback.status,
+                headers,
+                body: fallback.body.clone(),
+                why: Own::RuleFallback,
+            }
+        }
+        Some(_) | None => {
+            let form = Form::of(helpless.headers);
+            let mut headers = base(HeaderValue::from_static(form.content_type()));
+            headers.insert(RETRY_AFTER, HeaderValue::from(helpless.retry_after));
+            OwnAnswer {
+                status: helpless.status,
+                headers,
+                body: page(&helpless, form).into(),
+                why: helpless.why,
+            }
+        }
+    }
+}
+
+/// The fields of every answer of the shield's own. Any browser application may read
+/// it.
+pub(super) fn base(content_type: HeaderValue) -> HeaderMap {
+    [
+        (CONTENT_TYPE, content_type),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+        (
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("Retry-After, Cache-Status"),
+        ),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// Whether a rule's fallback is an answer to the request: a GET or HEAD that wants to
+/// know what the origin would say.
+fn may_fall_back(method: &Method, why: Own) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && why != Own::OnlyIfCached
+}
+
+/// What happened, in one sentence for people.
+fn happened(why: Own) -> &'static str {
+    match why {
+        Own::OriginTimeout | Own::WaitBudget => "The server of this site takes too long to answer.",
+        Own::OnlyIfCached => {
+            "There is no stored copy of this page, and the request did not allow to fetch one."
+        }
+        Own::OriginBusy => "The server of this site is busy.",
+        Own::Backoff
+        | Own::BreakerOpen
+        | Own::OriginFailed
+        | Own::RuleFallback
+        | Own::Refused
+        | Own::Misdirected
+        | Own::MaxForwards => "The server of this site does not answer as it should.",
+    }
+}
+
+/// When to come back, for people.
+fn when(seconds: u64) -> String {
+    match seconds {
+        1 => "Please try again in one second.".to_owned(),
+        MINUTES_FROM.. => {
+            let minutes = seconds.div_ceil(60);
+            format!("Please try again in about {minutes} minutes.")
+        }
+        _ => format!("Please try again in {seconds} seconds."),
+    }
+}
+
+fn page(helpless: &Helpless<'_>, form: Form) -> String {
+    let Helpless {
+        method,
+        why,
+        retry_after,
+        ..
+    } = *helpless;
+    let title = "This page is not available at the moment";
+    let mut happened = happened(why).to_owned();
+    if !is_safe(method) {
+        happened.push_str(" It is not known whether it has received your request.");
+    }
+    let when = when(retry_after);
+    match form {
+        Form::Text => format!("{title}.\n{happened}\n{when}\n"),
+        Form::Json => {
+            let object = serde_json::json!({
+                "status": helpless.status.as_u16(),
+                "title": title,
+                "detail": format!("{happened} {when}"),
+                "retry_after": retry_after,
+            });
+            format!("{object}\n")
+        }
+        Form::Html => {
+            let [title, happened, when] = [title, &happened, &when].map(escaped);
+            format!(
+                "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+                 <title>{title}</title>\n\
+                 <style>body{{font:1.1em/1.5 sans-serif;max-width:34em;margin:4em auto;\
+                 padding:0 1em}}</style>\n</head>\n<body>\n<h1>{title}</h1>\n\
+                 <p>{happened}</p>\n<p>{when}</p>\n</body>\n</html>\n"
+            )
+        }
+    }
+}
+
+/// Text as the content of an HTML element.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use http::header::ACCEPT;
+
+    const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+    fn accepting(accept: Option<&str>) -> HeaderMap {
+        accept
+            .map(|accept| (ACCEPT, HeaderValue::from_str(accept).unwrap()))
+            .into_iter()
+            .collect()
+    }
+
+    fn fallback(status: u16) -> Fallback {
+        Fallback {
+            status: StatusCode::from_u16(status).unwrap(),
+            content_type: HeaderValue::from_static("application/json"),
+            body: "{}".into(),
+        }
+    }
+
+    #[test]
+    fn the_form_is_the_one_that_the_visitor_prefers() {
+        for (accept, form) in [
+            (None, Form::Text),
+            (Some("*/*"), Form::Text),
+            (Some(BROWSER), Form::Html),
+            (Some("application/xhtml+xml, text/html;q=0.9"), Form::Html),
+            (Some("text/html;q=0.5, application/json"), Form::Json),
+            (Some("application/json"), Form::Json),
+            (Some("application/json, text/plain, */*"), Form::Json),
+            (Some("text/plain, text/html;q=0.1"), Form::Text),
+            (Some("image/avif,image/webp,*/*;q=0.8"), Form::Text),
+            (Some("nonsense"), Form::Text),
+        ] {
+            assert_eq!(Form::of(&accepting(accept)), form, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_never_told_less_than_the_pause_and_clients_are_spread() {
+        for (millis, least, most) in [
+            (0, 1, 3),
+            (1, 1, 3),
+            (1_000, 1, 3),
+            (1_001, 2, 4),
+            (3_750, 4, 6),
+            (60_000, 60, 75),
+            (600_000, 600, 750),
+        ] {
+            let told: std::collections::BTreeSet<u64> = (0..1_000)
+                .map(|random| retry_after(Duration::from_millis(millis), random))
+                .collect();
+            assert_eq!(told, (least..=most).collect(), "{millis}");
+        }
+        assert_eq!(retry_after(Duration::MAX, u128::MAX), u64::MAX);
+    }
+
+    /// The methods, causes and settings; status, detail and `Retry-After`.
+    #[test]
+    fn what_is_answered() {
+        let (ok, unavailable) = (fallback(200), fallback(503));
+        for (method, why, fallback, expected) in [
+            (Method::GET, Own::Backoff, None, (503, Own::Backoff, true)),
+            (
+                Method::GET,
+                Own::Backoff,
+                Some(&ok),
+                (200, Own::RuleFallback, false),
+            ),
+            (
+                Method::HEAD,
+                Own::OriginFailed,
+                Some(&ok),
+                (200, Own::RuleFallback, false),
+            ),
+            (
+                Method::GET,
+                Own::WaitBudget,
+                Some(&unavailable),
+                (503, Own::RuleFallback, true),
+            ),
+            (
+                Method::GET,
+                Own::OnlyIfCached,
+                Some(&ok),
+                (503, Own::OnlyIfCached, true),
+            ),
+            (
+                Method::POST,
+                Own::OriginTimeout,
+                Some(&ok),
+                (503, Own::OriginTimeout, true),
+            ),
+            (
+                Method::OPTIONS,
+                Own::OriginFailed,
+                Some(&ok),
+                (503, Own::OriginFailed, true),
+            ),
+        ] {
+            let answer = helpless(Helpless {
+                method: &method,
+                headers: &HeaderMap::new(),
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                why,
+                retry_after: 7,
+                fallback,
+            });
+            let told = answer.headers.get(RETRY_AFTER);
+            let got = (answer.status.as_u16(), answer.why, told.is_some());
+            assert_eq!(got, expected, "{method} {why:?}");
+            assert!(told.is_none_or(|told| told == "7"));
+            assert_eq!(answer.headers[CACHE_CONTROL], "no-store");
+            assert_eq!(answer.headers[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        }
+    }
+
+    #[test]
+    fn each_form_says_what_happened_and_when_to_come_back() {
+        let answer = |accept, method: &Method, retry_after| {
+            let answer = helpless(Helpless {
+                method,
+                headers: &accepting(Some(accept)),
+                status: StatusCode::GATEWAY_TIMEOUT,
+                why: Own::OriginTimeout,
+                retry_after,
+                fallback: None,
+            });
+            let kind = answer.headers[CONTENT_TYPE].to_str().unwrap().to_owned();
+            (kind, String::from_utf8(answer.body.to_vec()).unwrap())
+        };
+        let (kind, html) = answer(BROWSER, &Method::GET, 5);
+        assert_eq!(kind, "text/html; charset=utf-8");
+        assert!(html.starts_with("<!doctype html>"), "{html}");
+        assert!(html.contains("<p>Please try again in 5 seconds.</p>"));
+        assert!(html.contains("<p>The server of this site takes too long to answer.</p>"));
+        assert!(!html.contains("://") && html.len() < 1_024, "{html}");
+        let (kind, json) = answer("application/json", &Method::GET, 150);
+        assert_eq!(kind, "application/json");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (json["status"].as_u64(), json["retry_after"].as_u64()),
+            (Some(504), Some(150))
+        );
+        let detail = json["detail"].as_str().unwrap();
+        assert!(
+            detail.ends_with("try again in about 3 minutes."),
+            "{detail}"
+        );
+        let (kind, text) = answer("*/*", &Method::POST, 1);
+        assert_eq!(kind, "text/plain; charset=utf-8");
+        assert!(text.contains("one second"), "{text}");
+        assert!(text.contains("not known whether it has received"), "{text}");
+    }
+
+    #[test]
+    fn text_cannot_become_markup() {
+        assert_eq!(
+            escaped("<a href=\"x\">'&'</a>"),
+            "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&lt;/a&gt;"
+        );
+    }
+}
