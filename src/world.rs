@@ -70,8 +70,10 @@ pub struct OriginRequest<B> {
     pub body: Option<B>,
     /// Longest time to connect.
     pub connect_timeout: Duration,
-    /// Longest time to the response head, and between two parts of the body.
+    /// Longest time from the end of the request's content to the response head.
     pub first_byte_timeout: Duration,
+    /// Longest pause in the response body.
+    pub between_bytes_timeout: Duration,
 }
 
 /// The address of the visitor that sent a request, if the platform tells it. The

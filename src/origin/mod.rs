@@ -4,6 +4,10 @@
 //! to every request and how long a request may take, and it writes the log line.
 //! Nothing else in the shield knows the platform's `send`.
 
+mod time;
+
+pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
+
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
 use crate::time::{Time, millis};
@@ -70,10 +74,11 @@ impl<P: Platform> OriginDoor<P> {
         fill: Fill,
         config: &Config,
     ) -> Result<Answered<P::Body>, OriginError> {
-        let request = Self::request(fill.into_parts(), None, config);
+        let timeout = config.origin.first_byte_timeout;
+        let request = Self::request(fill.into_parts(), None, config, timeout);
         let request_time = self.platform.now();
         let sending = self.platform.send(request);
-        let response = self.in_time(config, sending).await?;
+        let response = self.within(timeout, sending).await?;
         Ok(Answered {
             response,
             request_time,
@@ -82,7 +87,9 @@ impl<P: Platform> OriginDoor<P> {
     }
 
     /// Forwards a visitor's request with its own fields, its content as it comes.
-    /// The platform keeps the time: an upload may take long.
+    /// The head of the answer has `origin.pass_timeout`, from the end of the content
+    /// on. When that is, only the platform sees: it keeps the time of a request with
+    /// content, so that no upload is cut that makes progress.
     pub(crate) async fn forward(
         &self,
         forwarding: Forwarding<'_, P::Body>,
@@ -97,10 +104,13 @@ impl<P: Platform> OriginDoor<P> {
         let parts = pass::forwarded(parts, body.is_some(), address, &self.origin, outgoing)
             .map_err(|error| OriginError::NotSent(error.to_string()))?;
         let request_time = self.platform.now();
-        let response = self
-            .platform
-            .send(Self::request(parts, body, config))
-            .await?;
+        let (has_content, timeout) = (body.is_some(), config.origin.pass_timeout);
+        let request = Self::request(parts, body, config, timeout);
+        let sending = self.platform.send(request);
+        let response = match has_content {
+            true => sending.await?,
+            false => self.within(timeout, sending).await?,
+        };
         Ok(Answered {
             response,
             request_time,
@@ -112,22 +122,34 @@ impl<P: Platform> OriginDoor<P> {
         parts: request::Parts,
         body: Option<P::Body>,
         config: &Config,
+        first_byte_timeout: Duration,
     ) -> OriginRequest<P::Body> {
         OriginRequest {
             parts,
             body,
             connect_timeout: config.origin.connect_timeout,
-            first_byte_timeout: config.origin.first_byte_timeout,
+            first_byte_timeout,
+            between_bytes_timeout: config.origin.between_bytes_timeout,
         }
     }
 
-    /// What the origin does, for at most `origin.first_byte_timeout`.
-    pub(crate) async fn in_time<T>(
+    /// The next piece of a body, for at most `origin.between_bytes_timeout`.
+    async fn in_time<T>(
         &self,
         config: &Config,
+        piece: impl Future<Output = Result<T, OriginError>>,
+    ) -> Result<T, OriginError> {
+        self.within(config.origin.between_bytes_timeout, piece)
+            .await
+    }
+
+    /// What the origin does, for at most `limit`.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
         work: impl Future<Output = Result<T, OriginError>>,
     ) -> Result<T, OriginError> {
-        let timeout = self.platform.sleep(config.origin.first_byte_timeout);
+        let timeout = self.platform.sleep(limit);
         match select(pin!(work), pin!(timeout)).await {
             Either::Left((result, _)) => result,
             Either::Right(((), _)) => Err(OriginError::Timeout),

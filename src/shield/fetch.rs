@@ -161,6 +161,10 @@ pub(super) enum NotKept {
     TooLong,
     /// Its key would have a variant for nearly every visitor.
     TooManySelectingFields,
+    /// It has no end that a visitor would wait for.
+    Stream,
+    /// It took longer than `origin.fill_timeout`.
+    TooSlow,
 }
 
 impl std::fmt::Display for NotKept {
@@ -169,6 +173,8 @@ impl std::fmt::Display for NotKept {
             NotKept::Because(reason) => reason.fmt(f),
             NotKept::TooLong => f.write_str("too-long"),
             NotKept::TooManySelectingFields => f.write_str("too-many-vary-fields"),
+            NotKept::Stream => f.write_str("stream"),
+            NotKept::TooSlow => f.write_str("fill-timeout"),
         }
     }
 }
@@ -187,6 +193,8 @@ pub(super) struct Start<'a> {
 /// When an answer was asked for and came, and what was asked.
 pub(super) struct Exchange<'a> {
     pub(super) asked: &'a HeaderMap,
+    /// When the first request of the fetch was sent, which may be another one.
+    pub(super) began: Time,
     pub(super) request_time: Time,
     pub(super) response_time: Time,
 }

@@ -18,14 +18,14 @@ use crate::cell::transition::Failure;
 use crate::cell::{self, Draft, Entry, Orphan, SEEN_PRECISION, Selecting};
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
-use crate::origin::{Answered, LogLine, OriginDoor, Peeked};
+use crate::origin::{Answered, LogLine, OriginDoor, Peeked, time_left};
 use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
     Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, freshen,
-    is_transient, matches, remove_private_fields, retry_after, selecting_names, storability,
-    strip_connection_fields,
+    is_endless, is_transient, matches, remove_private_fields, retry_after, selecting_names,
+    storability, strip_connection_fields,
 };
 use crate::store::StoreError;
 use crate::time::{Time, millis};
@@ -37,6 +37,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, response};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A lease is renewed when this part of it is over, counted from its start: an
 /// election may have taken its time.
@@ -177,13 +178,24 @@ impl<P: Platform> Shield<P> {
         status: &mut Result<Option<StatusCode>, OriginError>,
     ) -> Outcome {
         let mut validated = start.loaded.entry();
+        let mut began = None;
         loop {
             let fields = validated.map(|entry| &entry.headers);
             let fill = start
                 .question
                 .fill(fields, OriginDoor::<P>::outgoing(start.config));
             let asked = fill.headers().clone();
-            let answered = match self.door.fill(fill, start.config).await {
+            let filling = self.door.fill(fill, start.config);
+            let answered = match began {
+                None => filling.await,
+                // The second request is part of the same fetch.
+                Some(began) => {
+                    self.door
+                        .within(self.time_left(start, began), filling)
+                        .await
+                }
+            };
+            let answered = match answered {
                 Ok(answered) => answered,
                 Err(error) => {
                     *status = Err(error.clone());
@@ -199,6 +211,7 @@ impl<P: Platform> Shield<P> {
             location::rewrite(response.headers_mut(), self.door.origin());
             let exchange = Exchange {
                 asked: &asked,
+                began: *began.get_or_insert(request_time),
                 request_time,
                 response_time,
             };
@@ -226,6 +239,11 @@ impl<P: Platform> Shield<P> {
             // The second request has no conditions, so the loop ends.
             validated = None;
         }
+    }
+
+    /// What is left of `origin.fill_timeout`.
+    fn time_left(&self, start: &Start<'_>, began: Time) -> Duration {
+        time_left(start.config.origin.fill_timeout, began, self.platform.now())
     }
 
     /// The origin says that the entry is still good (RFC 9111 section 4.3.4).
@@ -315,8 +333,14 @@ impl<P: Platform> Shield<P> {
         let rule = &start.config.failure;
         let mut is_failure = rule.statuses.contains(&parts.status.as_u16());
         let mut body = Peeked::whole(body);
-        if let Some(text) = &rule.body_contains {
-            body = match self.door.peek(start.config, body, FAILURE_BODY_MAX).await {
+        if let Some(text) = rule
+            .body_contains
+            .as_ref()
+            .filter(|_| !is_endless(&parts.headers))
+        {
+            let peeking = self.door.peek(start.config, body, FAILURE_BODY_MAX);
+            let left = self.time_left(start, exchange.began);
+            body = match self.door.within(left, peeking).await {
                 Ok(peeked) => peeked,
                 Err(error) => return self.not_answered(start, &error, head),
             };
@@ -363,8 +387,12 @@ impl<P: Platform> Shield<P> {
                     true => Audience::Everyone,
                     false => Audience::Anonymous,
                 };
+                let endless = parts.status.is_success() && is_endless(&parts.headers);
                 self.hand_on(start, parts, body, audience, head);
-                Outcome::Release(format!("not-stored: {reason}"))
+                match endless {
+                    true => Outcome::Pass(NotKept::Stream),
+                    false => Outcome::Release(format!("not-stored: {reason}")),
+                }
             }
         }
     }
@@ -413,7 +441,7 @@ impl<P: Platform> Shield<P> {
         &self,
         start: &Start<'_>,
         status: StatusCode,
-        retry_after: Option<std::time::Duration>,
+        retry_after: Option<Duration>,
         brief: Option<Box<Entry>>,
     ) -> Outcome {
         let most = start.config.origin.retry_after_max;
@@ -483,6 +511,10 @@ impl<P: Platform> Shield<P> {
         kept: Kept,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
+        if is_endless(&parts.headers) {
+            self.hand_on(start, parts, body, kept.audience, head);
+            return Outcome::Pass(NotKept::Stream);
+        }
         let announced = announced(&parts.headers);
         let limits = &start.config.limits;
         if announced.is_some_and(|length| length > limits.body)
@@ -503,6 +535,7 @@ impl<P: Platform> Shield<P> {
             acts_until: start.acts_until,
             announced,
             limit: limits.body,
+            time_left: self.time_left(start, exchange.began),
             config: start.config,
         };
         let (stored, stream) = self.store_body(storing, body);
@@ -519,6 +552,8 @@ impl<P: Platform> Shield<P> {
                 Outcome::Store(entry)
             }
             KeptBody::TooLong => Outcome::Pass(NotKept::TooLong),
+            KeptBody::Stream => Outcome::Pass(NotKept::Stream),
+            KeptBody::TooSlow => Outcome::Pass(NotKept::TooSlow),
             KeptBody::Broken(error) => failed(&error.to_string()),
             KeptBody::Lost(why) => Outcome::Release(format!("not-stored: {why}")),
         }

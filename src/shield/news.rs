@@ -238,6 +238,7 @@ impl Forwarded {
     fn exchange(&self) -> Exchange<'_> {
         Exchange {
             asked: &self.fields,
+            began: self.request_time,
             request_time: self.request_time,
             response_time: self.response_time,
         }

@@ -13,7 +13,7 @@ use crate::origin::{Answered, Forwarding, LogLine};
 use crate::question::location;
 use crate::question::target::path_of;
 use crate::semantics::{
-    Asked, Audience, Forward, Storability, storability, strip_connection_fields,
+    Asked, Audience, Forward, Storability, is_endless, storability, strip_connection_fields,
 };
 use crate::world::{OriginError, Platform};
 use http::{HeaderMap, Method, StatusCode, request};
@@ -148,6 +148,8 @@ impl<P: Platform> Shield<P> {
             | Passed::RequestNoStore
             | Passed::LongRange => false,
         };
+        // A stream is never stored, whatever it says.
+        let may_help = may_help && !is_endless(answered.response.headers());
         if !may_help || visit.parts.method != Method::GET || !self.is_time_to_fill(visit, &located)
         {
             return;

@@ -6,11 +6,15 @@ use super::tee::{Sink, tee};
 use crate::cell::{self, Draft, Manifest, Nonce};
 use crate::cells::{Loaded, Place, Settled};
 use crate::config::{CHUNKS_MAX, Config};
+use crate::origin::{Pace, TRICKLE_WINDOW, read};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
 use futures::stream::LocalBoxStream;
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// What a body is stored under.
 pub(super) struct Storing<'a> {
@@ -23,6 +27,8 @@ pub(super) struct Storing<'a> {
     pub(super) announced: Option<u64>,
     /// Longest body that is stored, in bytes.
     pub(super) limit: u64,
+    /// What is left of `origin.fill_timeout`.
+    pub(super) time_left: Duration,
     pub(super) config: &'a Config,
 }
 
@@ -33,6 +39,10 @@ pub(super) enum KeptBody {
     Whole(cell::Body),
     /// It is longer than may be stored.
     TooLong,
+    /// It has no end that anybody would wait for.
+    Stream,
+    /// It is still coming after `origin.fill_timeout`.
+    TooSlow,
     /// It broke off; the client learns it.
     Broken(OriginError),
     /// The store, or the lease, was lost on the way.
@@ -107,27 +117,46 @@ struct Copy<P: Platform> {
 }
 
 impl<P: Platform> Copy<P> {
-    async fn run<B: Body>(
-        mut self,
-        storing: Storing<'_>,
-        mut body: B,
-        mut sink: Sink<B>,
-    ) -> KeptBody {
+    async fn run<B: Body>(mut self, storing: Storing<'_>, body: B, mut sink: Sink<B>) -> KeptBody {
+        let platform = Rc::clone(&self.shield.platform);
+        let pause = storing.config.origin.between_bytes_timeout;
+        let mut time = pin!(platform.sleep(storing.time_left));
+        let mut pace = Pace::default();
+        let mut window = Box::pin(platform.sleep(TRICKLE_WINDOW));
+        let mut reading = read(&platform, body, pause);
         loop {
-            let next = async { body.chunk().await.transpose() };
-            let bytes = match self.shield.door.in_time(storing.config, next).await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) if storing.announced.is_some_and(|all| all != self.length) => {
+            let over = select(time.as_mut(), window.as_mut());
+            let (body, next) = match select(reading, over).await {
+                Either::Left((read, _)) => read,
+                Either::Right((Either::Left(_), reading)) => {
+                    sink.hand_over(self.pending.freeze(), reading);
+                    return KeptBody::TooSlow;
+                }
+                // A body that says how long it is has an end.
+                Either::Right((Either::Right(_), unread)) => {
+                    if pace.trickled() && storing.announced.is_none() {
+                        sink.hand_over(self.pending.freeze(), unread);
+                        return KeptBody::Stream;
+                    }
+                    reading = unread;
+                    window = Box::pin(platform.sleep(TRICKLE_WINDOW));
+                    continue;
+                }
+            };
+            let bytes = match next {
+                Some(Ok(bytes)) => bytes,
+                None if storing.announced.is_some_and(|all| all != self.length) => {
                     let error = OriginError::Failed("the body is not as long as announced".into());
                     sink.break_off(error.clone());
                     return KeptBody::Broken(error);
                 }
-                Ok(None) => return self.end(&storing, sink).await,
-                Err(error) => {
+                None => return self.end(&storing, sink).await,
+                Some(Err(error)) => {
                     sink.break_off(error.clone());
                     return KeptBody::Broken(error);
                 }
             };
+            pace.came(&bytes);
             self.length = self.length.saturating_add(bytes.len() as u64);
             self.pending.extend_from_slice(&bytes);
             sink.push(&bytes, self.in_chunks);
@@ -136,8 +165,9 @@ impl<P: Platform> Copy<P> {
             } else {
                 self.store(&storing, &mut sink).await
             };
+            reading = read(&platform, body, pause);
             if let Err(kept) = stored {
-                sink.hand_over(self.pending.freeze(), body);
+                sink.hand_over(self.pending.freeze(), reading);
                 return kept;
             }
         }
