@@ -301,6 +301,7 @@ mod tests {
                 ..Marks::default()
             },
             orphans: Vec::new(),
+            coming: None,
         };
         let asker = Asker {
             credentials,

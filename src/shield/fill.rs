@@ -8,14 +8,15 @@
 use super::Shield;
 use super::answer_body::AnswerBody;
 use super::fetch::{
-    Brought, Exchange, Fetched, Head, HeadSender, Job, Moment, NotKept, Outcome, Reason, Start,
+    Brought, Exchange, Fetched, Head, HeadSender, Job, Moment, NotKept, Outcome, Reason, Shared,
+    Start,
 };
 use super::judge::{self, Effect, Present};
 use super::served::Own;
 use super::store_body::{KeptBody, Storing};
 use crate::cell::codec::may_store;
 use crate::cell::transition::Failure;
-use crate::cell::{self, Draft, Entry, Orphan, SEEN_PRECISION, Selecting};
+use crate::cell::{self, Coming, Draft, Entry, Manifest, Orphan, SEEN_PRECISION, Selecting};
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
 use crate::origin::{Answered, LogLine, OriginDoor, Peeked, time_left};
@@ -87,11 +88,19 @@ impl<P: Platform> Shield<P> {
         let mut status = Ok(None);
         let loaded = held.loaded.clone();
         let acts_until = Cell::new(self.cells.acts_until(&held));
+        let done = Rc::clone(&held.done);
         let ((outcome, removed), fenced) = {
+            let begun = || flight.hand_over(Brought::Begun);
             let start = Start {
                 loaded: &loaded,
                 holder: held.holder,
                 acts_until: &acts_until,
+                done: &done,
+                shared: Some(Shared {
+                    key: &key,
+                    known: &known,
+                    begun: &begun,
+                }),
                 question: &question,
                 config: &config,
             };
@@ -359,6 +368,11 @@ impl<P: Platform> Shield<P> {
                 brief: Some(kept),
             } => {
                 let status = parts.status;
+                // Those who wait for an answer do not get a failure before its end.
+                let start = &Start {
+                    shared: None,
+                    ..*start
+                };
                 let kept = self.keep(start, exchange, (parts, body), kept, head).await;
                 let brief = match kept {
                     Outcome::Store(entry) => Some(entry),
@@ -533,6 +547,9 @@ impl<P: Platform> Shield<P> {
             loaded: start.loaded,
             holder: start.holder,
             acts_until: start.acts_until,
+            done: start.done,
+            begun: start.shared.map(|shared| shared.begun),
+            coming: self.coming(start, &entry, &names, announced),
             announced,
             limit: limits.body,
             time_left: self.time_left(start, exchange.began),
@@ -557,6 +574,45 @@ impl<P: Platform> Shield<P> {
             KeptBody::Broken(error) => failed(&error.to_string()),
             KeptBody::Lost(why) => Outcome::Release(format!("not-stored: {why}")),
         }
+    }
+
+    /// What a cell says about an entry whose body is about to be written; none where
+    /// others have to wait until it is published: nobody may share it, or it will be
+    /// another cell's.
+    fn coming(
+        &self,
+        start: &Start<'_>,
+        entry: &Entry,
+        names: &[HeaderName],
+        announced: Option<u64>,
+    ) -> Option<Coming> {
+        let Shared { key, known, .. } = start.shared?;
+        let is_known = |name: &HeaderName| known.iter().any(|known| known.name == name.as_str());
+        if start.loaded.key != *key && !names.iter().all(is_known) {
+            return None;
+        }
+        let mut all: Vec<HeaderName> = known
+            .iter()
+            .filter_map(|known| HeaderName::from_bytes(known.name.as_bytes()).ok())
+            .collect();
+        all.extend(names.iter().filter(|name| !is_known(name)).cloned());
+        if all.len() > SELECTING_MAX {
+            return None;
+        }
+        let manifest = Manifest {
+            body: start.holder,
+            length: announced.unwrap_or(Coming::UNKNOWN),
+            chunk_size: self.cells.chunk_size(),
+        };
+        let coming = Coming {
+            entry: Entry {
+                body: cell::Body::Chunked(manifest),
+                ..entry.clone()
+            },
+            selector: start.question.under(&all).selector(),
+            names: all.iter().map(|name| name.as_str().to_owned()).collect(),
+        };
+        coming.is_small().then_some(coming)
     }
 
     /// The selecting fields that an answer names. An encoded answer varies on
@@ -876,12 +932,14 @@ impl<P: Platform> Shield<P> {
             let draft = Draft {
                 body: manifest.body,
                 chunks: u32::try_from(manifest.chunks()).unwrap_or(u32::MAX),
+                done: 0,
             };
             for (held, draft) in [(&*to, Some(draft)), (from, None)] {
                 match self
                     .cells
-                    .note_draft(held.loaded.clone(), held.holder, draft)
+                    .note_draft(held.loaded.clone(), held.holder, draft, None)
                     .await
+                    .0
                 {
                     Settled::Done => {}
                     lost @ (Settled::Fenced(_) | Settled::Failed) => return lost,

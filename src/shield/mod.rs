@@ -21,13 +21,14 @@
 //! `flight` keeps an instance to one attempt per key. `pass` forwards requests
 //! with their own fields, `unsafe_methods` those of other methods; `news` has what
 //! their answers tell about entries. `store_body` stores while `tee` streams,
-//! `bodies` reads what is in chunks. `answer` builds what the visitor gets, and
+//! `bodies` reads what is in chunks, `coming` what is still being written. `answer` builds what the visitor gets, and
 //! `served` says what became of the request. `request`, `fetch` and `answer_body` have
 //! the types that these share.
 
 mod answer;
 mod answer_body;
 mod bodies;
+mod coming;
 mod decide;
 mod fetch;
 mod fill;

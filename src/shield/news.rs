@@ -111,11 +111,14 @@ impl<P: Platform> Shield<P> {
             let mut held = held;
             let loaded = held.loaded.clone();
             let acts_until = Cell::new(shield.cells.acts_until(&held));
+            let done = Rc::clone(&held.done);
             let (outcome, fenced) = {
                 let start = Start {
                     loaded: &loaded,
                     holder: held.holder,
                     acts_until: &acts_until,
+                    done: &done,
+                    shared: None,
                     question: &located.question,
                     config: &forwarded.config,
                 };
@@ -207,11 +210,14 @@ impl<P: Platform> Shield<P> {
             return;
         }
         let acts_until = Cell::new(self.cells.acts_until(&held));
+        let done = Rc::clone(&held.done);
         let loaded = held.loaded.clone();
         let start = Start {
             loaded: &loaded,
             holder: held.holder,
             acts_until: &acts_until,
+            done: &done,
+            shared: None,
             question: &located.question,
             config: &forwarded.config,
         };
