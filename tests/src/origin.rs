@@ -40,6 +40,9 @@ const HEAD_WAIT: Duration = Duration::from_secs(5);
 /// How long an answer that is made by a function waits for the request's content.
 const CONTENT_WAIT: Duration = Duration::from_secs(5);
 
+/// One of [`Answer::events`].
+pub const EVENT: &[u8] = b"data: x\n\n";
+
 /// What goes wrong with an answer on its way: hyper then breaks the connection.
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
@@ -116,6 +119,8 @@ enum Content {
     Fixed(Bytes),
     /// The request's body, as it comes in.
     Echo,
+    /// Events, one after each pause, for as long as somebody reads them.
+    Events(Duration),
 }
 
 /// The body of the answer to request number `count` for `path`.
@@ -134,6 +139,7 @@ pub struct Answer {
     hang_up: bool,
     broken_after: Option<usize>,
     held_after: Option<(usize, Gate)>,
+    pace: Option<(usize, Duration)>,
 }
 
 impl Answer {
@@ -147,6 +153,7 @@ impl Answer {
             hang_up: false,
             broken_after: None,
             held_after: None,
+            pace: None,
         }
     }
 
@@ -163,6 +170,11 @@ impl Answer {
     /// 200 with the request's body, streamed back as it arrives.
     pub fn echo() -> Self {
         Self::new(Content::Echo)
+    }
+
+    /// 200 with [`EVENT`] after each `pause`, without an end and without a length.
+    pub fn events(pause: Duration) -> Self {
+        Self::new(Content::Events(pause))
     }
 
     /// The answer that `make` returns for the request, whose content is read
@@ -227,6 +239,13 @@ impl Answer {
     #[must_use]
     pub fn held_after(mut self, bytes: usize, gate: &Gate) -> Self {
         self.held_after = Some((bytes, gate.clone()));
+        self
+    }
+
+    /// Sends the body in pieces of so many bytes, with a pause after each.
+    #[must_use]
+    pub fn paced(mut self, piece: usize, pause: Duration) -> Self {
+        self.pace = Some((piece, pause));
         self
     }
 
@@ -643,11 +662,13 @@ async fn answer(
             Content::Echo => body,
             Content::Fixed(bytes) => {
                 response = response.header(header::CONTENT_LENGTH, bytes.len());
-                match answer.held_after {
-                    None => whole(bytes, answer.broken_after),
-                    Some((first, gate)) => held(bytes, first, gate),
+                match (answer.held_after, answer.pace) {
+                    (Some((first, gate)), _) => held(bytes, first, gate),
+                    (None, Some((piece, pause))) => paced(bytes, piece, pause),
+                    (None, None) => whole(bytes, answer.broken_after),
                 }
             }
+            Content::Events(pause) => events(pause),
             Content::Numbered => {
                 let bytes = Bytes::from(numbered(&path, count));
                 response = response.header(header::CONTENT_LENGTH, bytes.len());
@@ -661,6 +682,28 @@ async fn answer(
         frame
     });
     Ok(response.body(content.boxed())?)
+}
+
+/// Events without an end.
+fn events(pause: Duration) -> BoxBody<Bytes, Broken> {
+    let events = futures::stream::unfold((), move |()| async move {
+        tokio::time::sleep(pause).await;
+        Some((Ok::<_, Broken>(Frame::data(Bytes::from_static(EVENT))), ()))
+    });
+    BodyExt::boxed(StreamBody::new(events))
+}
+
+/// A body of these bytes in pieces, with a pause after each.
+fn paced(bytes: Bytes, piece: usize, pause: Duration) -> BoxBody<Bytes, Broken> {
+    let pieces = futures::stream::unfold(bytes, move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let next = rest.split_to(piece.clamp(1, rest.len()));
+        tokio::time::sleep(pause).await;
+        Some((Ok::<_, Broken>(Frame::data(next)), rest))
+    });
+    BodyExt::boxed(StreamBody::new(pieces))
 }
 
 /// A body of these bytes, held back after the first ones.
