@@ -120,9 +120,9 @@ async fn a_long_body_reaches_fifty_followers_of_four_nodes_while_it_comes() {
     followers(&world, "/video", 8_000_001, 50).await;
 }
 
-/// The same at the size and pace that the design names; `cargo xtask test` leaves it out.
+/// The same at the size and pace of a film. `cargo xtask long-tests` runs it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes 20 seconds: run with --ignored"]
+#[ignore = "takes 20 seconds: cargo xtask long-tests"]
 async fn forty_megabytes_at_two_megabytes_a_second_reach_fifty_followers() {
     let world = long_world(StoreKind::SqliteShared).await;
     let (path, body) = ("/film", content(40_000_000));
