@@ -26,6 +26,11 @@ use std::time::Duration;
 /// A dice that never chooses an early refresh.
 const NO_EARLY_REFRESH: u128 = 1;
 
+/// A request begins to read only if at least this part of the lease is left: a writer
+/// that lives renews when a third is over, and the answer of one that died would break
+/// off.
+const LEASE_LEFT: u32 = 2;
+
 /// How much of a body there has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
@@ -52,7 +57,7 @@ impl<P: Platform> Shield<P> {
         let now = self.platform.now();
         let clock_skew = visit.config.lease.clock_skew;
         if (readiness == Readiness::Begun && draft.done == 0)
-            || !lease.is_live(now, clock_skew)
+            || lease.deadline.since(now) < visit.config.lease.duration / LEASE_LEFT
             || !is_asked_by(coming, visit, located)
             || !self.is_unpurged(&located.loaded, &coming.entry)
         {
@@ -242,4 +247,33 @@ fn within(
 
 fn broken(why: &str) -> OriginError {
     OriginError::Failed(format!("the body that another request writes: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_chunk_lies_in_the_range_that_is_asked_for() {
+        let manifest = Manifest {
+            body: Nonce::new(1),
+            length: Coming::UNKNOWN,
+            chunk_size: 10,
+        };
+        for (index, range, length, expected) in [
+            (0, 0..u64::MAX, 10, Some(0..10)),
+            (1, 10..u64::MAX, 10, Some(0..10)),
+            (1, 13..17, 10, Some(3..7)),
+            (1, 13..27, 10, Some(3..10)),
+            // The last chunk is shorter.
+            (2, 20..u64::MAX, 4, Some(0..4)),
+            (2, 24..30, 4, Some(4..4)),
+            (2, 25..30, 4, None),
+            // It does not begin in this chunk.
+            (2, 13..27, 10, None),
+        ] {
+            let part = within(&manifest, index, range.clone(), length);
+            assert_eq!(part, expected, "{index} {range:?} {length}");
+        }
+    }
 }
