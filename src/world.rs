@@ -70,8 +70,10 @@ pub struct OriginRequest<B> {
     pub body: Option<B>,
     /// Longest time to connect.
     pub connect_timeout: Duration,
-    /// Longest time to the response head, and between two parts of the body.
+    /// Longest time from the end of the request's content to the response head.
     pub first_byte_timeout: Duration,
+    /// Longest pause in the response body.
+    pub between_bytes_timeout: Duration,
 }
 
 /// The address of the visitor that sent a request, if the platform tells it. The
@@ -104,6 +106,9 @@ pub enum OriginError {
     Unreachable(String),
     /// Broken off; the text is for the operator's log.
     Failed(String),
+    /// Its answer does not end, and `origin.max_streams` such answers are open. The shield
+    /// says so, not the platform.
+    TooManyStreams,
     /// Not sent: the request could not be made, or the host refused it. Nothing
     /// has reached the origin, so nothing is known about it.
     NotSent(String),
@@ -117,6 +122,7 @@ impl fmt::Display for OriginError {
                 write!(f, "the origin could not be reached: {reason}")
             }
             OriginError::Failed(reason) => write!(f, "the origin could not be asked: {reason}"),
+            OriginError::TooManyStreams => f.write_str("too many answers without an end"),
             OriginError::NotSent(reason) => write!(f, "the request was not sent: {reason}"),
         }
     }

@@ -137,8 +137,10 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             draft: flag(14).then(|| Draft {
                 body: nonce(a),
                 chunks: b as u32,
+                done: c as u32,
             }),
         }),
+        coming: None,
         marks: Marks {
             pass: flag(7).then_some(Pass {
                 until: Time::from_unix_millis(a),

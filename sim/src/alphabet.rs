@@ -230,6 +230,8 @@ fn refusals(rng: &mut fastrand::Rng, scenario: &mut Scenario) {
                         OriginFault::Redirects,
                         OriginFault::Particular,
                         OriginFault::Particular,
+                        OriginFault::Trickles,
+                        OriginFault::Trickles,
                     ],
                 ),
             },

@@ -144,6 +144,8 @@ kinds! {
     ChunkRemoved = "chunks removed",
     /// An entry was stored whose body lies in chunks.
     Chunked = "entries published with a body in chunks",
+    /// The origin sent a body slowly, in small pieces.
+    Trickled = "bodies that came in small pieces for a long time",
     /// A body was noted that nobody will publish.
     DraftLost = "bodies given up half written",
     /// The origin said 304 to a validator that is not its own.

@@ -27,6 +27,16 @@ const ERROR_TTL: Duration = Duration::from_secs(1);
 /// (`freshness.error_ttl_max`).
 const ERROR_TTL_MAX: Duration = Duration::from_secs(60);
 
+/// Most small pieces of a body that trickles.
+const TRICKLE_PIECES: usize = 24;
+
+/// How long each is, in bytes.
+const TRICKLE_PIECE: usize = 48;
+
+/// The pause before each.
+const TRICKLE_PAUSE: (Duration, Duration) =
+    (Duration::from_millis(200), Duration::from_millis(900));
+
 /// The origin.
 pub(crate) struct Origin {
     pub(crate) executor: Executor,
@@ -166,6 +176,10 @@ impl Origin {
             .headers_mut()
             .insert(SERIAL, HeaderValue::from(serial));
         self.executor.sleep(latency - latency / 2).await;
+        let trickles = fault == Some(OriginFault::Trickles);
+        if trickles && self.executor.random(fastrand::Rng::bool) {
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
         let (parts, content) = response.into_parts();
         let body = self.body(resource, fault, &content, timeout, flight);
         Ok(Response::from_parts(parts, body))
@@ -417,6 +431,9 @@ impl Origin {
         timeout: Duration,
         flight: Rc<Flight>,
     ) -> SimBody {
+        if fault == Some(OriginFault::Trickles) && !content.is_empty() {
+            return self.trickle(content, flight);
+        }
         let size = content.len().div_ceil(resource.parts.max(1)).max(1);
         let mut parts = VecDeque::new();
         let mut rest = content.clone();
@@ -456,6 +473,34 @@ impl Origin {
             executor: self.executor.clone(),
             parts,
             end: Some(end),
+            flight,
+        }
+    }
+}
+
+impl Origin {
+    /// A body in small pieces, for a long time. Its lease ends before, so it does not
+    /// keep others from the origin.
+    fn trickle(&self, content: &Bytes, flight: Rc<Flight>) -> SimBody {
+        let mut rest = content.clone();
+        let mut parts = VecDeque::new();
+        for _ in 0..TRICKLE_PIECES {
+            let piece = rest.split_to(TRICKLE_PIECE.min(rest.len()));
+            let (least, most) = TRICKLE_PAUSE;
+            parts.push_back((self.executor.between(least, most), piece));
+        }
+        parts.push_back((Duration::ZERO, rest));
+        parts.retain(|(_, part)| !part.is_empty());
+        let breaks = self.executor.random(fastrand::Rng::bool);
+        if breaks {
+            parts.pop_back();
+        }
+        self.oracle.count(Kind::Trickled);
+        flight.failed();
+        SimBody {
+            executor: self.executor.clone(),
+            parts,
+            end: Some(if breaks { End::Breaks } else { End::Whole }),
             flight,
         }
     }

@@ -309,6 +309,9 @@ pub(crate) enum OriginFault {
     Short,
     /// The body hangs half way.
     HangsInBody,
+    /// The body comes in small pieces with pauses, for longer than a fetch may take,
+    /// with or without its length; at times it breaks off in the end.
+    Trickles,
     /// 304 to whatever validator it is asked with, its own or not.
     Confirms,
     /// 401 to requests without `Authorization`.
@@ -380,6 +383,9 @@ impl Settings {
              freshness.stale_if_error = \"{sie}s\"\n\
              origin.connect_timeout = \"1s\"\n\
              origin.first_byte_timeout = {first_byte}\n\
+             origin.between_bytes_timeout = {first_byte}\n\
+             origin.fill_timeout = {fill}\n\
+             origin.pass_timeout = {first_byte}\n\
              origin.soft_timeout = {soft}\n\
              origin.retry.first = {retry_first}\n\
              origin.retry.max = {retry_max}\n\
@@ -397,6 +403,7 @@ impl Settings {
             swr = self.stale_while_revalidate,
             sie = self.stale_if_error,
             first_byte = ms(self.first_byte),
+            fill = ms(self.first_byte * 2),
             soft = ms(self.soft),
             retry_first = ms(self.retry_first),
             retry_max = ms(self.retry_max),

@@ -94,6 +94,67 @@ pub struct Draft {
     pub body: Nonce,
     /// Most chunks that it may come to.
     pub chunks: u32,
+    /// How many chunks, from the first on, are stored and as long as the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub done: u32,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The entry that a lease's draft will be the body of, if all goes well. Requests that
+/// could be answered with it read its chunks as they are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coming {
+    /// The entry. Its body is the draft's, in chunks; the length is
+    /// [`Coming::UNKNOWN`] where the answer does not announce it.
+    pub entry: Entry,
+    /// The request fields, in lower case, that the answer or its key names in `Vary`.
+    pub names: Vec<String>,
+    /// The selector of the question that is answered, for these fields.
+    pub selector: String,
+}
+
+impl Coming {
+    /// The length of a body that does not announce it.
+    pub const UNKNOWN: u64 = u64::MAX;
+
+    /// Most bytes of fields and selector. An answer with more has no readers before
+    /// it is published.
+    pub const BYTES_MAX: usize = 16 << 10;
+
+    /// Whether it is small enough for a cell.
+    pub fn is_small(&self) -> bool {
+        let fields = self.entry.headers.iter();
+        let fields = fields.map(|(name, value)| name.as_str().len().saturating_add(value.len()));
+        let names = self.names.iter().map(String::len);
+        let bytes = fields
+            .chain(names)
+            .fold(self.selector.len(), usize::saturating_add);
+        bytes <= Self::BYTES_MAX
+    }
+
+    /// Its body, where that is in chunks and `draft` is of it.
+    pub fn body(&self, draft: &Draft) -> Option<Manifest> {
+        let manifest = self.entry.body.manifest()?;
+        (manifest.body == draft.body).then_some(manifest)
+    }
+}
+
+/// What has become of a body that somebody was writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is still being written; so many chunks are complete.
+    Written(u64),
+    /// It is published.
+    Whole(Manifest),
+    /// Its writer has given it up, or is no more.
+    Gone,
 }
 
 /// A body that no entry points at any more. Visitors may still be reading it.
@@ -136,8 +197,39 @@ impl Cell {
         self.replace_entry(None, now);
     }
 
+    /// What has become of the body that `holder` was writing, at `now`, by a clock that
+    /// may differ from the holder's by `clock_skew`.
+    pub fn progress(
+        &self,
+        holder: Nonce,
+        body: Nonce,
+        now: Time,
+        clock_skew: Duration,
+    ) -> Progress {
+        let published = self.entry.as_ref().and_then(|entry| entry.body.manifest());
+        if let Some(manifest) = published.filter(|manifest| manifest.body == body) {
+            return Progress::Whole(manifest);
+        }
+        let lease = self
+            .lease
+            .filter(|lease| lease.holder == holder && lease.is_live(now, clock_skew));
+        match lease.and_then(|lease| lease.draft) {
+            Some(draft) if draft.body == body => Progress::Written(draft.done.into()),
+            Some(_) | None => Progress::Gone,
+        }
+    }
+
+    /// Notes how many chunks of the lease's draft are complete. Never fewer than
+    /// before: two writes of one holder may cross.
+    pub fn advance(&mut self, done: u32) {
+        if let Some(draft) = self.lease.as_mut().and_then(|lease| lease.draft.as_mut()) {
+            draft.done = draft.done.max(done).min(draft.chunks);
+        }
+    }
+
     /// Ends the lease. A draft that has not become the entry's body is litter.
     pub(super) fn end_lease(&mut self, now: Time) {
+        self.coming = None;
         let Some(draft) = self.lease.take().and_then(|lease| lease.draft) else {
             return;
         };
@@ -233,6 +325,7 @@ mod tests {
             lease: None,
             marks: super::super::Marks::default(),
             orphans: Vec::new(),
+            coming: None,
         };
         let grace = Duration::from_millis(100);
         cell.orphan(Nonce::new(1), 2, at(0));

@@ -47,6 +47,8 @@ impl Cell {
     /// - A purge in the future was made at `now`, the skew added: no entry that was
     ///   fetched before it is used. The marks of a key with variants say so at every
     ///   look until the cell is written.
+    /// - An entry that is being written and was requested or received in the future is
+    ///   not read before it is published.
     /// - What became an orphan in the future did so at `now`, the skew added.
     ///
     /// Swaps compare the bytes that were read, so a cell that is decided on in this
@@ -60,6 +62,14 @@ impl Cell {
         {
             lease.deadline = now.minus(bounds.clock_skew);
         }
+        if let Some(draft) = self.lease.as_mut().and_then(|lease| lease.draft.as_mut()) {
+            draft.done = draft.done.min(draft.chunks);
+        }
+        // Readers have to wait until it is published.
+        self.coming = self.coming.filter(|coming| {
+            let entry = &coming.entry;
+            entry.freshness.response_time.max(entry.request_time) <= latest
+        });
         if let Some(retry) = &mut self.marks.retry {
             if retry.not_before > latest.plus(bounds.retry_max) {
                 retry.not_before = now;
@@ -122,7 +132,8 @@ mod tests {
     use crate::cell::codec::tests::any_cell;
     use crate::cell::transition::{self, Claim, NoLease, Stamp};
     use crate::cell::{
-        Body, Doubt, Entry, Lease, Marks, Nonce, Orphan, Pass, Retry, Selecting, Unsettled,
+        Body, Coming, Doubt, Draft, Entry, Lease, Marks, Nonce, Orphan, Pass, Retry, Selecting,
+        Unsettled,
     };
     use crate::semantics::{Audience, Freshness};
     use bytes::Bytes;
@@ -209,6 +220,7 @@ mod tests {
                 chunks: 1,
                 since: now,
             }],
+            coming: None,
         }
     }
 
@@ -318,6 +330,34 @@ mod tests {
             [latest; 3]
         );
         assert_eq!(Some(cell.orphans[0].since), latest);
+    }
+
+    #[test]
+    fn what_is_being_written_by_a_clock_that_is_a_day_ahead_is_not_read() {
+        for (ahead, read) in [(Duration::ZERO, true), (SKEW, true), (DAY, false)] {
+            let mut cell = written_at(NOW);
+            let mut entry = cell.entry.clone().unwrap();
+            entry.request_time = NOW.plus(ahead);
+            cell.coming = Some(Box::new(Coming {
+                entry,
+                names: Vec::new(),
+                selector: String::new(),
+            }));
+            let coming = cell.bounded(NOW, &BOUNDS).coming;
+            assert_eq!(coming.is_some(), read, "{ahead:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_chunks_are_complete_than_there_can_be() {
+        let mut cell = written_at(NOW);
+        cell.lease.as_mut().unwrap().draft = Some(Draft {
+            body: Nonce::new(7),
+            chunks: 3,
+            done: u32::MAX,
+        });
+        let lease = cell.bounded(NOW, &BOUNDS).lease.unwrap();
+        assert_eq!(lease.draft.unwrap().done, 3);
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! in the tests. Keep reading the old one if its cells are still right. A later
 //! format begins with its number, at most `FORMAT_LAST`, whatever follows it.
 
-use super::{Body, Cell, Entry, Lease, Manifest, Marks, Nonce, Orphan};
+use super::{Body, Cell, Coming, Entry, Lease, Manifest, Marks, Nonce, Orphan};
 use crate::semantics::{Audience, Freshness};
 use crate::time::Time;
 use bytes::Bytes;
@@ -119,6 +119,15 @@ struct Metadata {
     entry: Option<EntryMetadata>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     orphans: Vec<Orphan>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    coming: Option<ComingMetadata>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ComingMetadata {
+    entry: EntryMetadata,
+    names: Vec<String>,
+    selector: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -137,6 +146,51 @@ struct EntryMetadata {
     /// Where the content is, if not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     chunks: Option<Manifest>,
+}
+
+impl EntryMetadata {
+    fn of(entry: &Entry) -> Self {
+        EntryMetadata {
+            status: entry.status.as_u16(),
+            headers: entry
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), latin1_text(value.as_bytes())))
+                .collect(),
+            request_time: entry.request_time,
+            fetch_millis: entry.fetch_millis,
+            freshness: entry.freshness,
+            lease: entry.lease,
+            invalidated: entry.invalidated,
+            audience: entry.audience,
+            inline: match &entry.body {
+                Body::Inline(bytes) => bytes.len() as u64,
+                Body::Chunked(_) => 0,
+            },
+            chunks: entry.body.manifest(),
+        }
+    }
+
+    /// The entry, with the inline content `body` where there are no chunks.
+    fn read(self, body: Bytes) -> Result<Entry, Unreadable> {
+        Ok(Entry {
+            status: StatusCode::from_u16(self.status).map_err(|_| Unreadable::Corrupt)?,
+            headers: headers(self.headers)?,
+            request_time: self.request_time,
+            fetch_millis: self.fetch_millis,
+            freshness: self.freshness,
+            lease: self.lease,
+            invalidated: self.invalidated,
+            audience: self.audience,
+            body: match self.chunks {
+                None => Body::Inline(body),
+                Some(manifest) if body.is_empty() && manifest.chunk_size > 0 => {
+                    Body::Chunked(manifest)
+                }
+                Some(_) => return Err(Unreadable::Corrupt),
+            },
+        })
+    }
 }
 
 /// The bytes of a cell.
@@ -159,23 +213,13 @@ pub fn encode(cell: &Cell) -> anyhow::Result<Bytes> {
         key: cell.key.clone(),
         lease: cell.lease,
         marks: cell.marks.clone(),
-        entry: entry.map(|entry| EntryMetadata {
-            status: entry.status.as_u16(),
-            headers: entry
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), latin1_text(value.as_bytes())))
-                .collect(),
-            request_time: entry.request_time,
-            fetch_millis: entry.fetch_millis,
-            freshness: entry.freshness,
-            lease: entry.lease,
-            invalidated: entry.invalidated,
-            audience: entry.audience,
-            inline: body.len() as u64,
-            chunks: entry.body.manifest(),
-        }),
+        entry: entry.map(EntryMetadata::of),
         orphans: cell.orphans.clone(),
+        coming: cell.coming.as_ref().map(|coming| ComingMetadata {
+            entry: EntryMetadata::of(&coming.entry),
+            names: coming.names.clone(),
+            selector: coming.selector.clone(),
+        }),
     })?;
     anyhow::ensure!(
         metadata.len() <= METADATA_MAX,
@@ -233,26 +277,21 @@ pub fn decode_any(bytes: &Bytes) -> Result<Cell, Unreadable> {
     // `get` above has shown that prefix and metadata lie inside the value.
     let body = bytes.slice(PREFIX + length..);
     let entry = match metadata.entry {
-        Some(entry) if entry.inline == body.len() as u64 => Some(Entry {
-            status: StatusCode::from_u16(entry.status).map_err(|_| Unreadable::Corrupt)?,
-            headers: headers(entry.headers)?,
-            request_time: entry.request_time,
-            fetch_millis: entry.fetch_millis,
-            freshness: entry.freshness,
-            lease: entry.lease,
-            invalidated: entry.invalidated,
-            audience: entry.audience,
-            body: match entry.chunks {
-                None => Body::Inline(body),
-                Some(manifest) if body.is_empty() && manifest.chunk_size > 0 => {
-                    Body::Chunked(manifest)
-                }
-                Some(_) => return Err(Unreadable::Corrupt),
-            },
-        }),
+        Some(entry) if entry.inline == body.len() as u64 => Some(entry.read(body)?),
         Some(_) => return Err(Unreadable::Corrupt),
         None => None,
     };
+    // Nothing depends on it: what cannot be read is waited for.
+    let draft = metadata.lease.and_then(|lease| lease.draft);
+    let coming = metadata.coming.and_then(|coming| {
+        let coming = Coming {
+            entry: coming.entry.read(Bytes::new()).ok()?,
+            names: coming.names,
+            selector: coming.selector,
+        };
+        let is_of_draft = draft.is_some_and(|draft| coming.body(&draft).is_some());
+        (is_of_draft && coming.is_small()).then(|| Box::new(coming))
+    });
     Ok(Cell {
         version: metadata.version,
         nonce: metadata.nonce,
@@ -261,6 +300,7 @@ pub fn decode_any(bytes: &Bytes) -> Result<Cell, Unreadable> {
         lease: metadata.lease,
         marks: metadata.marks,
         orphans: metadata.orphans,
+        coming,
     })
 }
 

@@ -15,7 +15,7 @@ pub mod codec;
 mod nonce;
 pub mod transition;
 
-pub use body::{Body, Draft, Manifest, Orphan};
+pub use body::{Body, Coming, Draft, Manifest, Orphan, Progress};
 pub use bounds::Bounds;
 pub use nonce::Nonce;
 
@@ -43,6 +43,9 @@ pub struct Cell {
     /// Bodies that no entry points at any more, oldest first: to be removed
     /// once their time is over.
     pub orphans: Vec<Orphan>,
+    /// The entry that the lease's draft will be the body of, while it may be read
+    /// before it is published.
+    pub coming: Option<Box<Coming>>,
 }
 
 /// A stored response.

@@ -5,8 +5,8 @@
 //! come from the caller's clock.
 
 use super::{
-    Cell, Doubt, Draft, Entry, Lease, Listed, Marks, Nonce, Orphan, Pass, Retry, SEEN_PRECISION,
-    SELECTING_KEPT, Selecting, Unsettled,
+    Cell, Coming, Doubt, Draft, Entry, Lease, Listed, Marks, Nonce, Orphan, Pass, Retry,
+    SEEN_PRECISION, SELECTING_KEPT, Selecting, Unsettled,
 };
 use crate::time::Time;
 use http::HeaderName;
@@ -160,16 +160,34 @@ pub fn renew(
     Ok(next)
 }
 
-/// Notes which body the holder is about to write, in chunks; none where it has
-/// left the one that it wrote to another cell.
+/// Notes which body the holder is about to write, in chunks, and which entry it is of
+/// where others may read it meanwhile; none where the holder has left the one that it
+/// wrote to another cell.
 pub fn draft(
     cell: Option<&Cell>,
     holder: Nonce,
     draft: Option<Draft>,
+    coming: Option<&Coming>,
     nonce: Nonce,
 ) -> Result<Cell, Fenced> {
     let (mut next, lease) = held(cell, holder, nonce)?;
     next.lease = Some(Lease { draft, ..lease });
+    // Whoever comes after a purge may not have what was fetched before it.
+    next.coming = coming
+        .filter(|_| draft.is_some() && !lease.revoked)
+        .map(|coming| Box::new(coming.clone()));
+    Ok(next)
+}
+
+/// Notes how many chunks of the holder's draft are complete.
+pub fn progress(
+    cell: Option<&Cell>,
+    holder: Nonce,
+    done: u32,
+    nonce: Nonce,
+) -> Result<Cell, Fenced> {
+    let (mut next, _) = held(cell, holder, nonce)?;
+    next.advance(done);
     Ok(next)
 }
 
@@ -481,6 +499,7 @@ pub fn purge(cell: &Cell, purge: Purge, stamp: Stamp) -> Cell {
     if let Some(lease) = &mut next.lease {
         lease.revoked = true;
     }
+    next.coming = None;
     next
 }
 
@@ -541,6 +560,7 @@ fn next(cell: Option<&Cell>, key: &str, nonce: Nonce) -> Cell {
             lease: None,
             marks: Marks::default(),
             orphans: Vec::new(),
+            coming: None,
         },
     }
 }

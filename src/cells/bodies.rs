@@ -11,7 +11,7 @@
 //! A chunk that is missing, cut short or damaged makes its entry a miss.
 
 use super::names::chunk_name;
-use super::{Backing, Cells, Loaded, Place};
+use super::{Cells, Loaded, Place};
 use crate::cell::{Manifest, Nonce, Orphan, transition};
 use crate::config::CHUNKS_MAX;
 use crate::store::StoreError;
@@ -95,13 +95,9 @@ impl<P: Platform> Cells<P> {
 
     /// Drops an entry that points at a body of which a chunk is missing.
     pub(crate) async fn discard(&self, place: &Place, body: Nonce) {
-        let loaded = match place.backing {
-            Backing::Local => self.load_local(&place.key).await,
-            Backing::Shared => match self.load_shared(&place.key).await {
-                Ok(loaded) => loaded,
-                // The next request that reads the entry finds out again.
-                Err(_) => return,
-            },
+        // The next request that reads the entry finds out again.
+        let Ok(loaded) = self.load_at(place).await else {
+            return;
         };
         self.apply(loaded, |cell| {
             transition::discard(cell?, body, self.stamp())

@@ -3,11 +3,12 @@
 use super::swap::Applied;
 use super::{Cells, Loaded, Located, Settled};
 use crate::cell::transition::{self, Claim, Failure, Fenced, Learned, NoLease};
-use crate::cell::{Cell, Draft, Entry, Lease, Marks, Nonce, Orphan};
+use crate::cell::{Cell, Coming, Draft, Entry, Lease, Marks, Nonce, Orphan};
 use crate::question::Question;
 use crate::time::Time;
 use crate::world::{Platform, event};
 use http::HeaderName;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The part of a lease after which it is renewed for the first time.
@@ -77,6 +78,8 @@ pub(crate) struct Held {
     pub(crate) holder: Nonce,
     /// The deadline as far as this holder knows it to be stored.
     pub(crate) deadline: Time,
+    /// How many chunks of its draft are complete; renewals store it.
+    pub(crate) done: Rc<std::cell::Cell<u32>>,
 }
 
 impl Held {
@@ -123,6 +126,7 @@ impl<P: Platform> Cells<P> {
                             loaded,
                             holder,
                             deadline,
+                            done: Rc::default(),
                         }))
                     }
                     Some(_) | None => Election::Changed,
@@ -164,14 +168,19 @@ impl<P: Platform> Cells<P> {
         self.platform.now() < self.acts_until(held).minus(renewal)
     }
 
-    /// Moves the deadline of a lease.
+    /// Moves the deadline of a lease, and notes how far the body is that is being
+    /// written under it.
     pub(crate) async fn renew(&self, held: &mut Held) -> Settled {
         let deadline = self.platform.now().plus(self.config.lease.duration);
         let holder = held.holder;
         let (settled, loaded) = self
             .settle(
                 held.loaded.clone(),
-                |cell| transition::renew(cell, holder, deadline, self.nonce()),
+                |cell| {
+                    let mut cell = transition::renew(cell, holder, deadline, self.nonce())?;
+                    cell.advance(held.done.get());
+                    Ok(cell)
+                },
                 |cell| {
                     cell.lease
                         .is_some_and(|lease| lease.holder == holder && lease.deadline >= deadline)
@@ -185,24 +194,44 @@ impl<P: Platform> Cells<P> {
         settled
     }
 
-    /// Notes which body is about to be written in chunks under a lease; none
-    /// where it has become another cell's.
+    /// Notes which body is about to be written in chunks under a lease, and which entry
+    /// it is of, where others may read it meanwhile; none where it has become another
+    /// cell's.
     pub(crate) async fn note_draft(
         &self,
         loaded: Loaded,
         holder: Nonce,
         draft: Option<Draft>,
-    ) -> Settled {
+        coming: Option<&Coming>,
+    ) -> (Settled, Loaded) {
         self.settle(
             loaded,
-            |cell| transition::draft(cell, holder, draft, self.nonce()),
+            |cell| transition::draft(cell, holder, draft, coming, self.nonce()),
             |cell| {
                 cell.lease
                     .is_some_and(|lease| lease.holder == holder && lease.draft == draft)
             },
         )
         .await
-        .0
+    }
+
+    /// Notes how many chunks of a draft are complete.
+    pub(crate) async fn note_progress(
+        &self,
+        loaded: Loaded,
+        holder: Nonce,
+        done: u32,
+    ) -> (Settled, Loaded) {
+        let knows = |draft: Draft| draft.done >= done;
+        self.settle(
+            loaded,
+            |cell| transition::progress(cell, holder, done, self.nonce()),
+            |cell| {
+                cell.lease
+                    .is_some_and(|lease| lease.holder == holder && lease.draft.is_some_and(knows))
+            },
+        )
+        .await
     }
 
     /// Publishes an entry under a lease, or gives the lease back if a purge came

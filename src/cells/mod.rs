@@ -98,7 +98,7 @@ impl<P: Platform> Cells<P> {
     }
 
     /// A random part of a pause, so that several instances do not keep step.
-    fn up_to(&self, pause: Duration) -> Duration {
+    pub(crate) fn up_to(&self, pause: Duration) -> Duration {
         let part = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
         pause.saturating_mul(part) / 1_000
     }

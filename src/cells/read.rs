@@ -1,7 +1,7 @@
 //! Reading cells.
 
 use super::names::cell_id;
-use super::{Backing, Cells, Loaded};
+use super::{Backing, Cells, Loaded, Place};
 use crate::cell::codec::{self, Unreadable};
 use crate::store::{Store, StoreError};
 use crate::world::{Platform, event};
@@ -41,6 +41,14 @@ impl<P: Platform> Cells<P> {
     pub(crate) async fn reload(&self, loaded: &Loaded) -> Result<Loaded, StoreError> {
         let raw = self.load_value(loaded.backing, &loaded.id).await?;
         Ok(self.decode(loaded.id.clone(), &loaded.key, raw, loaded.backing))
+    }
+
+    /// Reads the cell at a place.
+    pub(crate) async fn load_at(&self, place: &Place) -> Result<Loaded, StoreError> {
+        match place.backing {
+            Backing::Local => Ok(self.load_local(&place.key).await),
+            Backing::Shared => self.load_shared(&place.key).await,
+        }
     }
 
     /// Reads a cell of the shared store by its name. `None` if there is no cell, or if it

@@ -2,7 +2,7 @@
 
 use super::problem::Problems;
 use super::settings::{Places, Scope};
-use super::{BudgetConfig, CHUNKS_MAX, Config, LeaseConfig, Limits};
+use super::{BudgetConfig, CHUNKS_MAX, Config, LeaseConfig, Limits, OriginConfig};
 use crate::budget::SLOTS_MIN;
 use crate::cell::transition::Backoff;
 use crate::config::duration::show;
@@ -26,6 +26,38 @@ pub(super) fn of(config: &Config, places: &Places, scope: Scope, problems: &mut 
             problems.add(place, &name, message);
         }
     }
+}
+
+/// Times of which one would never count beside another.
+fn of_time(origin: &OriginConfig) -> Vec<Contradiction> {
+    let mut found: Vec<Contradiction> = Vec::new();
+    let (fill, head) = (origin.fill_timeout, origin.first_byte_timeout);
+    if fill < head {
+        found.push((
+            &["origin.fill_timeout", "origin.first_byte_timeout"],
+            format!(
+                "a whole fetch would have {}, but its head alone has {}; write at least {} as \
+                 origin.fill_timeout, or a shorter origin.first_byte_timeout",
+                show(fill),
+                show(head),
+                show(head)
+            ),
+        ));
+    }
+    let (pass, connect) = (origin.pass_timeout, origin.connect_timeout);
+    if pass < connect {
+        found.push((
+            &["origin.pass_timeout", "origin.connect_timeout"],
+            format!(
+                "a forwarded request would have {} to its answer, but connecting alone has {}; \
+                 write at least {} as origin.pass_timeout, or a shorter origin.connect_timeout",
+                show(pass),
+                show(connect),
+                show(connect)
+            ),
+        ));
+    }
+    found
 }
 
 fn all(config: &Config) -> Vec<Contradiction> {
@@ -56,6 +88,7 @@ fn all(config: &Config) -> Vec<Contradiction> {
             ),
         ));
     }
+    found.extend(of_time(&config.origin));
     let Backoff { first, max } = config.origin.retry;
     if first > max {
         found.push((

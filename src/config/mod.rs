@@ -87,8 +87,14 @@ pub const CHUNKS_MAX: u32 = 4_096;
 pub struct OriginConfig {
     /// Longest time to connect.
     pub connect_timeout: Duration,
-    /// Longest time to the response head, and between two parts of a body.
+    /// Longest time to the response head of what fills the cache.
     pub first_byte_timeout: Duration,
+    /// Longest pause in a response body.
+    pub between_bytes_timeout: Duration,
+    /// Longest time for a fetch under a lease, body included.
+    pub fill_timeout: Duration,
+    /// Longest time from the end of a forwarded request to the response head.
+    pub pass_timeout: Duration,
     /// How long a request waits for the origin if there is an entry that may be
     /// served when the origin fails.
     pub soft_timeout: Duration,
@@ -112,6 +118,9 @@ impl Default for OriginConfig {
         OriginConfig {
             connect_timeout: Duration::ZERO,
             first_byte_timeout: Duration::ZERO,
+            between_bytes_timeout: Duration::ZERO,
+            fill_timeout: Duration::ZERO,
+            pass_timeout: Duration::ZERO,
             soft_timeout: Duration::ZERO,
             retry: Backoff::default(),
             retry_after_max: Duration::ZERO,

@@ -322,9 +322,40 @@ pub const OPTIONS: &[Definition] = &[
         default: "\"15s\"",
         strict: None,
         per_rule: true,
-        doc: "Longest time to the head of the origin's response, and between two parts of \
-              its body.",
+        doc: "Longest time to the head of the origin's response, where the cache is filled or \
+              refreshed.",
         set: set!(Duration => origin.first_byte_timeout),
+    },
+    Definition {
+        name: "origin.between_bytes_timeout",
+        kind: millis(10, DAY),
+        default: "\"15s\"",
+        strict: None,
+        per_rule: true,
+        doc: "Longest pause in the body of the origin's response. An event stream that pauses \
+              for longer needs a rule with a longer time.",
+        set: set!(Duration => origin.between_bytes_timeout),
+    },
+    Definition {
+        name: "origin.fill_timeout",
+        kind: millis(10, DAY),
+        default: "\"60s\"",
+        strict: None,
+        per_rule: true,
+        doc: "Longest time for a request that fills or refreshes the cache, body included. A \
+              body that takes longer goes to its visitor and is not stored, and for \
+              `origin.pass` other requests are forwarded.",
+        set: set!(Duration => origin.fill_timeout),
+    },
+    Definition {
+        name: "origin.pass_timeout",
+        kind: millis(10, DAY),
+        default: "\"2m\"",
+        strict: None,
+        per_rule: true,
+        doc: "Longest time to the head of the origin's response to a forwarded request, from \
+              the end of its content on. It does not end an upload.",
+        set: set!(Duration => origin.pass_timeout),
     },
     Definition {
         name: "origin.soft_timeout",

@@ -210,6 +210,23 @@ fn what_is_wrong_is_said_with_its_place_and_a_remedy() {
              write at least 5m as origin.retry.max, or a shorter origin.retry.first",
         ),
         (
+            "[origin]\nfill_timeout = \"10s\"",
+            "config:2:16: origin.fill_timeout: a whole fetch would have 10s, but its head alone has \
+             15s; write at least 15s as origin.fill_timeout, or a shorter origin.first_byte_timeout",
+        ),
+        (
+            "[origin]\nfirst_byte_timeout = \"5m\"",
+            "config:2:22: origin.first_byte_timeout: a whole fetch would have 1m, but its head alone \
+             has 5m; write at least 5m as origin.fill_timeout, or a shorter \
+             origin.first_byte_timeout",
+        ),
+        (
+            "[origin]\npass_timeout = \"1s\"",
+            "config:2:16: origin.pass_timeout: a forwarded request would have 1s to its answer, but \
+             connecting alone has 3s; write at least 3s as origin.pass_timeout, or a shorter \
+             origin.connect_timeout",
+        ),
+        (
             "cookies = \"none\"",
             "config:1:11: cookies: write \"pass\", \"ignore\" or { key = [\"lang\"] }",
         ),

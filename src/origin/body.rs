@@ -3,6 +3,8 @@
 use super::Slot;
 use crate::world::{Body, OriginError};
 use bytes::Bytes;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// The body of an answer of the origin, with the slot of its request: the request is in
 /// flight until the body has ended. Its beginning may have been read already.
@@ -10,7 +12,28 @@ use bytes::Bytes;
 pub struct OriginBody<B> {
     beginning: Option<Bytes>,
     rest: Option<B>,
-    slot: Option<Slot>,
+    slot: SharedSlot,
+}
+
+/// A slot that an answer's body has, and that others may count as a stream's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedSlot(Rc<RefCell<Option<Slot>>>);
+
+impl SharedSlot {
+    fn new(slot: Slot) -> Self {
+        SharedSlot(Rc::new(RefCell::new(Some(slot))))
+    }
+
+    fn take(&self) -> Option<Slot> {
+        self.0.borrow_mut().take()
+    }
+
+    /// Counts the answer as one that does not end: it gives its place in the budget
+    /// to another request. If there are too many such answers, it keeps its place and
+    /// this returns `false`.
+    pub(crate) fn to_stream(&self) -> bool {
+        self.0.borrow_mut().as_mut().is_none_or(Slot::to_stream)
+    }
 }
 
 impl<B> OriginBody<B> {
@@ -19,7 +42,7 @@ impl<B> OriginBody<B> {
         OriginBody {
             beginning: None,
             rest: Some(body),
-            slot: Some(slot),
+            slot: SharedSlot::new(slot),
         }
     }
 
@@ -29,19 +52,18 @@ impl<B> OriginBody<B> {
         OriginBody {
             beginning: None,
             rest: Some(body),
-            slot: None,
+            slot: SharedSlot::default(),
         }
     }
 
     /// The slot, for another request; the body is not read on.
     pub(crate) fn into_slot(self) -> Option<Slot> {
-        self.slot
+        self.slot.take()
     }
 
-    /// Counts the answer as one that does not end: it gives its place in the budget
-    /// to another request. Returns `false` if there are too many such answers.
-    pub(crate) fn to_stream(&mut self) -> bool {
-        self.slot.as_mut().is_none_or(Slot::to_stream)
+    /// The slot, while the body is read by another.
+    pub(crate) fn slot(&self) -> SharedSlot {
+        self.slot.clone()
     }
 
     /// What has been read.
@@ -57,7 +79,7 @@ impl<B> OriginBody<B> {
                 beginning: None,
                 rest: Some(body),
                 slot,
-            } => Ok((body, slot)),
+            } => Ok((body, slot.take())),
             body => Err(body),
         }
     }
@@ -80,7 +102,8 @@ impl<B: Body> Body for OriginBody<B> {
         };
         if !matches!(next, Some(Ok(_))) {
             self.rest = None;
-            self.slot = None;
+            let slot = self.slot.take();
+            drop(slot);
         }
         next
     }

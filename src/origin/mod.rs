@@ -14,16 +14,18 @@ mod body;
 mod broker;
 mod slot;
 mod slots;
+mod time;
 
 pub use body::OriginBody;
 pub(crate) use broker::Admission;
 pub use slot::Slot;
+pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
 
 use crate::budget::{BreakerSettings, Class, Limits, Outcome};
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
-use crate::semantics::retry_after;
+use crate::semantics::{is_endless, retry_after};
 use crate::time::{Time, millis};
 use crate::world::{Body, OriginError, OriginRequest, Platform, event};
 use broker::Broker;
@@ -122,10 +124,11 @@ impl<P: Platform> OriginDoor<P> {
         slot: Slot,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
-        let request = Self::request(fill.into_parts(), None, config);
+        let timeout = config.origin.first_byte_timeout;
+        let request = Self::request(fill.into_parts(), None, config, timeout);
         let request_time = self.platform.now();
         let sending = self.platform.send(request);
-        let answered = self.in_time(config, sending).await;
+        let answered = self.within(timeout, sending).await;
         self.answered(answered, request_time, slot)
     }
 
@@ -134,11 +137,17 @@ impl<P: Platform> OriginDoor<P> {
         &self,
         answered: Result<Response<P::Body>, OriginError>,
         request_time: Time,
-        slot: Slot,
+        mut slot: Slot,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let response_time = self.platform.now();
         if let Some(outcome) = outcome(&answered, response_time) {
             self.broker.report(slot.report(outcome));
+        }
+        let is_stream = answered
+            .as_ref()
+            .is_ok_and(|response| is_endless(response.headers()));
+        if is_stream && !slot.to_stream() {
+            return Err(OriginError::TooManyStreams);
         }
         Ok(Answered {
             response: answered?.map(|body| OriginBody::new(body, slot)),
@@ -148,7 +157,9 @@ impl<P: Platform> OriginDoor<P> {
     }
 
     /// Forwards a visitor's request with its own fields, its content as it comes.
-    /// The platform keeps the time: an upload may take long.
+    /// The head of the answer has `origin.pass_timeout`, from the end of the content
+    /// on. When that is, only the platform sees: it keeps the time of a request with
+    /// content, so that no upload is cut that makes progress.
     pub(crate) async fn forward(
         &self,
         forwarding: Forwarding<'_, P::Body>,
@@ -164,7 +175,13 @@ impl<P: Platform> OriginDoor<P> {
         let parts = pass::forwarded(parts, body.is_some(), address, &self.origin, outgoing)
             .map_err(|error| OriginError::NotSent(error.to_string()))?;
         let request_time = self.platform.now();
-        let answered = self.platform.send(Self::request(parts, body, config)).await;
+        let (has_content, timeout) = (body.is_some(), config.origin.pass_timeout);
+        let request = Self::request(parts, body, config, timeout);
+        let sending = self.platform.send(request);
+        let answered = match has_content {
+            true => sending.await,
+            false => self.within(timeout, sending).await,
+        };
         self.answered(answered, request_time, slot)
     }
 
@@ -172,22 +189,34 @@ impl<P: Platform> OriginDoor<P> {
         parts: request::Parts,
         body: Option<P::Body>,
         config: &Config,
+        first_byte_timeout: Duration,
     ) -> OriginRequest<P::Body> {
         OriginRequest {
             parts,
             body,
             connect_timeout: config.origin.connect_timeout,
-            first_byte_timeout: config.origin.first_byte_timeout,
+            first_byte_timeout,
+            between_bytes_timeout: config.origin.between_bytes_timeout,
         }
     }
 
-    /// What the origin does, for at most `origin.first_byte_timeout`.
-    pub(crate) async fn in_time<T>(
+    /// The next piece of a body, for at most `origin.between_bytes_timeout`.
+    async fn in_time<T>(
         &self,
         config: &Config,
+        piece: impl Future<Output = Result<T, OriginError>>,
+    ) -> Result<T, OriginError> {
+        self.within(config.origin.between_bytes_timeout, piece)
+            .await
+    }
+
+    /// What the origin does, for at most `limit`.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
         work: impl Future<Output = Result<T, OriginError>>,
     ) -> Result<T, OriginError> {
-        let timeout = self.platform.sleep(config.origin.first_byte_timeout);
+        let timeout = self.platform.sleep(limit);
         match select(pin!(work), pin!(timeout)).await {
             Either::Left((result, _)) => result,
             Either::Right(((), _)) => Err(OriginError::Timeout),
@@ -287,7 +316,7 @@ fn outcome<B>(answered: &Result<Response<B>, OriginError>, now: Time) -> Option<
         }
         Err(OriginError::Timeout | OriginError::Failed(_)) => Outcome::Bad { retry_after: None },
         Err(OriginError::Unreachable(_)) => Outcome::Unreachable,
-        Err(OriginError::NotSent(_)) => return None,
+        Err(OriginError::NotSent(_) | OriginError::TooManyStreams) => return None,
     })
 }
 

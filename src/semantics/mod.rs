@@ -11,6 +11,7 @@ pub mod conditional;
 pub mod connection_auth;
 pub mod date;
 pub mod directives;
+mod endless;
 mod etag;
 pub mod fields;
 pub mod freshness;
@@ -44,6 +45,7 @@ pub use conditional::{
     Precondition, add_validators, evaluate, not_modified_headers, remove_conditions,
 };
 pub use connection_auth::is_connection_bound;
+pub use endless::is_endless;
 pub(crate) use fields::single;
 pub use fields::{append_via, is_upgrade, strip_connection_fields};
 pub use freshness::Freshness;

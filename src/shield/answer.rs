@@ -104,63 +104,13 @@ impl<P: Platform> Shield<P> {
         now: Time,
         served: Served,
     ) -> Result<Answer<P::Body>, Lost> {
-        let backing = loaded.backing;
-        let mut headers = entry.headers.clone();
-        semantics::date_header(&mut headers, entry.freshness.response_time);
-        semantics::age_header(&mut headers, entry.freshness.current_age(now));
-        if is_not_modified(
-            request,
-            entry.status,
-            &entry.headers,
-            entry.freshness.response_time,
-        ) {
-            let headers = semantics::not_modified_headers(&headers);
-            return Ok(assemble(
-                StatusCode::NOT_MODIFIED,
-                headers,
-                AnswerBody::Empty,
-                served,
-                backing,
-            ));
-        }
         let length = entry.body.len();
-        let range = semantics::range(
-            &request.method,
-            &request.headers,
-            entry.status,
-            &entry.headers,
-            length,
-        );
-        let (status, range) = match range {
-            RangeAnswer::Whole => (entry.status, 0..length),
-            RangeAnswer::Single { start, end } => {
-                headers.insert(CONTENT_RANGE, semantics::content_range(start, end, length));
-                (StatusCode::PARTIAL_CONTENT, start..end.saturating_add(1))
-            }
-            RangeAnswer::Unsatisfiable => {
-                // There is no content for these to describe.
-                for name in [
-                    CONTENT_TYPE,
-                    CONTENT_ENCODING,
-                    CONTENT_LANGUAGE,
-                    CONTENT_LOCATION,
-                ] {
-                    headers.remove(name);
-                }
-                headers.insert(CONTENT_RANGE, semantics::unsatisfied_range(length));
-                (StatusCode::RANGE_NOT_SATISFIABLE, 0..0)
-            }
+        let (status, headers, range) = entry_parts(request, entry, Some(length), now);
+        let body = match range {
+            None => AnswerBody::Empty,
+            Some(range) => self.entry_body(entry, loaded, range).await?,
         };
-        if may_have_content(status) {
-            let length = range.end.saturating_sub(range.start);
-            semantics::content_length(&mut headers, length);
-        }
-        let body = if request.method == Method::HEAD || !may_have_content(status) {
-            AnswerBody::Empty
-        } else {
-            self.entry_body(entry, loaded, range).await?
-        };
-        Ok(assemble(status, headers, body, served, backing))
+        Ok(assemble(status, headers, body, served, loaded.backing))
     }
 
     /// Some of an entry's content, once the first of it is in hand.
@@ -224,6 +174,74 @@ impl<P: Platform> Shield<P> {
             return assemble(status, headers, body, served, backing);
         }
         assemble(status, headers, body, served, backing)
+    }
+}
+
+/// Status, fields and range of an entry's content as the answer to a request; no range
+/// where the answer has no content. `length` is the content's, if it is known.
+pub(super) fn entry_parts(
+    request: &request::Parts,
+    entry: &Entry,
+    length: Option<u64>,
+    now: Time,
+) -> (StatusCode, HeaderMap, Option<Range<u64>>) {
+    let mut headers = entry.headers.clone();
+    semantics::date_header(&mut headers, entry.freshness.response_time);
+    semantics::age_header(&mut headers, entry.freshness.current_age(now));
+    if is_not_modified(
+        request,
+        entry.status,
+        &entry.headers,
+        entry.freshness.response_time,
+    ) {
+        let headers = semantics::not_modified_headers(&headers);
+        return (StatusCode::NOT_MODIFIED, headers, None);
+    }
+    let (status, range) = match length {
+        None => (entry.status, 0..u64::MAX),
+        Some(length) => part_of(request, entry, length, &mut headers),
+    };
+    if may_have_content(status) && length.is_some() {
+        let length = range.end.saturating_sub(range.start);
+        semantics::content_length(&mut headers, length);
+    }
+    let has_content = request.method != Method::HEAD && may_have_content(status);
+    (status, headers, has_content.then_some(range))
+}
+
+/// The part of an entry's content that a request asks for.
+fn part_of(
+    request: &request::Parts,
+    entry: &Entry,
+    length: u64,
+    headers: &mut HeaderMap,
+) -> (StatusCode, Range<u64>) {
+    let range = semantics::range(
+        &request.method,
+        &request.headers,
+        entry.status,
+        &entry.headers,
+        length,
+    );
+    match range {
+        RangeAnswer::Whole => (entry.status, 0..length),
+        RangeAnswer::Single { start, end } => {
+            headers.insert(CONTENT_RANGE, semantics::content_range(start, end, length));
+            (StatusCode::PARTIAL_CONTENT, start..end.saturating_add(1))
+        }
+        RangeAnswer::Unsatisfiable => {
+            // There is no content for these to describe.
+            for name in [
+                CONTENT_TYPE,
+                CONTENT_ENCODING,
+                CONTENT_LANGUAGE,
+                CONTENT_LOCATION,
+            ] {
+                headers.remove(name);
+            }
+            headers.insert(CONTENT_RANGE, semantics::unsatisfied_range(length));
+            (StatusCode::RANGE_NOT_SATISFIABLE, 0..0)
+        }
     }
 }
 

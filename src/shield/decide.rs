@@ -322,6 +322,7 @@ mod tests {
                 ..Marks::default()
             },
             orphans: Vec::new(),
+            coming: None,
         };
         let asker = Asker {
             credentials,

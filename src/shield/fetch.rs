@@ -167,6 +167,10 @@ pub(super) enum NotKept {
     TooLong,
     /// Its key would have a variant for nearly every visitor.
     TooManySelectingFields,
+    /// It has no end that a visitor would wait for.
+    Stream,
+    /// It took longer than `origin.fill_timeout`.
+    TooSlow,
 }
 
 impl std::fmt::Display for NotKept {
@@ -175,17 +179,36 @@ impl std::fmt::Display for NotKept {
             NotKept::Because(reason) => reason.fmt(f),
             NotKept::TooLong => f.write_str("too-long"),
             NotKept::TooManySelectingFields => f.write_str("too-many-vary-fields"),
+            NotKept::Stream => f.write_str("stream"),
+            NotKept::TooSlow => f.write_str("fill-timeout"),
         }
     }
 }
 
+/// What lets others read a body while it is written.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    /// The key of the question's target.
+    pub(super) key: &'a str,
+    /// The selecting fields of the key.
+    pub(super) known: &'a [Selecting],
+    /// To be called when the first of it can be read: wakes the followers of this
+    /// instance.
+    pub(super) begun: &'a dyn Fn(),
+}
+
 /// What a fetch starts from.
+#[derive(Clone, Copy)]
 pub(super) struct Start<'a> {
     /// The cell as it was when the lease was taken.
     pub(super) loaded: &'a Loaded,
     pub(super) holder: Nonce,
     /// Until when something may be started under the lease; renewals move it.
     pub(super) acts_until: &'a Cell<Time>,
+    /// How many chunks of its body are complete.
+    pub(super) done: &'a Cell<u32>,
+    /// None where nobody waits for what is fetched.
+    pub(super) shared: Option<Shared<'a>>,
     pub(super) question: &'a Question,
     pub(super) config: &'a Config,
 }
@@ -193,6 +216,8 @@ pub(super) struct Start<'a> {
 /// When an answer was asked for and came, and what was asked.
 pub(super) struct Exchange<'a> {
     pub(super) asked: &'a HeaderMap,
+    /// When the first request of the fetch was sent, which may be another one.
+    pub(super) began: Time,
     pub(super) request_time: Time,
     pub(super) response_time: Time,
 }
@@ -205,6 +230,8 @@ pub(super) enum Brought {
     Entry(Box<Entry>, Box<Question>),
     /// Answers to this question may not be stored: go alone.
     Uncacheable,
+    /// A long body, of which the first is stored: look at the cell.
+    Begun,
 }
 
 impl Brought {
@@ -231,6 +258,11 @@ impl Handed<Brought> {
     /// Whether followers need not look at the cell to know that they are passed.
     pub(super) fn is_uncacheable(&self) -> bool {
         matches!(self.get(), Some(Brought::Uncacheable))
+    }
+
+    /// Whether followers find in the cell what they may read.
+    pub(super) fn has_begun(&self) -> bool {
+        matches!(self.get(), Some(Brought::Begun))
     }
 }
 

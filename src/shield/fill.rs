@@ -8,7 +8,8 @@
 use super::Shield;
 use super::answer_body::AnswerBody;
 use super::fetch::{
-    Brought, Exchange, Fetched, Head, HeadSender, Job, Moment, NotKept, Outcome, Reason, Start,
+    Brought, Exchange, Fetched, Head, HeadSender, Job, Moment, NotKept, Outcome, Reason, Shared,
+    Start,
 };
 use super::judge::{self, Effect, Present};
 use super::served::Own;
@@ -16,17 +17,17 @@ use super::store_body::{KeptBody, Storing};
 use crate::budget::Class;
 use crate::cell::codec::may_store;
 use crate::cell::transition::Failure;
-use crate::cell::{self, Draft, Entry, Orphan, SEEN_PRECISION, Selecting};
+use crate::cell::{self, Coming, Draft, Entry, Manifest, Orphan, SEEN_PRECISION, Selecting};
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, LogLine, OriginBody, OriginDoor, Slot};
+use crate::origin::{Admission, Answered, LogLine, OriginBody, OriginDoor, Slot, time_left};
 use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
     Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, freshen,
-    is_transient, matches, remove_private_fields, retry_after, selecting_names, storability,
-    storability_of_preflight, strip_connection_fields,
+    is_endless, is_transient, matches, remove_private_fields, retry_after, selecting_names,
+    storability, storability_of_preflight, strip_connection_fields,
 };
 use crate::store::StoreError;
 use crate::time::{Time, millis};
@@ -89,11 +90,19 @@ impl<P: Platform> Shield<P> {
         let mut status = Ok(None);
         let loaded = held.loaded.clone();
         let acts_until = Cell::new(self.cells.acts_until(&held));
+        let done = Rc::clone(&held.done);
         let ((outcome, removed), fenced) = {
+            let begun = || flight.hand_over(Brought::Begun);
             let start = Start {
                 loaded: &loaded,
                 holder: held.holder,
                 acts_until: &acts_until,
+                done: &done,
+                shared: Some(Shared {
+                    key: &key,
+                    known: &known,
+                    begun: &begun,
+                }),
                 question: &question,
                 config: &config,
             };
@@ -209,13 +218,24 @@ impl<P: Platform> Shield<P> {
         // The answer to OPTIONS has no validators.
         let is_preflight = start.question.is_preflight();
         let mut validated = start.loaded.entry().filter(|_| !is_preflight);
+        let mut began = None;
         loop {
             let fields = validated.map(|entry| &entry.headers);
             let fill = start
                 .question
                 .fill(fields, OriginDoor::<P>::outgoing(start.config));
             let asked = fill.headers().clone();
-            let answered = match self.door.fill(fill, slot, start.config).await {
+            let filling = self.door.fill(fill, slot, start.config);
+            let answered = match began {
+                None => filling.await,
+                // The second request is part of the same fetch.
+                Some(began) => {
+                    self.door
+                        .within(self.time_left(start, began), filling)
+                        .await
+                }
+            };
+            let answered = match answered {
                 Ok(answered) => answered,
                 Err(error) => {
                     *status = Err(error.clone());
@@ -231,6 +251,7 @@ impl<P: Platform> Shield<P> {
             location::rewrite(response.headers_mut(), self.door.origin());
             let exchange = Exchange {
                 asked: &asked,
+                began: *began.get_or_insert(request_time),
                 request_time,
                 response_time,
             };
@@ -262,6 +283,11 @@ impl<P: Platform> Shield<P> {
                 None => return Outcome::Release("not-stored: no slot".to_owned()),
             };
         }
+    }
+
+    /// What is left of `origin.fill_timeout`.
+    fn time_left(&self, start: &Start<'_>, began: Time) -> Duration {
+        time_left(start.config.origin.fill_timeout, began, self.platform.now())
     }
 
     /// The origin says that the entry is still good (RFC 9111 section 4.3.4).
@@ -351,9 +377,14 @@ impl<P: Platform> Shield<P> {
         let (parts, mut body) = response.into_parts();
         let rule = &start.config.failure;
         let mut is_failure = rule.statuses.contains(&parts.status.as_u16());
-        if let Some(text) = &rule.body_contains {
-            let peeked = self.door.peek(start.config, &mut body, FAILURE_BODY_MAX);
-            if let Err(error) = peeked.await {
+        if let Some(text) = rule
+            .body_contains
+            .as_ref()
+            .filter(|_| !is_endless(&parts.headers))
+        {
+            let peeking = self.door.peek(start.config, &mut body, FAILURE_BODY_MAX);
+            let left = self.time_left(start, exchange.began);
+            if let Err(error) = self.door.within(left, peeking).await {
                 return self.not_answered(start, &error, head);
             }
             is_failure |= contains(body.beginning(), text.as_bytes());
@@ -372,6 +403,11 @@ impl<P: Platform> Shield<P> {
                 brief: Some(kept),
             } => {
                 let status = parts.status;
+                // Those who wait for an answer do not get a failure before its end.
+                let start = &Start {
+                    shared: None,
+                    ..*start
+                };
                 let kept = self.keep(start, exchange, (parts, body), kept, head).await;
                 let brief = match kept {
                     Outcome::Store(entry) => Some(entry),
@@ -400,8 +436,12 @@ impl<P: Platform> Shield<P> {
                     true => Audience::Everyone,
                     false => Audience::Anonymous,
                 };
+                let endless = parts.status.is_success() && is_endless(&parts.headers);
                 self.hand_on(start, parts, body, audience, head);
-                Outcome::Release(format!("not-stored: {reason}"))
+                match endless {
+                    true => Outcome::Pass(NotKept::Stream),
+                    false => Outcome::Release(format!("not-stored: {reason}")),
+                }
             }
         }
     }
@@ -472,6 +512,7 @@ impl<P: Platform> Shield<P> {
     ) -> Outcome {
         let why = match error {
             OriginError::Timeout => Own::OriginTimeout,
+            OriginError::TooManyStreams => Own::OriginBusy,
             OriginError::Unreachable(_) | OriginError::Failed(_) | OriginError::NotSent(_) => {
                 Own::OriginFailed
             }
@@ -480,6 +521,7 @@ impl<P: Platform> Shield<P> {
         match error {
             // Nothing has reached the origin, so nothing is known about it.
             OriginError::NotSent(_) => Outcome::Release(format!("not-sent: {error}")),
+            OriginError::TooManyStreams => Outcome::Pass(NotKept::Stream),
             // A retry mark would hide from a monitor that the origin is back.
             OriginError::Timeout | OriginError::Unreachable(_) | OriginError::Failed(_)
                 if is_monitored(start.config) && !self.is_usable(start) =>
@@ -525,6 +567,10 @@ impl<P: Platform> Shield<P> {
         kept: Kept,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
+        if is_endless(&parts.headers) {
+            self.hand_on(start, parts, body, kept.audience, head);
+            return Outcome::Pass(NotKept::Stream);
+        }
         let announced = announced(&parts.headers);
         let limits = &start.config.limits;
         if announced.is_some_and(|length| length > limits.body)
@@ -543,10 +589,15 @@ impl<P: Platform> Shield<P> {
             loaded: start.loaded,
             holder: start.holder,
             acts_until: start.acts_until,
+            done: start.done,
+            begun: start.shared.map(|shared| shared.begun),
+            coming: self.coming(start, &entry, &names, announced),
             announced,
             limit: limits.body,
+            time_left: self.time_left(start, exchange.began),
             config: start.config,
         };
+        let slot = body.slot();
         let (stored, stream) = self.store_body(storing, body);
         head.send(Head::Response(Box::new(Fetched {
             parts,
@@ -561,9 +612,55 @@ impl<P: Platform> Shield<P> {
                 Outcome::Store(entry)
             }
             KeptBody::TooLong => Outcome::Pass(NotKept::TooLong),
+            KeptBody::Stream => {
+                // It goes on to its visitor, and no longer counts in the budget, unless
+                // there are too many of its kind.
+                slot.to_stream();
+                Outcome::Pass(NotKept::Stream)
+            }
+            KeptBody::TooSlow => Outcome::Pass(NotKept::TooSlow),
             KeptBody::Broken(error) => failed(&error.to_string()),
             KeptBody::Lost(why) => Outcome::Release(format!("not-stored: {why}")),
         }
+    }
+
+    /// What a cell says about an entry whose body is about to be written; none where
+    /// others have to wait until it is published: nobody may share it, or it will be
+    /// another cell's.
+    fn coming(
+        &self,
+        start: &Start<'_>,
+        entry: &Entry,
+        names: &[HeaderName],
+        announced: Option<u64>,
+    ) -> Option<Coming> {
+        let Shared { key, known, .. } = start.shared?;
+        let is_known = |name: &HeaderName| known.iter().any(|known| known.name == name.as_str());
+        if start.loaded.key != *key && !names.iter().all(is_known) {
+            return None;
+        }
+        let mut all: Vec<HeaderName> = known
+            .iter()
+            .filter_map(|known| HeaderName::from_bytes(known.name.as_bytes()).ok())
+            .collect();
+        all.extend(names.iter().filter(|name| !is_known(name)).cloned());
+        if all.len() > SELECTING_MAX {
+            return None;
+        }
+        let manifest = Manifest {
+            body: start.holder,
+            length: announced.unwrap_or(Coming::UNKNOWN),
+            chunk_size: self.cells.chunk_size(),
+        };
+        let coming = Coming {
+            entry: Entry {
+                body: cell::Body::Chunked(manifest),
+                ..entry.clone()
+            },
+            selector: start.question.under(&all).selector(),
+            names: all.iter().map(|name| name.as_str().to_owned()).collect(),
+        };
+        coming.is_small().then_some(coming)
     }
 
     /// The selecting fields that an answer names. An encoded answer varies on
@@ -888,12 +985,14 @@ impl<P: Platform> Shield<P> {
             let draft = Draft {
                 body: manifest.body,
                 chunks: u32::try_from(manifest.chunks()).unwrap_or(u32::MAX),
+                done: 0,
             };
             for (held, draft) in [(&*to, Some(draft)), (from, None)] {
                 match self
                     .cells
-                    .note_draft(held.loaded.clone(), held.holder, draft)
+                    .note_draft(held.loaded.clone(), held.holder, draft, None)
                     .await
+                    .0
                 {
                     Settled::Done => {}
                     lost @ (Settled::Fenced(_) | Settled::Failed) => return lost,

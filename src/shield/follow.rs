@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// How often a request looks at a cell that another instance fills.
-const POLL: Polling = Polling {
+pub(super) const POLL: Polling = Polling {
     first: Duration::from_millis(20),
     most: Duration::from_millis(250),
 };
@@ -60,6 +60,9 @@ impl<P: Platform> Shield<P> {
         let waited = self.until(ended, limit).await;
         if was_there || handed.get().is_none() || handed.is_uncacheable() {
             return Err(waited);
+        }
+        if handed.has_begun() {
+            return Err(Waited::Changed);
         }
         if let Some(answer) = self.share(visit, located, handed).await {
             return Ok(answer);
@@ -115,7 +118,7 @@ impl<P: Platform> Shield<P> {
     /// Whether no purge came between the request for an entry and the reading of
     /// its cell: the cell then shows the lease under which the origin was asked,
     /// which every purge of the cell revokes, and the key has no mark since.
-    fn is_unpurged(&self, loaded: &Loaded, entry: &Entry) -> bool {
+    pub(super) fn is_unpurged(&self, loaded: &Loaded, entry: &Entry) -> bool {
         let lease = loaded.cell.as_ref().and_then(|cell| cell.lease);
         lease.is_some_and(|lease| lease.holder == entry.lease && !lease.revoked)
             && !self.cells.predates(entry.request_time, &loaded.key_purges)

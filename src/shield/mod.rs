@@ -22,7 +22,8 @@
 //! with their own fields, `unsafe_methods` those of other methods, and `preflight` asks
 //! the question of a CORS preflight; `news` has what
 //! their answers tell about entries. `store_body` stores while `tee` streams,
-//! `bodies` reads what is in chunks. `answer` builds what the visitor gets,
+//! `bodies` reads what is in chunks, `coming` what is still being written. `answer`
+//! builds what the visitor gets,
 //! `own_answer` what the shield says where nothing helps, and `served` says what became
 //! of the request. `request`, `fetch` and `answer_body` have
 //! the types that these share.
@@ -30,6 +31,7 @@
 mod answer;
 mod answer_body;
 mod bodies;
+mod coming;
 mod decide;
 mod fetch;
 mod fill;

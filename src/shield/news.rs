@@ -111,11 +111,14 @@ impl<P: Platform> Shield<P> {
             let mut held = held;
             let loaded = held.loaded.clone();
             let acts_until = Cell::new(shield.cells.acts_until(&held));
+            let done = Rc::clone(&held.done);
             let (outcome, fenced) = {
                 let start = Start {
                     loaded: &loaded,
                     holder: held.holder,
                     acts_until: &acts_until,
+                    done: &done,
+                    shared: None,
                     question: &located.question,
                     config: &forwarded.config,
                 };
@@ -206,11 +209,14 @@ impl<P: Platform> Shield<P> {
             return;
         }
         let acts_until = Cell::new(self.cells.acts_until(&held));
+        let done = Rc::clone(&held.done);
         let loaded = held.loaded.clone();
         let start = Start {
             loaded: &loaded,
             holder: held.holder,
             acts_until: &acts_until,
+            done: &done,
+            shared: None,
             question: &located.question,
             config: &forwarded.config,
         };
@@ -237,6 +243,7 @@ impl Forwarded {
     fn exchange(&self) -> Exchange<'_> {
         Exchange {
             asked: &self.fields,
+            began: self.request_time,
             request_time: self.request_time,
             response_time: self.response_time,
         }

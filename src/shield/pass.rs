@@ -10,14 +10,17 @@ use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cells::{Backing, Located};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot};
+use crate::origin::{Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot, read};
 use crate::question::location;
 use crate::question::target::path_of;
 use crate::semantics::{
-    Asked, Audience, Forward, Storability, storability, strip_connection_fields,
+    Asked, Audience, Forward, Storability, announced, is_endless, storability,
+    strip_connection_fields,
 };
 use crate::time::Time;
 use crate::world::{OriginError, Platform};
+use futures::StreamExt;
+use futures::channel::mpsc;
 use http::{HeaderMap, Method, StatusCode, request};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -26,6 +29,10 @@ use std::time::Duration;
 /// The least time between two attempts to fill a cell because a passed answer
 /// might be stored. It doubles with each pass mark in a row.
 const HIT_FOR_MISS_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest body of a passed answer that is read into memory at once, in bytes. The
+/// host bounds the requests of an instance, and so the sum.
+const BUFFERED_MAX: u64 = 256 << 10;
 
 /// A request that is passed.
 pub(super) struct Passing<'a, B> {
@@ -119,7 +126,7 @@ impl<P: Platform> Shield<P> {
                 strip_connection_fields(&mut headers);
                 let body = match visitor.method == Method::HEAD {
                     true => AnswerBody::Empty,
-                    false => AnswerBody::Origin(body),
+                    false => self.buffered(announced(&headers), body, config),
                 };
                 let served = Served::Passed {
                     why: passed,
@@ -129,6 +136,36 @@ impl<P: Platform> Shield<P> {
             }
             Err(error) => self.no_answer(visitor, &error, Forward::Bypass, config),
         }
+    }
+
+    /// A body as it is handed to a visitor. A short one is read at once: a visitor that
+    /// reads slowly does not keep the origin busy, nor the place in its budget.
+    pub(super) fn buffered(
+        &self,
+        announced: Option<u64>,
+        body: OriginBody<P::Body>,
+        config: &Config,
+    ) -> AnswerBody<P::Body> {
+        if announced.is_none_or(|length| length > BUFFERED_MAX) {
+            return AnswerBody::Origin(body);
+        }
+        let (sender, receiver) = mpsc::unbounded();
+        let platform = Rc::clone(&self.platform);
+        let pause = config.origin.between_bytes_timeout;
+        self.platform.spawn(async move {
+            let mut body = body;
+            loop {
+                let (rest, Some(piece)) = read(&platform, body, pause).await else {
+                    return;
+                };
+                let is_last = piece.is_err();
+                if sender.unbounded_send(piece).is_err() || is_last {
+                    return;
+                }
+                body = rest;
+            }
+        });
+        AnswerBody::Stream(receiver.boxed_local())
     }
 
     /// The answer where the origin has none and nothing stored helps. Where no mark says
@@ -142,7 +179,7 @@ impl<P: Platform> Shield<P> {
     ) -> Answer<P::Body> {
         let first = config.origin.retry.delay_max(1);
         let (status, why, pause) = match error {
-            NoAnswer::Busy => (
+            NoAnswer::Busy | NoAnswer::Failed(OriginError::TooManyStreams) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Own::OriginBusy,
                 self.busy_pause(),
@@ -186,6 +223,8 @@ impl<P: Platform> Shield<P> {
             | Passed::RequestNoStore
             | Passed::LongRange => false,
         };
+        // A stream is never stored, whatever it says.
+        let may_help = may_help && !is_endless(answered.response.headers());
         if !may_help || visit.parts.method != Method::GET || !self.is_time_to_fill(visit, &located)
         {
             return;

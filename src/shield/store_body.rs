@@ -3,14 +3,24 @@
 use super::Shield;
 use super::platform::{Body, OriginError, Platform};
 use super::tee::{Sink, tee};
-use crate::cell::{self, Draft, Manifest, Nonce};
+use crate::cell::{self, Coming, Draft, Manifest, Nonce};
 use crate::cells::{Loaded, Place, Settled};
 use crate::config::{CHUNKS_MAX, Config};
+use crate::origin::{Pace, TRICKLE_WINDOW, read};
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
 use futures::stream::LocalBoxStream;
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
+
+/// The least time between two notes of how far a body is.
+const NOTE_PAUSE: Duration = Duration::from_millis(500);
+
+/// At most one part in so many of a writer's time goes into such notes.
+const NOTE_PART: u32 = 8;
 
 /// What a body is stored under.
 pub(super) struct Storing<'a> {
@@ -19,10 +29,19 @@ pub(super) struct Storing<'a> {
     pub(super) holder: Nonce,
     /// Until when something may be started under the lease.
     pub(super) acts_until: &'a Cell<Time>,
+    /// How many chunks are complete, for whoever renews the lease.
+    pub(super) done: &'a Cell<u32>,
+    /// To be called when others can read the first of it.
+    pub(super) begun: Option<&'a dyn Fn()>,
+    /// What others need to read it while it is written, if they may. The body is
+    /// named when it is known to be in chunks.
+    pub(super) coming: Option<Coming>,
     /// The length that the response announces.
     pub(super) announced: Option<u64>,
     /// Longest body that is stored, in bytes.
     pub(super) limit: u64,
+    /// What is left of `origin.fill_timeout`.
+    pub(super) time_left: Duration,
     pub(super) config: &'a Config,
 }
 
@@ -33,6 +52,10 @@ pub(super) enum KeptBody {
     Whole(cell::Body),
     /// It is longer than may be stored.
     TooLong,
+    /// It has no end that anybody would wait for.
+    Stream,
+    /// It is still coming after `origin.fill_timeout`.
+    TooSlow,
     /// It broke off; the client learns it.
     Broken(OriginError),
     /// The store, or the lease, was lost on the way.
@@ -69,6 +92,8 @@ impl<P: Platform> Shield<P> {
         };
         let copy = Copy {
             shield: Rc::clone(self),
+            loaded: storing.loaded.clone(),
+            noted: None,
             place: place.clone(),
             manifest,
             in_chunks: false,
@@ -93,6 +118,10 @@ impl<P: Platform> Shield<P> {
 struct Copy<P: Platform> {
     shield: Rc<Shield<P>>,
     place: Place,
+    /// The cell as this writer knows it.
+    loaded: Loaded,
+    /// When to note next how far the body is; none where nobody reads it yet.
+    noted: Option<Time>,
     manifest: Manifest,
     /// It is too long to be inline.
     in_chunks: bool,
@@ -107,27 +136,54 @@ struct Copy<P: Platform> {
 }
 
 impl<P: Platform> Copy<P> {
-    async fn run<B: Body>(
-        mut self,
-        storing: Storing<'_>,
-        mut body: B,
-        mut sink: Sink<B>,
-    ) -> KeptBody {
+    async fn run<B: Body>(mut self, storing: Storing<'_>, body: B, mut sink: Sink<B>) -> KeptBody {
+        let platform = Rc::clone(&self.shield.platform);
+        let pause = storing.config.origin.between_bytes_timeout;
+        let mut time = pin!(platform.sleep(storing.time_left));
+        let mut pace = Pace::default();
+        let mut window = Box::pin(platform.sleep(TRICKLE_WINDOW));
+        let inline = self.shield.inline_limit() as u64;
+        if storing.announced.is_some_and(|all| all > inline)
+            && let Err(kept) = self.begin(&storing).await
+        {
+            let reading = read(&platform, body, pause);
+            sink.hand_over(Bytes::new(), reading);
+            return kept;
+        }
+        let mut reading = read(&platform, body, pause);
         loop {
-            let next = async { body.chunk().await.transpose() };
-            let bytes = match self.shield.door.in_time(storing.config, next).await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) if storing.announced.is_some_and(|all| all != self.length) => {
+            let over = select(time.as_mut(), window.as_mut());
+            let (body, next) = match select(reading, over).await {
+                Either::Left((read, _)) => read,
+                Either::Right((Either::Left(_), reading)) => {
+                    sink.hand_over(self.pending.freeze(), reading);
+                    return KeptBody::TooSlow;
+                }
+                // A body that says how long it is has an end.
+                Either::Right((Either::Right(_), unread)) => {
+                    if pace.trickled() && storing.announced.is_none() {
+                        sink.hand_over(self.pending.freeze(), unread);
+                        return KeptBody::Stream;
+                    }
+                    reading = unread;
+                    window = Box::pin(platform.sleep(TRICKLE_WINDOW));
+                    continue;
+                }
+            };
+            let bytes = match next {
+                Some(Ok(bytes)) => bytes,
+                None if storing.announced.is_some_and(|all| all != self.length) => {
                     let error = OriginError::Failed("the body is not as long as announced".into());
                     sink.break_off(error.clone());
                     return KeptBody::Broken(error);
                 }
-                Ok(None) => return self.end(&storing, sink).await,
-                Err(error) => {
+                None => return self.end(&storing, sink).await,
+                Some(Err(error)) => {
                     sink.break_off(error.clone());
                     return KeptBody::Broken(error);
                 }
             };
+            pace.came(&bytes);
             self.length = self.length.saturating_add(bytes.len() as u64);
             self.pending.extend_from_slice(&bytes);
             sink.push(&bytes, self.in_chunks);
@@ -136,8 +192,9 @@ impl<P: Platform> Copy<P> {
             } else {
                 self.store(&storing, &mut sink).await
             };
+            reading = read(&platform, body, pause);
             if let Err(kept) = stored {
-                sink.hand_over(self.pending.freeze(), body);
+                sink.hand_over(self.pending.freeze(), reading);
                 return kept;
             }
         }
@@ -158,8 +215,42 @@ impl<P: Platform> Copy<P> {
         let size = usize::try_from(self.manifest.chunk_size).unwrap_or(usize::MAX);
         while self.pending.len() >= size {
             self.write(storing, size, sink).await?;
+            let done = u32::try_from(self.chunks).unwrap_or(u32::MAX);
+            storing.done.set(done);
+            self.note_progress(storing, done).await?;
         }
         Ok(())
+    }
+
+    /// Has the cell say how many chunks are complete: at once after the first, then at
+    /// most once in [`NOTE_PAUSE`], and for a small part of the time where swaps are
+    /// slow. Renewals of the lease say it as well.
+    async fn note_progress(&mut self, storing: &Storing<'_>, done: u32) -> Result<(), KeptBody> {
+        let now = self.shield.platform.now();
+        if self.noted.is_none_or(|due| now < due) {
+            return Ok(());
+        }
+        let loaded = self.loaded.clone();
+        let (settled, loaded) = self
+            .shield
+            .cells
+            .note_progress(loaded, storing.holder, done)
+            .await;
+        let then = self.shield.platform.now();
+        let pause = then.since(now).saturating_mul(NOTE_PART).max(NOTE_PAUSE);
+        self.noted = Some(then.plus(pause));
+        match settled {
+            Settled::Done => {
+                self.loaded = loaded;
+                if let Some(begun) = storing.begun {
+                    begun();
+                }
+                Ok(())
+            }
+            Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
+            // The next chunk shows whether the store fails.
+            Settled::Failed => Ok(()),
+        }
     }
 
     /// Has the cell remember that chunks are about to be written: whatever
@@ -177,20 +268,34 @@ impl<P: Platform> Copy<P> {
         let draft = Draft {
             body: self.manifest.body,
             chunks,
+            done: 0,
         };
-        let noted = self
+        let coming = storing.coming.as_ref().map(|coming| self.named(coming));
+        let loaded = self.loaded.clone();
+        let (noted, loaded) = self
             .shield
             .cells
-            .note_draft(storing.loaded.clone(), storing.holder, Some(draft))
+            .note_draft(loaded, storing.holder, Some(draft), coming.as_ref())
             .await;
         match noted {
             Settled::Done => {
                 self.in_chunks = true;
+                self.loaded = loaded;
+                self.noted = coming.map(|_| Time::default());
                 Ok(())
             }
             Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
             Settled::Failed => Err(KeptBody::Lost("the store failed")),
         }
+    }
+
+    /// What is coming, with the name of this body.
+    fn named(&self, coming: &Coming) -> Coming {
+        let mut coming = coming.clone();
+        if let cell::Body::Chunked(manifest) = &mut coming.entry.body {
+            manifest.body = self.manifest.body;
+        }
+        coming
     }
 
     /// Writes the first `length` pending bytes as a chunk.

@@ -9,6 +9,7 @@
 //! origin.
 
 use super::platform::{Body, OriginError};
+use crate::origin::Reading;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::mpsc;
@@ -31,7 +32,7 @@ enum Part<B> {
     /// This chunk, which begins at `offset`, is in the store.
     Stored { chunk: u64, offset: u64 },
     /// The body is not stored; what has not been read of it.
-    Rest(B),
+    Rest(Reading<B>),
     /// It broke off.
     Broken(OriginError),
 }
@@ -106,8 +107,9 @@ impl<B> Sink<B> {
 
     /// The body is not stored after all: the client reads the rest of it by
     /// itself. `unsent` are the last bytes that have come and are not in the
-    /// store.
-    pub(super) fn hand_over(self, unsent: Bytes, rest: B) {
+    /// store. If the client has left, the rest is dropped, which ends the exchange
+    /// with the origin.
+    pub(super) fn hand_over(self, unsent: Bytes, rest: Reading<B>) {
         let sender = self.sender.clone();
         self.end_with(unsent);
         let _ = sender.unbounded_send(Part::Rest(rest));
@@ -165,9 +167,10 @@ impl<B: Body> Source<B> {
                     Err(error) => return Some(Err(error)),
                 },
                 Part::Broken(error) => return Some(Err(error)),
-                Part::Rest(rest) => {
+                Part::Rest(reading) => {
+                    let (rest, next) = reading.await;
                     self.rest = Some(rest);
-                    continue;
+                    return next;
                 }
             };
             // What is in the store overlaps what came through the channel.
@@ -187,6 +190,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use futures::FutureExt;
     use futures::executor::block_on;
     use std::collections::VecDeque;
 
@@ -198,8 +202,13 @@ mod tests {
         }
     }
 
-    fn rest(parts: &[&'static str]) -> Script {
-        Script(parts.iter().map(|part| Ok(Bytes::from(*part))).collect())
+    fn rest(parts: &[&'static str]) -> Reading<Script> {
+        let mut rest = Script(parts.iter().map(|part| Ok(Bytes::from(*part))).collect());
+        async move {
+            let next = rest.chunk().await;
+            (rest, next)
+        }
+        .boxed_local()
     }
 
     fn read(source: Source<Script>, chunks: &'static [&'static str]) -> Result<String, String> {

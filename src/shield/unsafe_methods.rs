@@ -3,7 +3,6 @@
 //! (RFC 9111 section 4.4), before the answer ends.
 
 use super::answer::assemble;
-use super::answer_body::AnswerBody;
 use super::request::address_of;
 use super::served::{Own, Served};
 use super::{Answer, Shield};
@@ -14,7 +13,8 @@ use crate::config::Config;
 use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody};
 use crate::question::{is_secure, is_served, key_of, location};
 use crate::semantics::{
-    Forward, Hop, Target, count_hop, invalidation_targets, is_safe, strip_connection_fields,
+    Forward, Hop, Target, announced, count_hop, invalidation_targets, is_safe,
+    strip_connection_fields,
 };
 use crate::world::Platform;
 use http::header::ALLOW;
@@ -82,7 +82,8 @@ impl<P: Platform> Shield<P> {
             }
             None => {
                 let (parts, body) = answered.response.into_parts();
-                (parts, AnswerBody::Origin(body), false)
+                let body = self.buffered(announced(&parts.headers), body, config);
+                (parts, body, false)
             }
         };
         let mut headers = parts.headers;

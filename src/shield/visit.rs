@@ -2,6 +2,7 @@
 //! cell, deciding, and waiting.
 
 use super::answer::Trouble;
+use super::coming::Readiness;
 use super::decide::{Asker, Step, View, decide};
 use super::fetch::{Brought, Head, Job, Reason};
 use super::flight::{Flight, Role};
@@ -163,6 +164,11 @@ impl<P: Platform> Shield<P> {
             };
             // The first look does not depend on the budget.
             if visit.looks > 0 && now >= visit.deadline {
+                if fallback.is_none()
+                    && let Some(answer) = self.serve_coming(&visit, &located, Readiness::Any)
+                {
+                    return answer;
+                }
                 if self.budget_went_to_the_store(&visit) {
                     visit.without_store = true;
                     visit.deadline = now.plus(visit.config.origin.first_byte_timeout);
@@ -219,6 +225,11 @@ impl<P: Platform> Shield<P> {
         located: &Located,
         fallback: &Option<Entry>,
     ) -> Next<P::Body> {
+        if fallback.is_none()
+            && let Some(answer) = self.serve_coming(visit, located, Readiness::Begun)
+        {
+            return Next::Answer(answer);
+        }
         // A request with a fallback waits no longer than the soft timeout; the
         // fetch goes on.
         let soft = fallback

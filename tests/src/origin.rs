@@ -40,6 +40,9 @@ const HEAD_WAIT: Duration = Duration::from_secs(5);
 /// How long an answer that is made by a function waits for the request's content.
 const CONTENT_WAIT: Duration = Duration::from_secs(5);
 
+/// One of [`Answer::events`].
+pub const EVENT: &[u8] = b"data: x\n\n";
+
 /// What goes wrong with an answer on its way: hyper then breaks the connection.
 type Broken = Box<dyn std::error::Error + Send + Sync>;
 
@@ -116,6 +119,8 @@ enum Content {
     Fixed(Bytes),
     /// The request's body, as it comes in.
     Echo,
+    /// Events, one after each pause, for as long as somebody reads them.
+    Events(Duration),
 }
 
 /// The body of the answer to request number `count` for `path`.
@@ -130,10 +135,12 @@ pub struct Answer {
     headers: HeaderMap,
     content: Content,
     gate: Option<Gate>,
+    takes: Option<Duration>,
     etag: Option<String>,
     hang_up: bool,
     broken_after: Option<usize>,
     held_after: Option<(usize, Gate)>,
+    pace: Option<(usize, Duration)>,
 }
 
 impl Answer {
@@ -143,10 +150,12 @@ impl Answer {
             headers: HeaderMap::new(),
             content,
             gate: None,
+            takes: None,
             etag: None,
             hang_up: false,
             broken_after: None,
             held_after: None,
+            pace: None,
         }
     }
 
@@ -163,6 +172,11 @@ impl Answer {
     /// 200 with the request's body, streamed back as it arrives.
     pub fn echo() -> Self {
         Self::new(Content::Echo)
+    }
+
+    /// 200 with [`EVENT`] after each `pause`, without an end and without a length.
+    pub fn events(pause: Duration) -> Self {
+        Self::new(Content::Events(pause))
     }
 
     /// The answer that `make` returns for the request, whose content is read
@@ -216,6 +230,13 @@ impl Answer {
         self
     }
 
+    /// After so long: the origin has to work for it.
+    #[must_use]
+    pub fn takes(mut self, takes: Duration) -> Self {
+        self.takes = Some(takes);
+        self
+    }
+
     /// With this validator; a request that names it is answered 304.
     #[must_use]
     pub fn etag(mut self, etag: &str) -> Self {
@@ -227,6 +248,13 @@ impl Answer {
     #[must_use]
     pub fn held_after(mut self, bytes: usize, gate: &Gate) -> Self {
         self.held_after = Some((bytes, gate.clone()));
+        self
+    }
+
+    /// Sends the body in pieces of so many bytes, with a pause after each.
+    #[must_use]
+    pub fn paced(mut self, piece: usize, pause: Duration) -> Self {
+        self.pace = Some((piece, pause));
         self
     }
 
@@ -292,6 +320,8 @@ enum Mode {
 struct Scripts {
     paths: Arc<Mutex<HashMap<String, Script>>>,
     otherwise: Arc<Mutex<Option<Answer>>>,
+    /// Requests in flight, of all paths, and the most that there ever were.
+    in_flight: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Scripts {
@@ -302,6 +332,12 @@ impl Scripts {
     /// The answer for paths without a script.
     fn otherwise(&self) -> MutexGuard<'_, Option<Answer>> {
         self.otherwise
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, (usize, usize)> {
+        self.in_flight
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -340,6 +376,11 @@ impl InFlight {
             record.in_flight += 1;
             record.in_flight_max = record.in_flight_max.max(record.in_flight);
         }
+        {
+            let (now, most) = &mut *scripts.in_flight();
+            *now += 1;
+            *most = (*most).max(*now);
+        }
         InFlight {
             scripts: scripts.clone(),
             path: path.to_owned(),
@@ -352,6 +393,7 @@ impl Drop for InFlight {
         if let Some(script) = self.scripts.lock().get_mut(&self.path) {
             script.record.in_flight -= 1;
         }
+        self.scripts.in_flight().0 -= 1;
     }
 }
 
@@ -450,6 +492,22 @@ impl Origin {
             .iter()
             .filter(|(_, script)| script.record.count() > 0);
         arrived.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// How many requests of all paths are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.scripts.in_flight().0
+    }
+
+    /// The most requests of all paths that were ever in flight.
+    pub fn in_flight_max(&self) -> usize {
+        self.scripts.in_flight().1
+    }
+
+    /// How many requests arrived, for all paths.
+    pub fn requests(&self) -> usize {
+        let scripts = self.scripts.lock();
+        scripts.values().map(|script| script.record.count()).sum()
     }
 
     /// Waits until the origin has seen so many requests for `path`, or more.
@@ -602,6 +660,9 @@ async fn answer(
     if let Some(gate) = &answer.gate {
         gate.pass().await;
     }
+    if let Some(takes) = answer.takes {
+        tokio::time::sleep(takes).await;
+    }
     let mut body = body.map_err(Broken::from).boxed();
     if let Content::Made(Maker(make)) = &answer.content {
         let Ok(Ok(content)) = tokio::time::timeout(CONTENT_WAIT, body.collect()).await else {
@@ -643,11 +704,13 @@ async fn answer(
             Content::Echo => body,
             Content::Fixed(bytes) => {
                 response = response.header(header::CONTENT_LENGTH, bytes.len());
-                match answer.held_after {
-                    None => whole(bytes, answer.broken_after),
-                    Some((first, gate)) => held(bytes, first, gate),
+                match (answer.held_after, answer.pace) {
+                    (Some((first, gate)), _) => held(bytes, first, gate),
+                    (None, Some((piece, pause))) => paced(bytes, piece, pause),
+                    (None, None) => whole(bytes, answer.broken_after),
                 }
             }
+            Content::Events(pause) => events(pause),
             Content::Numbered => {
                 let bytes = Bytes::from(numbered(&path, count));
                 response = response.header(header::CONTENT_LENGTH, bytes.len());
@@ -661,6 +724,28 @@ async fn answer(
         frame
     });
     Ok(response.body(content.boxed())?)
+}
+
+/// Events without an end.
+fn events(pause: Duration) -> BoxBody<Bytes, Broken> {
+    let events = futures::stream::unfold((), move |()| async move {
+        tokio::time::sleep(pause).await;
+        Some((Ok::<_, Broken>(Frame::data(Bytes::from_static(EVENT))), ()))
+    });
+    BodyExt::boxed(StreamBody::new(events))
+}
+
+/// A body of these bytes in pieces, with a pause after each.
+fn paced(bytes: Bytes, piece: usize, pause: Duration) -> BoxBody<Bytes, Broken> {
+    let pieces = futures::stream::unfold(bytes, move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        let next = rest.split_to(piece.clamp(1, rest.len()));
+        tokio::time::sleep(pause).await;
+        Some((Ok::<_, Broken>(Frame::data(next)), rest))
+    });
+    BodyExt::boxed(StreamBody::new(pieces))
 }
 
 /// A body of these bytes, held back after the first ones.

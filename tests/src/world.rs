@@ -39,6 +39,10 @@ pub struct Settings {
     pub retry_first: Duration,
     /// `origin.retry.max`.
     pub retry_max: Duration,
+    /// `origin.max_concurrency`; none for the default.
+    pub budget: Option<usize>,
+    /// `wait.budget`.
+    pub wait: Duration,
     /// Further settings: whole sections, as TOML.
     pub more: &'static str,
 }
@@ -50,6 +54,8 @@ impl Default for Settings {
             lease: Duration::from_millis(2000),
             retry_first: Duration::from_millis(200),
             retry_max: Duration::from_millis(1000),
+            budget: None,
+            wait: Duration::from_secs(60),
             more: "",
         }
     }
@@ -63,8 +69,13 @@ impl Settings {
             lease,
             retry_first,
             retry_max,
+            budget,
+            wait,
             more,
         } = self;
+        let budget = budget.map_or(String::new(), |budget| {
+            format!("max_concurrency = {budget}")
+        });
         format!(
             r#"
 preset = "{preset}"
@@ -84,15 +95,17 @@ clock_skew = "100ms"
 connect_timeout = "30s"
 first_byte_timeout = "60s"
 retry = {{ first = "{}ms", max = "{}ms" }}
+{budget}
 
 [wait]
-budget = "60s"
+budget = "{}ms"
 
 {more}
 "#,
             lease.as_millis(),
             retry_first.as_millis(),
-            retry_max.as_millis()
+            retry_max.as_millis(),
+            wait.as_millis()
         )
     }
 }

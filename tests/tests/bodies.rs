@@ -93,10 +93,14 @@ async fn revalidator_killed_amid_a_body(kind: StoreKind) {
     let crowd = Crowd::connect(&world.others(), 20).await;
     world.process(0).kill();
     assert!(dying.await.unwrap().is_err(), "the answer looked complete");
-    for reply in crowd.ask(&Ask::get(path)).await {
-        assert_body(&reply.unwrap(), &second);
+    // Who has begun to read what it wrote gets an answer that breaks off.
+    for reply in crowd.ask(&Ask::get(path)).await.into_iter().flatten() {
+        assert_body(&reply, &second);
     }
-    assert_eq!(world.origin.count(path), 2, "requests at the origin");
+    let reply = get(world.node(1), path).await;
+    assert!(reply.body == second || reply.body == third, "{reply}");
+    let count = world.origin.count(path);
+    assert!(count <= 3, "{count} requests at the origin");
 
     // What the dead node has left is removed in the course of a refresh.
     wait::until("only one body is left", world.some_leases(), async || {

@@ -6,6 +6,7 @@
 //! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
 //! | `cargo xtask build` | the component and the host, in release |
 //! | `cargo xtask test` | formatting, lints, unit tests, simulation, end-to-end and cache tests |
+//! | `cargo xtask long-tests` | end-to-end tests that take long; `test` leaves them out |
 //! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
 //! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
 //! | `cargo xtask model` | explores the cell protocol exhaustively |
@@ -54,6 +55,8 @@ enum Task {
     Build,
     /// Check formatting and lints, and run all tests.
     Test(test::Args),
+    /// Run the end-to-end tests that take long, which `test` leaves out.
+    LongTests,
     /// Run the public HTTP cache tests against the component in the host.
     CacheTests(cache_tests::Args),
     /// Play seeded scenarios in a simulated world, and check every promise.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => up::demo(&args),
         Task::Build => build::all().map(|_| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
+        Task::LongTests => test::long().map(|()| ExitCode::SUCCESS),
         Task::CacheTests(args) => cache_tests::run(&args),
         Task::Sim { args } => build::sim("run", &args),
         Task::Model { args } => build::sim("model", &args),

@@ -312,6 +312,20 @@ fn with_built<'a>(command: &'a mut Command, built: &Built) -> &'a mut Command {
         .env("LEEWARD_WASM", &built.component)
 }
 
+/// Runs the end-to-end tests that take long, at the sizes of real sites.
+///
+/// # Errors
+///
+/// If one fails, or none was run.
+pub(crate) fn long() -> Result<()> {
+    let built = build::all()?;
+    let mut command = cargo(&["test", "--release", "--package", "leeward-tests"]);
+    command.args(["--", "--ignored"]);
+    let tests = run_tests(with_built(&mut command, &built))?;
+    anyhow::ensure!(tests > 0, "no test was run");
+    Ok(())
+}
+
 /// Runs the stages and says how they went.
 ///
 /// Leaving out the tests that need a Redis server, or node, is no failure, but is

@@ -104,6 +104,7 @@ impl Record {
                 draft: None,
             }),
             orphans: Vec::new(),
+            coming: None,
             marks: Marks {
                 retry: self.retry.map(|not_before| Retry {
                     not_before: time(not_before),

@@ -48,6 +48,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             draft: Some(Draft {
                 body: Nonce::new(5),
                 chunks: 6,
+                done: 2,
             }),
         }),
         marks: Marks {
@@ -91,6 +92,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             chunks: 7,
             since: Time::from_unix_millis(9),
         }],
+        coming: None,
     }
 }
 
@@ -107,6 +109,66 @@ fn what_is_written_is_read_back() {
     }
 }
 
+/// The cell, with an entry whose body is being written.
+fn with_coming() -> Cell {
+    let mut cell = cell(b"caf\xe9", b"{}");
+    let mut entry = cell.entry.clone().unwrap();
+    entry.body = Body::Chunked(Manifest {
+        body: Nonce::new(5),
+        length: Coming::UNKNOWN,
+        chunk_size: 9,
+    });
+    cell.coming = Some(Box::new(Coming {
+        entry,
+        names: vec!["dnt".into()],
+        selector: "http3:*/*~3:dnt-".into(),
+    }));
+    cell
+}
+
+#[test]
+fn an_entry_that_is_being_written_is_read_back() {
+    let cell = with_coming();
+    let bytes = encode(&cell).unwrap();
+    assert_eq!(decode(&bytes, "GET /a"), Ok(cell));
+}
+
+#[test]
+fn an_entry_that_nobody_is_writing_is_not_read() {
+    let change = |change: &dyn Fn(&mut Cell)| {
+        let mut cell = with_coming();
+        change(&mut cell);
+        let read = decode(&encode(&cell).unwrap(), "GET /a").unwrap();
+        assert_eq!(read.coming, None);
+        assert_eq!(
+            Cell {
+                coming: None,
+                ..cell
+            },
+            read
+        );
+    };
+    let draft = |cell: &mut Cell, draft| cell.lease.as_mut().unwrap().draft = draft;
+    change(&|cell| cell.lease = None);
+    change(&|cell| draft(cell, None));
+    change(&|cell| {
+        let other = Draft {
+            body: Nonce::new(9),
+            chunks: 6,
+            done: 2,
+        };
+        draft(cell, Some(other));
+    });
+    change(&|cell| {
+        let coming = cell.coming.as_mut().unwrap();
+        coming.entry.body = Body::Inline(Bytes::new());
+    });
+    change(&|cell| {
+        let coming = cell.coming.as_mut().unwrap();
+        coming.selector = "a".repeat(Coming::BYTES_MAX);
+    });
+}
+
 #[test]
 fn an_empty_cell_is_read_back() {
     let cell = Cell {
@@ -117,6 +179,7 @@ fn an_empty_cell_is_read_back() {
         lease: None,
         marks: Marks::default(),
         orphans: Vec::new(),
+        coming: None,
     };
     assert_eq!(decode(&encode(&cell).unwrap(), ""), Ok(cell));
 }
@@ -482,7 +545,11 @@ fn any_marks() -> impl Strategy<Value = Marks> {
 
 /// Every cell that there can be.
 pub(in crate::cell) fn any_cell() -> impl Strategy<Value = Cell> {
-    let draft = (nonce(), any::<u32>()).prop_map(|(body, chunks)| Draft { body, chunks });
+    let draft = (nonce(), any::<u32>(), any::<u32>()).prop_map(|(body, chunks, done)| Draft {
+        body,
+        chunks,
+        done,
+    });
     let draft = proptest::option::of(draft);
     let lease = (nonce(), moment(), moment(), any::<bool>(), draft).prop_map(
         |(holder, start, deadline, revoked, draft)| Lease {
@@ -510,6 +577,7 @@ pub(in crate::cell) fn any_cell() -> impl Strategy<Value = Cell> {
             lease,
             marks,
             orphans,
+            coming: None,
         })
 }
 

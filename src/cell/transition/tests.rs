@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::cell::{Body, Manifest};
+use crate::cell::{Body, Manifest, Progress};
 use crate::semantics::{Audience, Freshness};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -163,7 +163,7 @@ fn only_the_holder_settles_a_lease() {
     none.lease = None;
     type Settle<'a> = &'a dyn Fn(Option<&Cell>) -> Result<Cell, Fenced>;
     let transitions: [(&str, Settle<'_>); 6] = [
-        ("draft", &|cell| draft(cell, ME, None, nonce())),
+        ("draft", &|cell| draft(cell, ME, None, None, nonce())),
         ("renew", &|cell| renew(cell, ME, at(9_000), nonce())),
         ("publish", &|cell| {
             publish(cell, ME, entry("new", ME), None, stamp(0))
@@ -819,8 +819,9 @@ fn a_draft_that_is_not_published_is_an_orphan() {
         let draft = Draft {
             body: Nonce::new(body),
             chunks: 4,
+            done: 0,
         };
-        super::draft(Some(cell), ME, Some(draft), nonce()).unwrap()
+        super::draft(Some(cell), ME, Some(draft), None, nonce()).unwrap()
     };
     let cell = drafted(&leased(ME), 7);
     let expected = [(Nonce::new(7), 4, at(4_000))];
@@ -861,7 +862,7 @@ fn a_draft_that_is_not_published_is_an_orphan() {
         assert_eq!(orphans(&next), expected, "{name}");
     }
     // Left to another cell: not this one's affair any more.
-    let left = super::draft(Some(&cell), ME, None, nonce()).unwrap();
+    let left = super::draft(Some(&cell), ME, None, None, nonce()).unwrap();
     let released = release(Some(&left), ME, stamp).unwrap();
     assert_eq!(orphans(&released), []);
     // A renewal keeps the draft.
@@ -971,4 +972,76 @@ fn a_body_that_a_304_confirms_is_not_garbage_though_its_entry_was_dropped_meanwh
     assert_eq!((dropped.entry.is_some(), dropped.orphans.len()), (false, 1));
     let published = publish(Some(&dropped), ME, chunked(7, ME), None, stamp(2_000)).unwrap();
     assert_eq!(published.orphans, []);
+}
+
+/// A cell whose holder writes body 7, of which others may read what is complete.
+fn written() -> Cell {
+    let draft = Draft {
+        body: Nonce::new(7),
+        chunks: 4,
+        done: 0,
+    };
+    let coming = Coming {
+        entry: chunked(7, ME),
+        names: Vec::new(),
+        selector: String::new(),
+    };
+    super::draft(Some(&leased(ME)), ME, Some(draft), Some(&coming), nonce()).unwrap()
+}
+
+#[test]
+fn what_is_complete_of_a_body_is_known_until_its_lease_ends() {
+    let (skew, body) = (Duration::from_millis(100), Nonce::new(7));
+    let cell = written();
+    let lease = cell.lease.unwrap();
+    let now = lease.start;
+    let of = |cell: &Cell, now| cell.progress(ME, body, now, skew);
+    assert_eq!(of(&cell, now), Progress::Written(0));
+    let cell = progress(Some(&cell), ME, 3, nonce()).unwrap();
+    assert_eq!(of(&cell, now), Progress::Written(3));
+    assert!(cell.coming.is_some());
+    // Two writes may cross; and there are no more than four.
+    let earlier = progress(Some(&cell), ME, 2, nonce()).unwrap();
+    assert_eq!(of(&earlier, now), Progress::Written(3));
+    let later = progress(Some(&cell), ME, 9, nonce()).unwrap();
+    assert_eq!(of(&later, now), Progress::Written(4));
+    let renewed = renew(Some(&cell), ME, at(9_000), nonce()).unwrap();
+    assert_eq!(of(&renewed, now), Progress::Written(3));
+    assert!(renewed.coming.is_some());
+    assert_eq!(
+        progress(Some(&cell), Nonce::new(99), 4, nonce()),
+        Err(Fenced::Lost)
+    );
+
+    let published = publish(Some(&cell), ME, chunked(7, ME), None, stamp(4_000)).unwrap();
+    assert!(matches!(of(&published, now), Progress::Whole(_)));
+    assert_eq!(published.coming, None);
+    let gone = Progress::Gone;
+    assert_eq!(of(&cell, lease.deadline.plus(skew)), gone);
+    assert_eq!(cell.progress(Nonce::new(99), body, now, skew), gone);
+    assert_eq!(cell.progress(ME, Nonce::new(8), now, skew), gone);
+    for ended in [
+        release(Some(&cell), ME, stamp(4_000)).unwrap(),
+        fail(Some(&cell), ME, &FAILURE, None, stamp(4_000)).unwrap(),
+        super::draft(Some(&cell), ME, None, None, nonce()).unwrap(),
+        publish(Some(&cell), ME, entry("new", ME), None, stamp(4_000)).unwrap(),
+    ] {
+        assert_eq!(of(&ended, now), gone);
+        assert_eq!(ended.coming, None);
+    }
+}
+
+/// Whoever comes after a purge may not have what was fetched before it.
+#[test]
+fn what_is_being_written_is_not_read_after_a_purge() {
+    for purge in [Purge::Soft, Purge::Invalidate, Purge::Hard] {
+        let purged = super::purge(&written(), purge, stamp(4_000));
+        assert_eq!(purged.coming, None, "{purge:?}");
+        // Nor may it be noted again.
+        let lease = purged.lease.unwrap();
+        let coming = written().coming;
+        let again =
+            super::draft(Some(&purged), ME, lease.draft, coming.as_deref(), nonce()).unwrap();
+        assert_eq!(again.coming, None, "{purge:?}");
+    }
 }

@@ -154,12 +154,13 @@ pub(super) async fn send(
         body,
         connect_timeout,
         first_byte_timeout,
+        between_bytes_timeout,
     } = request;
     let options = RequestOptions::new();
     // A host that has no such option leaves timeouts to the shield.
     let _ = options.set_connect_timeout(Some(nanos(connect_timeout)));
     let _ = options.set_first_byte_timeout(Some(nanos(first_byte_timeout)));
-    let _ = options.set_between_bytes_timeout(Some(nanos(first_byte_timeout)));
+    let _ = options.set_between_bytes_timeout(Some(nanos(between_bytes_timeout)));
     let has_unknown_length = body.is_some()
         && matches!(parts.method, Method::GET | Method::HEAD)
         && !parts.headers.contains_key(http::header::CONTENT_LENGTH);

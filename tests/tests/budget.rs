@@ -1,0 +1,265 @@
+//! The origin's budget: however many requests come, through however many nodes, the
+//! origin never has more in flight than `origin.max_concurrency`, and every visitor is
+//! answered, or told when to come back.
+//!
+//! | scenario | what it shows |
+//! | --- | --- |
+//! | `cold_keys` | more new keys at once than slots: the budget holds, all are answered |
+//! | `posts`, `private_pages`, `agents` | the same with unsafe methods, with what may not be stored, and with a variant for each visitor |
+//! | `holders_killed` | SIGKILL of a node that holds slots: the others go on after a lease |
+//! | `breaker` | an origin that fails gets next to nothing, and recovers without a stampede |
+//! | `waits_too_long` | requests that find no slot in time get 503 with `Retry-After` |
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use leeward_tests::client::get;
+use leeward_tests::{
+    Answer, Ask, Crowd, Gate, Reply, Settings, StoreKind, World, on_every_store, wait,
+};
+
+/// What the origin stands.
+const BUDGET: usize = 8;
+
+/// How long the origin takes for an answer.
+const WORK: Duration = Duration::from_millis(20);
+
+const SETTINGS: &str = "[origin.breaker]\nopen_for = \"1s\"\nmax_open_for = \"2s\"\n";
+
+on_every_store!(
+    cold_keys,
+    posts,
+    private_pages,
+    agents,
+    holders_killed,
+    breaker
+);
+
+fn settings() -> Settings {
+    Settings {
+        budget: Some(BUDGET),
+        more: SETTINGS,
+        ..Settings::default()
+    }
+}
+
+/// How many requests come at once: on a store that is as fast as this machine allows
+/// as many as the promise says, fewer where one store operation costs more.
+fn many(kind: StoreKind) -> usize {
+    match kind {
+        StoreKind::RedisServer => 2_000,
+        _ => 200,
+    }
+}
+
+/// All were answered with 200, and the origin never had more than its budget.
+fn assert_served(world: &World, replies: &[anyhow::Result<Reply>]) {
+    for reply in replies {
+        let reply = reply.as_ref().unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    }
+    let most = world.origin.in_flight_max();
+    assert!(most <= BUDGET, "{most} requests at the origin at once");
+    // It is used, too.
+    assert!(
+        most > BUDGET / 2,
+        "only {most} requests at the origin at once"
+    );
+}
+
+async fn ask_all(world: &World, asks: Vec<Ask>) -> Vec<anyhow::Result<Reply>> {
+    let crowd = Crowd::connect(&world.all(), asks.len()).await;
+    crowd.ask_each(asks).await
+}
+
+async fn cold_keys(kind: StoreKind) {
+    let world = World::start_with(kind, settings()).await;
+    world
+        .origin
+        .otherwise(Answer::numbered().max_age(600).takes(WORK));
+    // Half differ by their path, half by their query.
+    let ask = |number: usize| match number % 2 {
+        0 => Ask::get(&format!("/cold/{number}")),
+        _ => Ask::get(&format!("/cold?r={number}")),
+    };
+    let replies = ask_all(&world, (0..many(kind)).map(ask).collect()).await;
+    assert_served(&world, &replies);
+}
+
+async fn posts(kind: StoreKind) {
+    let world = World::start_with(kind, settings()).await;
+    world.origin.otherwise(Answer::fixed("done").takes(WORK));
+    let ask = |number| Ask::new(Method::POST, &format!("/post/{number}")).body("x");
+    let replies = ask_all(&world, (0..200).map(ask).collect()).await;
+    assert_served(&world, &replies);
+}
+
+async fn private_pages(kind: StoreKind) {
+    let world = World::start_with(kind, settings()).await;
+    let path = "/me";
+    world.origin.always(
+        path,
+        Answer::numbered().cache_control("private").takes(WORK),
+    );
+    get(world.node(0), path).await;
+    let replies = ask_all(&world, vec![Ask::get(path); 200]).await;
+    assert_served(&world, &replies);
+}
+
+async fn agents(kind: StoreKind) {
+    let world = World::start_with(kind, settings()).await;
+    let path = "/agents";
+    let answer = Answer::numbered().max_age(600).header("vary", "user-agent");
+    world.origin.always(path, answer.takes(WORK * 5));
+    let ask = |number| Ask::get(path).header("user-agent", &format!("agent/{number}"));
+    let replies = ask_all(&world, (0..60).map(ask).collect()).await;
+    assert_served(&world, &replies);
+}
+
+async fn holders_killed(kind: StoreKind) {
+    let mut world = World::start_with(kind, settings()).await;
+    let gate = Gate::closed();
+    world
+        .origin
+        .otherwise(Answer::numbered().max_age(600).gate(&gate));
+    let lost = Crowd::connect(&[world.node(0)], 2 * BUDGET).await;
+    let asks = (0..2 * BUDGET).map(|number| Ask::get(&format!("/lost/{number}")));
+    let asks: Vec<_> = asks.collect();
+    let lost = tokio::spawn(async move { lost.ask_each(asks).await });
+    wait::until("node 0 uses the whole budget", wait::SOON, async || {
+        (world.origin.in_flight() == BUDGET).then_some(())
+    })
+    .await;
+    world.process(0).kill();
+    gate.open();
+    let _ = lost.await;
+    let others = world.others();
+    let crowd = Crowd::connect(&others, 40).await;
+    let asks = (0..40).map(|number| Ask::get(&format!("/kept/{number}")));
+    let replies = crowd.ask_each(asks.collect()).await;
+    for reply in &replies {
+        let reply = reply.as_ref().unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    }
+    let most = world.origin.in_flight_max();
+    assert!(most <= BUDGET, "{most} requests at the origin at once");
+}
+
+async fn breaker(kind: StoreKind) {
+    let world = World::start_with(kind, settings()).await;
+    world
+        .origin
+        .otherwise(Answer::numbered().max_age(600).takes(WORK));
+    let kept = get(world.node(0), "/kept").await;
+    world.origin.crash();
+    // New keys, until the breaker is open at every node.
+    let mut number = 0;
+    let all = world.all();
+    wait::until(
+        "the breaker is open at every node",
+        wait::SOON,
+        async || {
+            let mut open = true;
+            for node in &all {
+                number += 1;
+                let reply = get(*node, &format!("/down/{number}")).await;
+                assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply}");
+                assert!(!reply.header("retry-after").is_empty(), "{reply}");
+                open &= reply.header("cache-status").contains("breaker-open");
+            }
+            open.then_some(())
+        },
+    )
+    .await;
+    let before = world.origin.requests();
+    let asks = (0..200).map(|number| Ask::get(&format!("/open/{number}")));
+    let replies = ask_all(&world, asks.collect()).await;
+    for reply in &replies {
+        let reply = reply.as_ref().unwrap();
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply}");
+        assert!(!reply.header("retry-after").is_empty(), "{reply}");
+    }
+    // What is stored is served meanwhile.
+    for node in &all {
+        assert_eq!(get(*node, "/kept").await.text(), kept.text());
+    }
+    // Probes, and no more.
+    let probes = world.origin.requests() - before;
+    assert!(
+        probes <= 6,
+        "{probes} requests at the origin while the breaker was open"
+    );
+
+    world.origin.recover();
+    wait::until("new keys are answered again", wait::SOON, async || {
+        number += 1;
+        let reply = get(all[0], &format!("/up/{number}")).await;
+        (reply.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    let asks = (0..100).map(|number| Ask::get(&format!("/again/{number}")));
+    let replies = ask_all(&world, asks.collect()).await;
+    for reply in &replies {
+        let reply = reply.as_ref().unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    }
+    let most = world.origin.in_flight_max();
+    assert!(most <= BUDGET, "{most} requests at the origin at once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_find_no_slot_in_time_are_told_when_to_come_back() {
+    let settings = Settings {
+        budget: Some(BUDGET),
+        wait: Duration::from_secs(1),
+        ..Settings::default()
+    };
+    let world = World::single_with(settings, &[]).await;
+    let gate = Gate::closed();
+    world
+        .origin
+        .otherwise(Answer::numbered().max_age(600).gate(&gate));
+    let asks = (0..3 * BUDGET).map(|number| match number % 3 {
+        0 => Ask::new(Method::POST, &format!("/{number}")).body("x"),
+        _ => Ask::get(&format!("/{number}")),
+    });
+    let (asks, crowd) = (
+        asks.collect::<Vec<_>>(),
+        Crowd::connect(&world.all(), 3 * BUDGET).await,
+    );
+    let asking = tokio::spawn(async move { crowd.ask_each(asks).await });
+    wait::until("the budget is in use", wait::SOON, async || {
+        (world.origin.in_flight() == BUDGET).then_some(())
+    })
+    .await;
+    // Those that found no slot are refused while the others are still in flight.
+    let late = get(world.node(0), "/late").await;
+    assert_eq!(late.status, StatusCode::SERVICE_UNAVAILABLE, "{late}");
+    assert!(
+        late.header("cache-status").contains("origin-busy"),
+        "{late}"
+    );
+    assert!(
+        late.header("retry-after").parse::<u64>().unwrap() >= 2,
+        "{late}"
+    );
+    gate.open();
+    let replies = asking.await.unwrap();
+    let mut refused = 0;
+    for reply in &replies {
+        let reply = reply.as_ref().unwrap();
+        if reply.status == StatusCode::SERVICE_UNAVAILABLE {
+            refused += 1;
+            assert!(!reply.header("retry-after").is_empty(), "{reply}");
+        } else {
+            assert_eq!(reply.status, StatusCode::OK, "{reply}");
+        }
+    }
+    assert!(refused >= BUDGET, "{refused} of {} refused", replies.len());
+    assert_eq!(world.origin.in_flight_max(), BUDGET);
+}
