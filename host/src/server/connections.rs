@@ -29,6 +29,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Connections {
     slots: Arc<Semaphore>,
+    /// All of them.
+    slots_max: u32,
     per_client_max: usize,
     open: Mutex<Open>,
 }
@@ -44,8 +46,13 @@ struct Open {
 impl Connections {
     /// No connections. One client may have `per_client_max` of them.
     pub(super) fn new(per_client_max: usize) -> Arc<Self> {
+        Self::with_slots(CONNECTIONS_MAX, per_client_max)
+    }
+
+    fn with_slots(slots_max: u32, per_client_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+            slots: Arc::new(Semaphore::new(slots_max as usize)),
+            slots_max,
             per_client_max,
             open: Mutex::default(),
         })
@@ -129,7 +136,7 @@ impl Connections {
         }
         // Each connection holds a slot. Acquiring fails only once the semaphore is
         // closed, which it never is.
-        drop(self.slots.acquire_many(CONNECTIONS_MAX).await);
+        drop(self.slots.acquire_many(self.slots_max).await);
     }
 }
 
@@ -173,9 +180,94 @@ fn client(peer: SocketAddr) -> Option<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Empty;
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::connection::{InFlight, Wire};
     use super::*;
+
+    /// Answers `/`, and never anything else.
+    async fn answer(
+        request: Request<Incoming>,
+        line: Arc<Line>,
+    ) -> Result<Response<Empty<Bytes>>, Infallible> {
+        let _in_flight = InFlight::answer(&line);
+        if request.uri().path() != "/" {
+            std::future::pending::<()>().await;
+        }
+        Ok(Response::new(Empty::new()))
+    }
+
+    /// A client whose connection is served, and that has sent these bytes.
+    async fn served(connections: &Arc<Connections>, bytes: &str) -> TcpStream {
+        let slot = connections.slot().await;
+        let (line, mut client) = line().await;
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let place = connections.admit(slot, peer, &line).unwrap();
+        let requests = Arc::clone(&line);
+        let service = service_fn(move |request| answer(request, Arc::clone(&requests)));
+        let connection =
+            http1::Builder::new().serve_connection(TokioIo::new(Wire(Arc::clone(&line))), service);
+        tokio::spawn(async move {
+            line.serve(connection).await;
+            drop(place);
+        });
+        client.write_all(bytes.as_bytes()).await.unwrap();
+        client
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_is_closed_when_places_run_out() {
+        let connections = Connections::with_slots(2, 10);
+        let busy = served(&connections, "GET /never HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let mut idle = served(&connections, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let mut head = [0; 15];
+        idle.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        let count_idle = || {
+            let open = connections.open();
+            open.lines
+                .values()
+                .filter_map(|line| line.idle_since())
+                .count()
+        };
+        while count_idle() != 1 {
+            tokio::task::yield_now().await;
+        }
+
+        // This takes the place of the idle one.
+        let newcomer = served(&connections, "").await;
+        let mut rest = Vec::new();
+        idle.read_to_end(&mut rest).await.unwrap();
+        let nothing = busy.try_read(&mut [0]).unwrap_err();
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+        drop((busy, newcomer));
+    }
+
+    #[tokio::test]
+    async fn stopping_closes_connections_without_a_complete_head() {
+        let connections = Connections::with_slots(3, 10);
+        let mut clients = Vec::new();
+        for bytes in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
+            clients.push(served(&connections, bytes).await);
+        }
+        let mut head = [0; 15];
+        clients[2].read_exact(&mut head).await.unwrap();
+        // It waits for all of them.
+        connections.stop().await;
+        for mut client in clients {
+            client.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+    }
 
     /// A line, and the client's end of it.
     async fn line() -> (Arc<Line>, TcpStream) {
