@@ -1,10 +1,14 @@
 //! Requests that the guest sends, over `http` and `https`. Connections are kept
 //! for later requests, except those that authenticate a visitor (`bound`).
 //!
-//! A request is sent once. hyper repeats it in one case only: a kept connection
-//! turns out to be closed before anything was written to it.
+//! A request is sent once, with two exceptions, both for a kept connection that the
+//! origin has closed. If nothing was written to it, hyper takes another connection.
+//! If a GET or HEAD without content was written and no byte of an answer came, it is
+//! repeated once on a new connection (RFC 9112, section 9.3.1): servers close
+//! connections that they have kept for a while, and a request can cross that.
 
 mod bound;
+mod progress;
 mod route;
 
 use std::error::Error as StdError;
@@ -17,14 +21,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::Uri;
-use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Extensions, Method, Uri};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use leeward::semantics::strip_connection_fields;
 use tokio::time::{Instant, Sleep};
@@ -32,6 +36,7 @@ use tower_service::Service;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use self::bound::{authenticates_connection, offers_connection_authentication};
+use self::progress::{ContentEnd, Deadline, Limits, Progress, Traffic, Upload, Watching};
 pub(crate) use self::route::Route;
 use self::route::Routed;
 
@@ -57,7 +62,7 @@ const CONTENT: HeaderName = HeaderName::from_static("spin-content");
 /// Most fields of an answer.
 const RESPONSE_FIELDS_MAX: usize = 1_000;
 
-type Connector = Bounded<HttpsConnector<Routed<HttpConnector>>>;
+type Connector = Bounded<Watching<HttpsConnector<Routed<HttpConnector>>>>;
 type HttpClient = Client<Connector, WasiBody>;
 
 /// Sends the requests of all instances. Clones share their connections.
@@ -87,7 +92,8 @@ impl Outbound {
             connector: tcp,
             route,
         };
-        let connector = Bounded(tls.https_or_http().enable_http1().wrap_connector(routed));
+        let https = tls.https_or_http().enable_http1().wrap_connector(routed);
+        let connector = Bounded(Watching(https));
         let client = |idle_per_host_max| {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
@@ -109,8 +115,11 @@ impl Outbound {
         options: RequestOptions,
     ) -> Result<http::Response<WasiBody>, Error> {
         let connect = options.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
-        let first_byte = options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let between_bytes = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let limits = Limits {
+            first_byte: options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT),
+            between_bytes,
+        };
 
         if request.headers_mut().remove(CONTENT).is_some() {
             // hyper sends a GET with content only if this asks for it.
@@ -125,28 +134,15 @@ impl Outbound {
         } else {
             &self.pooled
         };
-        let mut connection = capture_connection(&mut request);
-        let answer = CONNECT_TIMEOUT.scope(connect, client.request(request));
-        let mut answer = std::pin::pin!(answer);
-        // The connector limits the time until there is a connection. The limit
-        // for the head of the answer begins then.
-        let connected = async {
-            connection.wait_for_connection_metadata().await;
+        let again = repeatable(&request);
+        let sent = match (send_once(client, request, connect, limits).await, again) {
+            (Err(Failure::KeptConnectionEnded(_)), Some(again)) => {
+                send_once(&self.unpooled, again, connect, limits).await
+            }
+            (sent, _) => sent,
         };
-        let answered = tokio::select! {
-            biased;
-            answered = &mut answer => Some(answered),
-            () = connected => None,
-        };
-        let answered = match answered {
-            Some(answered) => answered,
-            None => tokio::time::timeout(first_byte, answer)
-                .await
-                .map_err(|_| Error::ConnectionReadTimeout)?,
-        };
-        let mut response = answered.map_err(|error| match error.is_connect() {
-            true => classify(&error).unwrap_or(Error::DestinationUnavailable),
-            false => classify(&error).unwrap_or(Error::HttpProtocolError),
+        let (mut response, connection) = sent.map_err(|failure| match failure {
+            Failure::KeptConnectionEnded(error) | Failure::Other(error) => error,
         })?;
         if offers_connection_authentication(response.headers()) {
             // The pool neither takes nor hands out a poisoned connection. If the
@@ -163,6 +159,101 @@ impl Outbound {
         strip_connection_fields(response.headers_mut());
         Ok(response.map(|body| TimedBody::new(body, between_bytes).boxed_unsync()))
     }
+}
+
+/// Returns the same request once more, if it may be sent twice: a GET or HEAD
+/// without content.
+fn repeatable(request: &http::Request<WasiBody>) -> Option<http::Request<WasiBody>> {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    let fields = request.headers();
+    // hyper sends a GET or HEAD without these fields without content, whatever its
+    // body is.
+    if !is_safe || fields.contains_key(CONTENT_LENGTH) || fields.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let mut again = http::Request::new(body);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = fields.clone();
+    Some(again)
+}
+
+/// Why a request was not answered.
+enum Failure {
+    /// A connection that had carried another request ended before any byte of an
+    /// answer.
+    KeptConnectionEnded(Error),
+    Other(Error),
+}
+
+/// Sends a request. Returns the answer and the connection that it came on.
+async fn send_once(
+    client: &HttpClient,
+    request: http::Request<WasiBody>,
+    connect: Duration,
+    limits: Limits,
+) -> Result<(http::Response<Incoming>, CaptureConnection), Failure> {
+    let content = ContentEnd::default();
+    let mut request = request.map(|body| Upload::new(body, content.clone()).boxed_unsync());
+    let mut connection = capture_connection(&mut request);
+    let answer = CONNECT_TIMEOUT.scope(connect, client.request(request));
+    let mut answer = std::pin::pin!(answer);
+    // The connector limits the time until there is a connection.
+    let connected = async {
+        connection.wait_for_connection_metadata().await;
+    };
+    let mut answered = tokio::select! {
+        biased;
+        answered = &mut answer => Some(answered),
+        () = connected => None,
+    };
+    let traffic = traffic_of(&connection);
+    let progress = Progress {
+        connected_at: Instant::now(),
+        traffic,
+        content,
+    };
+    let answered = loop {
+        if let Some(answered) = answered.take() {
+            break answered;
+        }
+        let now = Instant::now();
+        let at = match progress.deadline(limits, now) {
+            Deadline::Answer(at) if at <= now => {
+                return Err(Failure::Other(Error::ConnectionReadTimeout));
+            }
+            Deadline::Content(at) if at <= now => {
+                return Err(Failure::Other(Error::ConnectionWriteTimeout));
+            }
+            Deadline::Answer(at) | Deadline::Content(at) | Deadline::LookAgain(at) => at,
+        };
+        answered = tokio::time::timeout_at(at, &mut answer).await.ok();
+    };
+    match answered {
+        Ok(response) => Ok((response, connection)),
+        Err(error) if error.is_connect() => Err(Failure::Other(
+            classify(&error).unwrap_or(Error::DestinationUnavailable),
+        )),
+        Err(error) => {
+            let is_kept = traffic_of(&connection).is_some_and(|it| it.is_reused_and_silent());
+            let error = classify(&error).unwrap_or(Error::HttpProtocolError);
+            Err(match is_kept {
+                true => Failure::KeptConnectionEnded(error),
+                false => Failure::Other(error),
+            })
+        }
+    }
+}
+
+/// What the connection of a request is doing, once it has one.
+fn traffic_of(connection: &CaptureConnection) -> Option<Traffic> {
+    let mut extras = Extensions::new();
+    connection
+        .connection_metadata()
+        .as_ref()?
+        .get_extras(&mut extras);
+    extras.remove()
 }
 
 type Sent = Result<(http::Response<WasiBody>, Transmission), Error>;
@@ -194,8 +285,12 @@ fn classify(error: &(dyn StdError + 'static)) -> Option<Error> {
             return Some(Error::ConnectionTimeout);
         }
         if let Some(error) = error.downcast_ref::<Error>() {
-            // The body of the guest's request ended early.
-            return Some(Error::InternalError(Some(error.to_string())));
+            // The content of the guest's request ended early. That is not the
+            // origin's failure, and this error is not taken for one.
+            return Some(match error {
+                Error::HttpRequestBodySize(size) => Error::HttpRequestBodySize(*size),
+                _ => Error::HttpRequestBodySize(None),
+            });
         }
         if let Some(error) = error.downcast_ref::<hyper::Error>()
             && error.is_incomplete_message()
@@ -352,8 +447,9 @@ mod tests {
     use std::io::Cursor;
     use std::sync::{Mutex, PoisonError};
 
+    use futures::FutureExt as _;
     use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
-    use http_body_util::{BodyExt as _, Empty};
+    use http_body_util::StreamBody;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -578,8 +674,100 @@ mod tests {
         }
     }
 
+    /// An origin that answers the first request on each of its connections, and
+    /// closes the connection when it has read the second. Ends after `connections`
+    /// connections, with the number of requests that it has read.
+    async fn closing(listener: &TcpListener, connections: usize) -> usize {
+        let mut requests = 0;
+        for _ in 0..connections {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            stream.write_all(WHOLE.as_bytes()).await.unwrap();
+            requests += 1;
+            let mut byte = [0];
+            if stream.read(&mut byte).await.unwrap_or(0) > 0 {
+                requests += 1;
+            }
+        }
+        requests
+    }
+
     #[tokio::test]
-    async fn a_request_that_was_read_is_not_sent_again() {
+    async fn a_get_on_a_kept_connection_that_ended_is_repeated_once() {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new(None).unwrap();
+        let client = async {
+            for _ in 0..2 {
+                let response = sent(&outbound, &url).await.unwrap();
+                response.into_body().collect().await.unwrap();
+            }
+        };
+        // The second request goes to the kept connection, and then to a new one.
+        let (requests, ()) = tokio::join!(closing(&listener, 2), client);
+        assert_eq!(requests, 3);
+    }
+
+    #[tokio::test]
+    async fn a_get_on_a_new_connection_that_ended_is_not_repeated() {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new(None).unwrap();
+        let origin = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+        };
+        let ((), outcome) = tokio::join!(origin, sent(&outbound, &url));
+        assert!(
+            matches!(outcome, Err(Error::ConnectionTerminated)),
+            "{outcome:?}"
+        );
+        // Nobody has connected again.
+        assert!(listener.accept().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_origin_stops_reading_is_ended() {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new(None).unwrap();
+        let options = RequestOptions {
+            first_byte_timeout: Some(Duration::from_secs(3_600)),
+            between_bytes_timeout: Some(Duration::from_millis(1)),
+            ..RequestOptions::default()
+        };
+        // Endless content, and an origin that reads none of it.
+        let part = || Ok(Frame::data(Bytes::from(vec![0; 64 * 1024])));
+        let content = StreamBody::new(futures::stream::repeat_with(part)).boxed_unsync();
+        let mut request = get(&url).map(|_| content);
+        *request.method_mut() = Method::POST;
+        let origin = listener.accept();
+        let (_stream, outcome) = tokio::join!(origin, outbound.send(request, options));
+        assert!(
+            matches!(outcome, Err(Error::ConnectionWriteTimeout)),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn content_that_breaks_off_is_not_the_origins_failure() {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new(None).unwrap();
+        let parts = [
+            Ok(Frame::data(Bytes::from_static(b"x"))),
+            Err(Error::ConnectionTerminated),
+        ];
+        let content = StreamBody::new(futures::stream::iter(parts)).boxed_unsync();
+        let mut request = get(&url).map(|_| content);
+        *request.method_mut() = Method::POST;
+        let origin = listener.accept();
+        let options = RequestOptions::default();
+        let (_stream, outcome) = tokio::join!(origin, outbound.send(request, options));
+        assert!(
+            matches!(outcome, Err(Error::HttpRequestBodySize(None))),
+            "{outcome:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_post_on_a_kept_connection_that_ended_is_not_repeated() {
         let (listener, url) = origin().await;
         let outbound = Outbound::new(None).unwrap();
         // The first request makes the connection a kept one: there a client
@@ -594,7 +782,10 @@ mod tests {
         let client = async {
             let response = sent(&outbound, &url).await.unwrap();
             response.into_body().collect().await.unwrap();
-            sent(&outbound, &url).await.map(drop)
+            let mut post = get(&url);
+            *post.method_mut() = Method::POST;
+            let options = RequestOptions::default();
+            outbound.send(post, options).await.map(drop)
         };
         let ((), outcome) = tokio::join!(origin, client);
         assert!(

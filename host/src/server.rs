@@ -1,5 +1,12 @@
 //! The HTTP/1.1 server in front of the component. It accepts connections, passes
 //! requests to instances, sends their answers, and stops when asked to.
+//!
+//! `connection` has the limits of one connection, `connections` those of all, and
+//! `content` those of a request's content.
+
+mod connection;
+mod connections;
+mod content;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,26 +19,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version, header};
+use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::TokioIo;
 use leeward::semantics::{is_upgrade, strip_connection_fields};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use self::connection::{InFlight, Line, Wire};
+use self::connections::Connections;
+use self::content::{ClientWatch, Content, Fault, Verdict};
 use crate::instances::{Fate, Instances};
 use crate::report;
-
-/// Most connections at once. Further ones wait in the queue of the system.
-const CONNECTIONS_MAX: usize = 8_192;
 
 /// Largest head of a request, in bytes. The guest has smaller limits and
 /// answers 414 and 431 itself; beyond this one hyper answers.
@@ -39,10 +45,6 @@ const REQUEST_HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Most fields of a request. The guest has a smaller limit here too.
 const REQUEST_FIELDS_MAX: usize = 1_000;
-
-/// How long a connection may go without a complete head of a request, whether
-/// the client sends slowly or keeps the connection for later requests.
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause after the system failed to accept a connection, for instance because
 /// there are no file descriptors left.
@@ -55,29 +57,44 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How the cache handled the request (RFC 9211).
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+/// `Cache-Status` of an answer to a request that the component never saw.
+const REFUSED: &str = "leeward;detail=refused";
+
 /// Prefix of the fields in which Spin tells a component where a request came
 /// from. The host sets them; fields of a visitor with this prefix are removed.
 const SPIN_FIELDS: &str = "spin-";
 const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr");
 /// Says that a request has content of unknown length. Of this host alone.
 const SPIN_CONTENT: HeaderName = HeaderName::from_static("spin-content");
+/// Says that the content of a request, which has none, ends with an error when the
+/// client has gone. Of this host alone.
+const SPIN_CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch");
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
+/// What clients may use of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Most connections of one client at once.
+    pub(crate) connections_per_client: usize,
+    /// Most bytes of the content of a request.
+    pub(crate) request_body: Option<u64>,
+}
+
 /// Serves until `stop` is ready. Then it finishes the requests in flight, within
-/// [`STOP_TIMEOUT`].
+/// [`STOP_TIMEOUT`]. Connections without a complete head of a request are closed
+/// at once.
 pub(crate) async fn serve(
     listener: TcpListener,
     instances: Instances,
+    limits: Limits,
     stop: impl Future<Output = ()>,
 ) {
     let handler = ProxyHandler::new(instances);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
+    let connections = Connections::new(limits.connections_per_client);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = async {
-            // This fails only if the semaphore is closed, which it never is.
-            let slot = Arc::clone(&connections).acquire_owned().await;
+            let slot = connections.slot().await;
             (slot, listener.accept().await)
         };
         let (slot, accepted) = tokio::select! {
@@ -92,17 +109,21 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let serving = serve_connection(stream, peer, handler.clone(), &graceful);
+        let line = Line::new(stream);
+        let Some(place) = connections.admit(slot, peer, &line) else {
+            continue;
+        };
+        let serving = serve_connection(line, peer, handler.clone(), limits);
         tokio::spawn(async move {
             serving.await;
-            drop(slot);
+            drop(place);
         });
     }
     drop(listener);
 
     let deadline = Instant::now() + STOP_TIMEOUT;
     let finish = async {
-        graceful.shutdown().await;
+        connections.stop().await;
         handler.state().close().await;
     };
     if tokio::time::timeout_at(deadline, finish).await.is_err() {
@@ -113,38 +134,33 @@ pub(crate) async fn serve(
     }
 }
 
-/// Serves one connection. It ends between two requests when `graceful` shuts
-/// down.
+/// Serves one connection.
 fn serve_connection(
-    stream: TcpStream,
+    line: Arc<Line>,
     peer: SocketAddr,
     handler: ProxyHandler<Instances>,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + Send + use<> {
-    // Answers are written in few pieces, so waiting to fill a packet only delays
-    // them.
-    drop(stream.set_nodelay(true));
-    // This fails only if the client has gone. Then there is no request either.
-    let local = stream
-        .local_addr()
-        .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    limits: Limits,
+) -> impl Future<Output = ()> + Send {
+    let local = line
+        .local()
+        // Only if the client has gone. Then there is no request either.
+        .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     let ends = Ends { peer, local };
+    let requests = Arc::clone(&line);
     let service = service_fn(move |request| {
         let handler = handler.clone();
-        async move { Ok::<_, Infallible>(respond(&handler, request, ends).await) }
+        let line = Arc::clone(&requests);
+        async move { Ok::<_, Infallible>(respond(&handler, request, ends, &line, limits).await) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_HEAD_TIMEOUT)
+        // A client may close its side after the request and wait for the answer.
+        .half_close(true)
+        // `Line` has the limits of time.
+        .header_read_timeout(None)
         .max_buf_size(REQUEST_HEAD_BYTES_MAX)
         .max_headers(REQUEST_FIELDS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    async move {
-        // An error concerns only this client: it left, or its connection was
-        // broken to show that an answer is incomplete.
-        drop(connection.await);
-    }
+        .serve_connection(TokioIo::new(Wire(Arc::clone(&line))), service);
+    line.serve(connection)
 }
 
 /// The two ends of a connection.
@@ -159,23 +175,72 @@ async fn respond(
     handler: &ProxyHandler<Instances>,
     request: Request<Incoming>,
     ends: Ends,
+    line: &Arc<Line>,
+    limits: Limits,
 ) -> Response<WasiBody> {
-    let has_content =
-        !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH);
+    let fate = Arc::new(Fate::default());
+    let in_answer = InFlight::answer(line);
+    let response = answer(handler, request, ends, line, limits, &fate).await;
+    response.map(|body| {
+        let body = WholeOrBroken {
+            body,
+            fate,
+            _in_flight: in_answer,
+        };
+        body.boxed_unsync()
+    })
+}
+
+async fn answer(
+    handler: &ProxyHandler<Instances>,
+    request: Request<Incoming>,
+    ends: Ends,
+    line: &Arc<Line>,
+    limits: Limits,
+    fate: &Arc<Fate>,
+) -> Response<WasiBody> {
+    let has_content = !request.body().is_end_stream();
+    let has_length = request.headers().contains_key(header::CONTENT_LENGTH);
     let mut request = match admit(request, ends) {
         Ok(request) => request,
-        Err((status, text)) => return plain(status, text, "leeward;detail=refused"),
+        Err((status, text)) => return plain(status, text, REFUSED),
     };
-    if has_content {
+    if has_content && !has_length {
         // WASI HTTP hides `Transfer-Encoding` from guests.
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(SPIN_CONTENT, chunked);
     }
-    let request = request.map(|body| body.map_err(Error::from).boxed_unsync());
-    let fate = Arc::new(Fate::default());
-    match handler.handle(Arc::clone(&fate), request).await {
-        Ok(response) => response.map(|body| WholeOrBroken { body, fate }.boxed_unsync()),
-        Err(error) => {
+    // Guests forward the content of other methods without looking at it.
+    let is_watched =
+        !has_content && !has_length && matches!(*request.method(), Method::GET | Method::HEAD);
+    let (answered, until_answered) = oneshot::channel();
+    let verdict = Arc::new(Verdict::default());
+    let request = if is_watched {
+        let value = HeaderValue::from_static("1");
+        request.headers_mut().insert(SPIN_CLIENT_WATCH, value);
+        request.map(|_| ClientWatch::new(Arc::clone(line), until_answered).boxed_unsync())
+    } else {
+        let in_flight = has_content.then(|| InFlight::content(line));
+        request.map(|body| {
+            Content::new(body, limits.request_body, Arc::clone(&verdict), in_flight).boxed_unsync()
+        })
+    };
+    let outcome = handler.handle(Arc::clone(fate), request).await;
+    drop(answered);
+    match (verdict.fault(), outcome) {
+        // The component cannot know the reason. It sees that the content broke off.
+        (Some(Fault::TooLong), _) => plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The content of this request is too long.\n",
+            REFUSED,
+        ),
+        (Some(Fault::TooSlow), _) => plain(
+            StatusCode::REQUEST_TIMEOUT,
+            "The content of this request did not arrive in time.\n",
+            REFUSED,
+        ),
+        (None, Ok(response)) => response,
+        (None, Err(error)) => {
             report::line(format_args!(
                 "the component did not answer a request: {error:#}"
             ));
@@ -299,6 +364,8 @@ fn plain(status: StatusCode, text: &'static str, cache_status: &'static str) -> 
 struct WholeOrBroken {
     body: WasiBody,
     fate: Arc<Fate>,
+    /// Tells the connection when the answer ends.
+    _in_flight: InFlight,
 }
 
 impl Body for WholeOrBroken {

@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use leeward::config::{Config, Origin};
 
 use crate::address::Address;
 use crate::instances::Reuse;
+use crate::server::Limits;
 use crate::store::{Behaviour, Location};
 use crate::up::Args;
 
@@ -20,6 +22,12 @@ const ENV_ADMIN_TOKEN: &str = "SPIN_VARIABLE_ADMIN_TOKEN";
 
 /// Environment variable for `--connect`. Spin has no such setting.
 const ENV_CONNECT: &str = "LEEWARD_CONNECT";
+
+/// Environment variable for `--store`. Spin has a file for such settings.
+const ENV_STORE: &str = "LEEWARD_STORE";
+
+/// Where the store is if nothing says so.
+const DEFAULT_STORE: &str = "sqlite:.leeward/store.db";
 
 /// Stands in messages for a user name and a password.
 const HIDDEN: &str = "***";
@@ -43,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) store: Location,
     /// The platform whose store is imitated.
     pub(crate) store_behaviour: Behaviour,
+    /// How long a value stays in Redis after it was written.
+    pub(crate) redis_expiry: Duration,
+    /// What clients may use of the server.
+    pub(crate) limits: Limits,
     /// The file of the component.
     pub(crate) component: PathBuf,
     /// How instances of the component are reused.
@@ -78,7 +90,8 @@ impl Settings {
             Some(text) => Some(parse_connect(&text)?),
             None => None,
         };
-        let store = parse_store(&args.store)?;
+        let store = given(args.store, ENV_STORE);
+        let store = parse_store(store.as_deref().unwrap_or(DEFAULT_STORE))?;
         let (source, config) = match args.config {
             Some(path) => (path.display().to_string(), read_config(&path)?),
             None => (
@@ -87,7 +100,7 @@ impl Settings {
             ),
         };
         // The component checks it too, but only at the first request.
-        Config::parse(&config)
+        let parsed = Config::parse(&config)
             .with_context(|| format!("the configuration in {source} is wrong"))?;
         let admin_token = given(args.admin_token, ENV_ADMIN_TOKEN).unwrap_or_default();
         let component = match args.component {
@@ -100,6 +113,12 @@ impl Settings {
             listen: args.listen,
             store,
             store_behaviour: args.store_behaviour,
+            redis_expiry: args.redis_expiry,
+            limits: Limits {
+                connections_per_client: args.connections_per_client,
+                // Zero means no limit.
+                request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
+            },
             component,
             reuse: Reuse {
                 requests_max: args.max_instance_reuse_count,
@@ -224,6 +243,9 @@ mod tests {
         assert_eq!(settings.store.to_string(), "sqlite:.leeward/store.db");
         assert_eq!(settings.store_behaviour, Behaviour::Exact);
         assert_eq!(settings.connect, None);
+        assert_eq!(settings.redis_expiry.as_secs(), 30 * 24 * 60 * 60);
+        assert_eq!(settings.limits.connections_per_client, 2_048);
+        assert_eq!(settings.limits.request_body, None);
         assert_eq!(
             settings.reuse,
             Reuse {
@@ -244,12 +266,14 @@ mod tests {
             (ENV_CONFIG, "limits.url = 1111"),
             (ENV_ADMIN_TOKEN, "env"),
             (ENV_CONNECT, "env:1"),
+            (ENV_STORE, "redis://env:1"),
         ];
         let by_environment = settings(&[], &environment).unwrap();
         assert_eq!(variable(&by_environment, "origin"), "http://env");
         assert_eq!(variable(&by_environment, "config"), "limits.url = 1111");
         assert_eq!(variable(&by_environment, "admin_token"), "env");
         assert_eq!(by_environment.connect, "env:1".parse().ok());
+        assert_eq!(by_environment.store.to_string(), "redis://env:1");
 
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("leeward.toml");
@@ -263,12 +287,38 @@ mod tests {
             "flag",
             "--connect",
             "flag:2",
+            "--store",
+            "memory",
         ];
         let by_flags = settings(&flags, &environment).unwrap();
         assert_eq!(variable(&by_flags, "origin"), "http://flag");
         assert_eq!(variable(&by_flags, "config"), "limits.url = 2222");
         assert_eq!(variable(&by_flags, "admin_token"), "flag");
         assert_eq!(by_flags.connect, "flag:2".parse().ok());
+        assert_eq!(by_flags.store.to_string(), "memory");
+    }
+
+    #[test]
+    fn the_host_knows_how_long_a_request_may_be() {
+        for (config, bytes) in [
+            ("limits.request_body = 1000", Some(1_000)),
+            ("limits.request_body = 0", None),
+        ] {
+            let environment = [(ENV_ORIGIN, "http://env"), (ENV_CONFIG, config)];
+            let settings = settings(&[], &environment).unwrap();
+            assert_eq!(settings.limits.request_body, bytes, "{config}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_environment_is_not_shown_in_a_message() {
+        let environment = [
+            (ENV_ORIGIN, "http://env"),
+            (ENV_STORE, "redis://:s3cret@a:x"),
+        ];
+        let text = format!("{:#}", settings(&[], &environment).unwrap_err());
+        assert!(text.contains("\"redis://***@a:x\""), "{text}");
+        assert!(!text.contains("s3"), "{text}");
     }
 
     #[test]
@@ -302,6 +352,14 @@ mod tests {
             ),
             (
                 &["--origin", "http://a", "--max-instance-reuse-count", "0"],
+                "at least 1",
+            ),
+            (
+                &["--origin", "http://a", "--redis-expiry", "1m"],
+                "from 1h to 3650d",
+            ),
+            (
+                &["--origin", "http://a", "--connections-per-client", "0"],
                 "at least 1",
             ),
             (
@@ -340,8 +398,8 @@ mod tests {
                 "\"redis://***@a:1\"",
             ),
             (
-                &["--origin", "http://a", "--store", "rediss://u:s3cret@a"],
-                "\"rediss://***@a\"",
+                &["--origin", "http://a", "--store", "rediss://u:s3cret@a:x"],
+                "\"rediss://***@a:x\"",
             ),
         ] {
             let text = format!("{:#}", settings(args, &[]).unwrap_err());

@@ -36,11 +36,25 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
     pub(crate) listen: SocketAddr,
 
-    /// Where responses are stored: sqlite:PATH, redis://HOST:PORT[/DB] or memory.
-    /// Nodes with the same store work as one
+    /// Where responses are stored: sqlite:PATH, redis://HOST:PORT[/DB],
+    /// rediss://HOST:PORT[/DB] for Redis over TLS, or memory. Nodes with the same
+    /// store work as one [else: the environment variable LEEWARD_STORE, which does
+    /// not show a password in the list of processes; default:
+    /// sqlite:.leeward/store.db]
     // Not a `Location`: clap would repeat a wrong value, password included.
-    #[arg(long, value_name = "STORE", default_value = "sqlite:.leeward/store.db")]
-    pub(crate) store: String,
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+
+    /// How long a stored value that is not written again stays in Redis. Each
+    /// write restarts the time. It has to be longer than responses are served while
+    /// the origin is down
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = expiry)]
+    pub(crate) redis_expiry: Duration,
+
+    /// Most connections of one client address at once. Connections of this machine
+    /// are not counted; raise it if a proxy on another machine is in front
+    #[arg(long, value_name = "N", default_value = "2048", value_parser = positive)]
+    pub(crate) connections_per_client: usize,
 
     /// Configuration file [else: the text in SPIN_VARIABLE_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -83,6 +97,20 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Shortest time for `--redis-expiry`: with less, nothing would be left when the
+/// origin is down for longer.
+const REDIS_EXPIRY_MIN: Duration = Duration::from_secs(60 * 60);
+
+/// Longest time for `--redis-expiry`.
+const REDIS_EXPIRY_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+fn expiry(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if (REDIS_EXPIRY_MIN..=REDIS_EXPIRY_MAX).contains(&time) => Ok(time),
+        _ => Err("write a time from 1h to 3650d, such as 30d".to_owned()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a time such as 500ms, 1s or 2m".to_owned())
 }
@@ -95,7 +123,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
 
     descriptors::raise_limit();
-    let store = store::open(&settings.store, settings.store_behaviour);
+    let store = store::open(
+        &settings.store,
+        settings.store_behaviour,
+        settings.redis_expiry,
+    );
     if let Err(error) = store.check().await {
         report::line(format_args!(
             "warning: the store {} cannot be used now ({error}); until it can, every node caches \
@@ -134,7 +166,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             ));
         }
     });
-    server::serve(listener, instances, signals.stop()).await;
+    server::serve(listener, instances, settings.limits, signals.stop()).await;
     Ok(ExitCode::SUCCESS)
 }
 

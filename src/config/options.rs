@@ -614,7 +614,7 @@ pub const OPTIONS: &[Definition] = &[
         strict: None,
         per_rule: false,
         doc: "Longest request body, in bytes. A longer one gets 413. 0: no limit. A body \
-              of unannounced length is not limited.",
+              of unannounced length is limited by the embedded host only.",
         set: |config, value| {
             if let Value::Integer(value) = value {
                 config.limits.request_body = value;

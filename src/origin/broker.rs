@@ -52,6 +52,8 @@ pub(crate) enum Admission {
     Open(Time),
     /// No slot became free in time.
     Busy,
+    /// The client has gone meanwhile.
+    Gone,
 }
 
 /// The budget of one instance.

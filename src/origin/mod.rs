@@ -56,6 +56,8 @@ pub(crate) enum NoAnswer {
     Busy,
     /// The breaker is open until then.
     Open(Time),
+    /// The client has gone, and nothing was sent.
+    Gone,
     /// The origin failed.
     Failed(OriginError),
 }

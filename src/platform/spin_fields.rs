@@ -15,6 +15,12 @@ const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
 /// content otherwise.
 pub(super) const CONTENT: HeaderName = HeaderName::from_static("spin-content");
 
+/// Says that the content of a request, which has none, stays open as long as the
+/// client is there. It ends with an error when the client has gone, and without one
+/// when the request was answered. Set by the embedded host, which removes it from
+/// what clients send.
+const CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch");
+
 /// What the fields that a host adds say about a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
@@ -23,6 +29,10 @@ pub struct Told {
     /// It has content of unknown length. A visitor that says so by itself has its
     /// own request forwarded, and nothing else.
     pub content: bool,
+    /// Its content tells whether the client is still there, and is nothing else. A
+    /// visitor that says so by itself, on a host that lets it, is watched by content
+    /// that has ended, which says nothing.
+    pub client_watch: bool,
 }
 
 /// Removes the fields that a host adds to a visitor's request, and returns what
@@ -36,6 +46,7 @@ pub fn take_spin_fields(headers: &mut HeaderMap) -> Told {
         _ => None,
     };
     let content = headers.contains_key(CONTENT);
+    let client_watch = headers.contains_key(CLIENT_WATCH);
     let names: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with(PREFIX))
@@ -44,7 +55,11 @@ pub fn take_spin_fields(headers: &mut HeaderMap) -> Told {
     for name in names {
         headers.remove(name);
     }
-    Told { address, content }
+    Told {
+        address,
+        content,
+        client_watch,
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +76,19 @@ mod tests {
             headers.append(CLIENT_ADDRESS, HeaderValue::from_static(address));
         }
         headers
+    }
+
+    #[test]
+    fn what_the_embedded_host_says_is_read_and_removed() {
+        for name in ["spin-content", "spin-client-watch"] {
+            let mut headers = request(&[]);
+            headers.append(name, HeaderValue::from_static("1"));
+            let told = take_spin_fields(&mut headers);
+            assert_eq!(told.content, name == "spin-content");
+            assert_eq!(told.client_watch, name == "spin-client-watch");
+            let left: Vec<_> = headers.keys().collect();
+            assert_eq!(left, ["accept"], "{name}");
+        }
     }
 
     #[test]

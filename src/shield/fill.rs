@@ -159,7 +159,7 @@ impl<P: Platform> Shield<P> {
             Admission::Granted(_) if self.platform.now() >= start.acts_until.get() => Err("late"),
             Admission::Granted(slot) => Ok(slot),
             Admission::Open(_) => Err("breaker-open"),
-            Admission::Busy => Err("origin-busy"),
+            Admission::Busy | Admission::Gone => Err("origin-busy"),
         }
     }
 

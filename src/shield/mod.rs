@@ -66,9 +66,12 @@ use crate::question::target::{canonical, path_of};
 use crate::semantics::is_upgrade;
 use fetch::Brought;
 use flight::Flights;
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use futures::future::join;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use request::Gone;
 use std::rc::Rc;
 
 /// The shield of one instance.
@@ -98,12 +101,26 @@ impl<P: Platform> Shield<P> {
     /// Answers a request, whatever happens: what fails ends in an answer that
     /// says so. The URI may be absolute or only have a path.
     pub async fn handle(self: &Rc<Self>, request: Request<Option<P::Body>>) -> Answer<P::Body> {
+        self.handle_while(request, None).await
+    }
+
+    /// Like [`handle`](Shield::handle), for a platform that knows when the client has
+    /// gone: `gone` resolves then, and never otherwise. A GET or HEAD that waits to be
+    /// sent to the origin gives up its place.
+    pub async fn handle_while(
+        self: &Rc<Self>,
+        request: Request<Option<P::Body>>,
+        gone: Option<LocalBoxFuture<'static, ()>>,
+    ) -> Answer<P::Body> {
         if let Some(refusal) = self.refuse(&request) {
             return refusal;
         }
         let config = self.config_for(request.method(), request.uri().path());
         match *request.method() {
-            Method::GET | Method::HEAD => self.get(request, config).await,
+            Method::GET | Method::HEAD => {
+                let gone = gone.map(FutureExt::shared);
+                self.get(request, config, Gone(gone)).await
+            }
             Method::OPTIONS => self.options(request, config).await,
             _ => self.forward(request, &config).await,
         }

@@ -146,6 +146,7 @@ fn happened(why: Own) -> &'static str {
         Own::OriginBusy => "The server of this site is busy.",
         Own::Backoff
         | Own::BreakerOpen
+        | Own::ClientGone
         | Own::OriginFailed
         | Own::RuleFallback
         | Own::Refused

@@ -4,7 +4,7 @@
 use super::answer::{Trouble, assemble};
 use super::answer_body::AnswerBody;
 use super::fetch::Reason;
-use super::request::{Visit, address_of};
+use super::request::{Gone, Visit, address_of};
 use super::served::{Own, Passed, Served};
 use super::{Answer, Shield};
 use crate::budget::Class;
@@ -21,8 +21,10 @@ use crate::time::Time;
 use crate::world::{OriginError, Platform};
 use futures::StreamExt;
 use futures::channel::mpsc;
+use futures::future::{Either, select};
 use http::{HeaderMap, Method, StatusCode, request};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,6 +44,8 @@ pub(super) struct Passing<'a, B> {
     pub(super) passed: Passed,
     /// Until when it waits for a place in the origin's budget.
     pub(super) limit: Time,
+    /// When its client has gone.
+    pub(super) gone: &'a Gone,
 }
 
 impl<P: Platform> Shield<P> {
@@ -53,6 +57,7 @@ impl<P: Platform> Shield<P> {
         passed: Passed,
         address: Option<IpAddr>,
         config: &Config,
+        gone: &Gone,
     ) -> Answer<P::Body> {
         let passing = Passing {
             parts,
@@ -60,6 +65,7 @@ impl<P: Platform> Shield<P> {
             address: address.or_else(|| address_of(parts)),
             passed,
             limit: self.platform.now().plus(config.wait.budget),
+            gone,
         };
         let answered = self.send_pass(passing, config).await;
         self.passed_answer(parts, passed, answered, config)
@@ -72,7 +78,9 @@ impl<P: Platform> Shield<P> {
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
         let target = path_of(passing.parts.uri.path());
-        let slot = self.admit(Class::Pass, target, passing.limit).await?;
+        let slot = self
+            .admit(Class::Pass, target, passing.limit, passing.gone)
+            .await?;
         let began = self.platform.now();
         let forwarding = Forwarding {
             parts: passing.parts,
@@ -103,11 +111,28 @@ impl<P: Platform> Shield<P> {
         class: Class,
         target: &str,
         limit: Time,
+        gone: &Gone,
     ) -> Result<Slot, NoAnswer> {
-        match self.door.admit(class, target, limit).await {
+        match self.admitted(class, target, limit, gone).await {
             Admission::Granted(slot) => Ok(slot),
+            Admission::Gone => Err(NoAnswer::Gone),
             Admission::Open(until) => Err(NoAnswer::Open(until)),
             Admission::Busy => Err(NoAnswer::Busy),
+        }
+    }
+
+    /// Waits for a place, as long as the client does.
+    pub(super) async fn admitted(
+        &self,
+        class: Class,
+        target: &str,
+        limit: Time,
+        gone: &Gone,
+    ) -> Admission {
+        let admitted = pin!(self.door.admit(class, target, limit));
+        match select(admitted, pin!(gone.wait())).await {
+            Either::Left((admission, _)) => admission,
+            Either::Right(((), _)) => Admission::Gone,
         }
     }
 
@@ -184,6 +209,7 @@ impl<P: Platform> Shield<P> {
                 Own::OriginBusy,
                 self.busy_pause(),
             ),
+            NoAnswer::Gone => (StatusCode::SERVICE_UNAVAILABLE, Own::ClientGone, first),
             NoAnswer::Open(until) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Own::BreakerOpen,

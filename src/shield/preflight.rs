@@ -26,7 +26,10 @@ impl<P: Platform> Shield<P> {
             false => None,
         };
         match asked {
-            Some((plain, visitor)) => self.visit(plain, visitor, config).await,
+            Some((plain, visitor)) => {
+                self.visit(plain, visitor, config, super::request::Gone(None))
+                    .await
+            }
             None => {
                 let request = Request::from_parts(parts, body);
                 self.forward(request, &config).await

@@ -8,6 +8,7 @@ use crate::origin::Slot;
 use crate::question::Visitor;
 use crate::time::Time;
 use crate::world::VisitorAddress;
+use futures::future::{LocalBoxFuture, Shared};
 use http::request;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -21,6 +22,8 @@ pub(super) struct Visit {
     pub(super) asker: Asker,
     /// Until when it waits for another's fetch.
     pub(super) deadline: Time,
+    /// When its client has gone.
+    pub(super) gone: Gone,
     /// Its place in the origin's budget, if it has one.
     pub(super) slot: Option<Slot>,
     /// It has waited for a place until its deadline.
@@ -33,6 +36,20 @@ pub(super) struct Visit {
     /// A body that an entry points at and that cannot be read: the entry does not
     /// count.
     pub(super) lost_body: Option<Nonce>,
+}
+
+/// Resolves when the client has gone, where the platform can tell.
+#[derive(Clone, Debug)]
+pub(super) struct Gone(pub(super) Option<Shared<LocalBoxFuture<'static, ()>>>);
+
+impl Gone {
+    /// Waits until the client has gone; for ever if the platform cannot tell.
+    pub(super) async fn wait(&self) {
+        match &self.0 {
+            Some(gone) => gone.clone().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Visit {

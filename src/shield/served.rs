@@ -100,6 +100,8 @@ pub enum Own {
     OriginBusy,
     /// Nothing stored, and the origin does not work: nothing is sent to it for now.
     BreakerOpen,
+    /// Nothing stored, and the client has gone before the origin was asked.
+    ClientGone,
     /// Nothing stored, and the origin failed.
     OriginFailed,
     /// Nothing stored, and the origin did not answer in time.
@@ -119,6 +121,7 @@ impl Own {
             Own::WaitBudget => "wait-budget",
             Own::OriginBusy => "origin-busy",
             Own::BreakerOpen => "breaker-open",
+            Own::ClientGone => "client-gone",
             Own::OriginFailed => "origin-failed",
             Own::OriginTimeout => "origin-timeout",
             Own::RuleFallback => "rule-fallback",

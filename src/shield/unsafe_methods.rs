@@ -3,7 +3,7 @@
 //! (RFC 9111 section 4.4), before the answer ends.
 
 use super::answer::assemble;
-use super::request::address_of;
+use super::request::{Gone, address_of};
 use super::served::{Own, Served};
 use super::{Answer, Shield};
 use crate::budget::Class;
@@ -40,7 +40,10 @@ impl<P: Platform> Shield<P> {
             return self.misdirected();
         }
         let limit = self.platform.now().plus(config.wait.budget);
-        let slot = match self.admit(Class::Unsafe, visitor.uri.path(), limit).await {
+        let slot = match self
+            .admit(Class::Unsafe, visitor.uri.path(), limit, &Gone(None))
+            .await
+        {
             Ok(slot) => slot,
             Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
         };

@@ -7,7 +7,7 @@ use super::decide::{Asker, Step, View, decide};
 use super::fetch::{Brought, Head, Job, Reason};
 use super::flight::{Flight, Role};
 use super::follow::{Polling, Waited};
-use super::request::Visit;
+use super::request::{Gone, Visit};
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
 use crate::budget::Class;
@@ -60,6 +60,8 @@ enum Next<B> {
     Look(Waited),
     /// The breaker is open until then.
     Open(Time),
+    /// Its client has gone.
+    Gone,
 }
 
 impl<P: Platform> Shield<P> {
@@ -68,6 +70,7 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         request: Request<Option<P::Body>>,
         config: Rc<Config>,
+        gone: Gone,
     ) -> Answer<P::Body> {
         let (parts, body) = request.into_parts();
         let read = Visitor::read(
@@ -81,7 +84,14 @@ impl<P: Platform> Shield<P> {
             Read::Question(visitor) => visitor,
             Read::Pass(reason) => {
                 return self
-                    .pass(&parts, body, Passed::NoQuestion(reason), None, &config)
+                    .pass(
+                        &parts,
+                        body,
+                        Passed::NoQuestion(reason),
+                        None,
+                        &config,
+                        &gone,
+                    )
                     .await;
             }
             Read::Misdirected => return self.misdirected(),
@@ -93,7 +103,7 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
-        self.visit(parts, visitor, config).await
+        self.visit(parts, visitor, config, gone).await
     }
 
     /// Answers a request that asks a question.
@@ -102,6 +112,7 @@ impl<P: Platform> Shield<P> {
         parts: request::Parts,
         visitor: Box<Visitor>,
         config: Rc<Config>,
+        gone: Gone,
     ) -> Answer<P::Body> {
         let now = self.platform.now();
         let visit = Visit {
@@ -114,6 +125,7 @@ impl<P: Platform> Shield<P> {
             deadline: now.plus(config.wait.budget),
             visitor,
             config,
+            gone,
             slot: None,
             was_busy: false,
             looks: 0,
@@ -202,6 +214,9 @@ impl<P: Platform> Shield<P> {
                     }
                 }
                 Next::Look(Waited::Changed) => {}
+                Next::Gone => {
+                    return self.unavailable(&visit, &located, Own::ClientGone, now);
+                }
                 Next::Open(until) => {
                     return match self
                         .make_do(&visit, &fallback, &located, Stale::OnError)
@@ -254,9 +269,10 @@ impl<P: Platform> Shield<P> {
             Role::Leader(flight) => {
                 let slot = match visit.slot.take() {
                     Some(slot) => slot,
-                    None => match self.admit_fill(located, limit).await {
+                    None => match self.admit_fill(visit, located, limit).await {
                         Either::Left(Admission::Granted(slot)) => slot,
                         Either::Left(Admission::Open(until)) => return Next::Open(until),
+                        Either::Left(Admission::Gone) => return Next::Gone,
                         Either::Left(Admission::Busy) => {
                             visit.was_busy = true;
                             return Next::Look(Waited::Expired);
@@ -273,9 +289,14 @@ impl<P: Platform> Shield<P> {
     /// Waits for a place in the origin's budget, or for another instance to change the
     /// cell. A request waits for its place before it takes the lease, so that those that
     /// wait cost the store no renewals.
-    async fn admit_fill(&self, located: &Located, limit: Time) -> Either<Admission, Waited> {
+    async fn admit_fill(
+        &self,
+        visit: &Visit,
+        located: &Located,
+        limit: Time,
+    ) -> Either<Admission, Waited> {
         let target = path_of(located.question.target());
-        let admitted = pin!(self.door.admit(Class::Fill, target, limit));
+        let admitted = pin!(self.admitted(Class::Fill, target, limit, &visit.gone));
         let changed = pin!(self.watch(&located.loaded, limit, limit, WATCH));
         match select(admitted, changed).await {
             Either::Left((admission, _)) => Either::Left(admission),
@@ -650,6 +671,7 @@ impl<P: Platform> Shield<P> {
             address: visit.address(),
             passed,
             limit: visit.deadline,
+            gone: &visit.gone,
         };
         let answered = self.send_pass(forwarding, &config).await;
         let now = self.platform.now();

@@ -64,7 +64,9 @@ pub fn up() -> Command {
     for variable in ["ORIGIN", "CONFIG", "ADMIN_TOKEN"] {
         command.env_remove(format!("SPIN_VARIABLE_{variable}"));
     }
-    command.env_remove("LEEWARD_CONNECT");
+    for variable in ["CONNECT", "STORE"] {
+        command.env_remove(format!("LEEWARD_{variable}"));
+    }
     // What a failed test shows of a node is its last lines: let them be messages.
     command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());
     command

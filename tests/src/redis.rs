@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ::redis::{Client, Commands, Connection};
@@ -17,6 +18,7 @@ const TRIES: usize = 5;
 pub struct RedisServer {
     process: Child,
     port: u16,
+    tls_port: Option<u16>,
     _directory: TempDir,
 }
 
@@ -27,18 +29,40 @@ impl RedisServer {
     ///
     /// If `redis-server` is not installed, or does not start.
     pub async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// The same, and it listens for TLS too. Its certificate is signed by the
+    /// authority in [`authority`].
+    ///
+    /// # Panics
+    ///
+    /// If `redis-server` is not installed, has no TLS, or does not start.
+    pub async fn start_with_tls() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(tls: bool) -> Self {
         for _ in 0..TRIES {
-            if let Some(server) = Self::try_start().await {
+            if let Some(server) = Self::try_start(tls).await {
                 return server;
             }
         }
         panic!("redis-server did not start in {TRIES} tries");
     }
 
-    async fn try_start() -> Option<Self> {
+    async fn try_start(tls: bool) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port().unwrap();
-        let process = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        let tls_port = tls.then(|| free_port().unwrap());
+        if let Some(port) = tls_port {
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(tls_file("server.pem"));
+            command.arg("--tls-key-file").arg(tls_file("server.key"));
+            command.arg("--tls-ca-cert-file").arg(authority());
+        }
+        let process = command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .current_dir(directory.path())
             .stdin(Stdio::null())
@@ -50,6 +74,7 @@ impl RedisServer {
         let mut server = RedisServer {
             process,
             port,
+            tls_port,
             _directory: directory,
         };
         let is_up = wait::until("redis-server answers or ends", wait::SOON, async || {
@@ -64,6 +89,16 @@ impl RedisServer {
     /// The URL that a node is given.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The URL for TLS.
+    ///
+    /// # Panics
+    ///
+    /// If the server was started without.
+    pub fn tls_url(&self) -> String {
+        let port = self.tls_port.expect("the server was started with TLS");
+        format!("rediss://localhost:{port}")
     }
 
     /// A connection, for a look at what the nodes wrote.
@@ -85,6 +120,15 @@ impl Drop for RedisServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The certificate of the authority that a node has to trust for TLS.
+pub fn authority() -> PathBuf {
+    tls_file("ca.pem")
+}
+
+fn tls_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tls").join(name)
 }
 
 /// A port that nobody listens on at this moment.

@@ -10,12 +10,13 @@ pub(crate) enum Location {
     Memory,
     /// In this file, which several processes (nodes) may share.
     Sqlite(PathBuf),
-    /// On this Redis server.
-    Redis(redis::Client),
+    /// On this Redis server, over TLS or not.
+    Redis(Box<redis::Client>),
 }
 
 /// The remedy that ends every message.
-const FORMS: &str = "write sqlite:PATH, redis://HOST:PORT, redis://HOST:PORT/DB or memory";
+const FORMS: &str = "write sqlite:PATH, redis://HOST:PORT, redis://HOST:PORT/DB, \
+    rediss://HOST:PORT or memory";
 
 /// The error does not repeat the text, which may contain a password.
 impl FromStr for Location {
@@ -31,13 +32,12 @@ impl FromStr for Location {
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
-        if text.starts_with("redis://") {
-            return redis::Client::open(text).map(Self::Redis).map_err(|error| {
-                format!("it is not the address of a Redis server ({error}); {FORMS}")
-            });
-        }
-        if text.starts_with("rediss://") {
-            return Err(format!("Redis over TLS is not supported; {FORMS}"));
+        if text.starts_with("redis://") || text.starts_with("rediss://") {
+            return redis::Client::open(text)
+                .map(|client| Self::Redis(Box::new(client)))
+                .map_err(|error| {
+                    format!("it is not the address of a Redis server ({error}); {FORMS}")
+                });
         }
         Err(format!("there is no store of this kind; {FORMS}"))
     }
@@ -49,7 +49,14 @@ impl std::fmt::Display for Location {
             Self::Memory => f.write_str("memory"),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             // Without the password.
-            Self::Redis(client) => write!(f, "redis://{}", client.get_connection_info().addr()),
+            Self::Redis(client) => {
+                let address = client.get_connection_info().addr();
+                let scheme = match address {
+                    redis::ConnectionAddr::TcpTls { .. } => "rediss",
+                    _ => "redis",
+                };
+                write!(f, "{scheme}://{address}")
+            }
         }
     }
 }
@@ -66,6 +73,8 @@ mod tests {
             ("sqlite:/a.db", "sqlite:/a.db"),
             ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
             ("redis://:secret@cache:7000/3", "redis://cache:7000"),
+            ("rediss://u:secret@cache:7000/3", "rediss://cache:7000"),
+            ("rediss://cache", "rediss://cache:6379"),
         ] {
             let location: Result<Location, _> = text.parse();
             assert_eq!(location.map(|l| l.to_string()), Ok(shown.to_owned()));
@@ -78,7 +87,8 @@ mod tests {
             "",
             "sqlite:",
             "postgres://x",
-            "rediss://x",
+            "rediss://",
+            "rediss://:s3cret@a:x",
             "redis://",
             "redis://:s3cret@a:x",
             "redis://:s3/cret@a",

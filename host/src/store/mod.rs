@@ -17,6 +17,7 @@ mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -123,12 +124,13 @@ trait Watch: Debug + Send + Sync {
 }
 
 /// Makes the store at `location`. It is opened at its first use, so this cannot
-/// fail; see [`Store::check`].
-pub(crate) fn open(location: &Location, behaviour: Behaviour) -> Store {
+/// fail; see [`Store::check`]. Redis removes a value that was not written for
+/// `redis_expiry`; the other stores keep it.
+pub(crate) fn open(location: &Location, behaviour: Behaviour, redis_expiry: Duration) -> Store {
     let backend: Arc<dyn Backend> = match location {
         Location::Memory => Arc::new(memory::Memory::default()),
         Location::Sqlite(path) => Arc::new(sqlite::Sqlite::new(path.clone())),
-        Location::Redis(client) => Arc::new(redis::Redis::new(client.clone())),
+        Location::Redis(client) => Arc::new(redis::Redis::new((**client).clone(), redis_expiry)),
     };
     Store::new(backend, behaviour)
 }

@@ -2,6 +2,10 @@
 //!
 //! One connection, shared by all calls, that comes back by itself after it was
 //! lost. Keys are used as they are, as Spin does.
+//!
+//! Every write gives its key an expiry. The component removes what is of no more
+//! use, but keys that it never looks at again would stay for ever. Redis counts
+//! that time by itself, so it must be longer than anything is to be kept.
 
 use std::time::Duration;
 
@@ -30,7 +34,7 @@ const SCAN_COUNT: usize = 1_000;
 const INCREMENT_TRIES: usize = 1_000;
 
 /// Sets KEYS[1] to ARGV[3] if it holds ARGV[2], or with ARGV[1] = "0" if it is
-/// absent. Returns whether it did.
+/// absent. It expires after ARGV[4] milliseconds. Returns whether it did.
 const REPLACE: &str = "
 local stored = redis.call('GET', KEYS[1])
 if ARGV[1] == '0' then
@@ -38,7 +42,7 @@ if ARGV[1] == '0' then
 elseif stored ~= ARGV[2] then
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[3])
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 return 1
 ";
 
@@ -46,6 +50,7 @@ return 1
 #[derive(Debug)]
 pub(super) struct Redis {
     client: Client,
+    expiry_millis: u64,
     replace: Script,
     /// Made at first use, because that needs a runtime.
     manager: std::sync::OnceLock<ConnectionManagerHandle>,
@@ -62,10 +67,11 @@ impl std::fmt::Debug for ConnectionManagerHandle {
 
 impl Redis {
     /// The store on the server that `client` names; it is connected to at first
-    /// use.
-    pub(super) fn new(client: Client) -> Self {
+    /// use. A value expires when it was not written for `expiry`.
+    pub(super) fn new(client: Client, expiry: Duration) -> Self {
         Self {
             client,
+            expiry_millis: u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX),
             replace: Script::new(REPLACE),
             manager: std::sync::OnceLock::new(),
         }
@@ -103,7 +109,7 @@ impl Backend for Redis {
     async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()> {
         let mut connection = self.connection()?;
         connection
-            .set(key, value)
+            .pset_ex(key, value, self.expiry_millis)
             .await
             .map_err(StoreError::other)?;
         Ok(())
@@ -144,6 +150,7 @@ impl Backend for Redis {
             .arg(if expected.is_some() { "1" } else { "0" })
             .arg(expected.unwrap_or_default())
             .arg(value)
+            .arg(self.expiry_millis)
             .invoke_async(&mut connection)
             .await
             .map_err(StoreError::other)
@@ -153,12 +160,17 @@ impl Backend for Redis {
         match number {
             Number::Decimal => {
                 let mut connection = self.connection()?;
-                redis::cmd("INCRBY")
+                let (sum,) = redis::pipe()
+                    .atomic()
+                    .incr(key, delta)
+                    .cmd("PEXPIRE")
                     .arg(key)
-                    .arg(delta)
+                    .arg(self.expiry_millis)
+                    .ignore()
                     .query_async(&mut connection)
                     .await
-                    .map_err(StoreError::other)
+                    .map_err(StoreError::other)?;
+                Ok(sum)
             }
             // Redis has no such number (and its scripts no 64-bit integers):
             // read, add, and swap until nobody was in between.
@@ -192,6 +204,7 @@ impl Backend for Redis {
             .map_err(StoreError::other)?;
         Ok(Some(Box::new(Watched {
             key: key.to_owned(),
+            expiry_millis: self.expiry_millis,
             connection,
         })))
     }
@@ -212,6 +225,7 @@ async fn get(
 /// so each has a connection of its own, which closes with it.
 struct Watched {
     key: String,
+    expiry_millis: u64,
     connection: MultiplexedConnection,
 }
 
@@ -238,7 +252,7 @@ impl Watch for Watched {
         // UNWATCH takes no argument and is always refused.
         let _discarded_or_not = redis::pipe()
             .atomic()
-            .set(&self.key, value)
+            .pset_ex(&self.key, value, self.expiry_millis)
             .exec_async(&mut self.connection)
             .await;
         let _refused = redis::cmd("UNWATCH")

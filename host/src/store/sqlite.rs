@@ -5,15 +5,22 @@
 //! writes, because SQLite has one writer at a time and waiting for it here
 //! costs less than SQLite's own polling. Every call runs on a blocking thread,
 //! at most one per connection.
+//!
+//! A file that is damaged is moved aside and replaced by a new one: what it held
+//! is a cache. The other processes notice that the name stands for another file
+//! and open that one.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use tokio::sync::Semaphore;
+
+use crate::report;
 
 use super::{Backend, KEYS_LISTED_MAX, Number, STORE_NAME, StoreError, StoreResult};
 
@@ -31,6 +38,20 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// once.
 const WAL_TRIES: u32 = 100;
 const WAL_TRY_EVERY: Duration = Duration::from_millis(20);
+
+/// Largest size of the journal file while it is not in use, in bytes.
+const JOURNAL_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// Unused pages that are kept in the file for later writes, about 4 MB.
+const FREE_PAGES_KEPT: i64 = 1_024;
+
+/// Unused pages that are given back to the system after one removal. Few, because
+/// other writers wait meanwhile.
+const FREE_PAGES_RETURNED: i64 = 64;
+
+/// Pause between two damaged files that are moved aside. A disk that damages every
+/// file would be filled with them otherwise.
+const MOVE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS spin_key_value (
     store TEXT NOT NULL,
@@ -58,9 +79,13 @@ pub(super) struct Sqlite {
 impl Sqlite {
     /// The store in the file at `path`, which is made at first use.
     pub(super) fn new(path: PathBuf) -> Self {
+        let file = Arc::new(StoreFile {
+            path,
+            moved: Mutex::default(),
+        });
         Self {
-            readers: Arc::new(Lane::new(path.clone(), READERS)),
-            writers: Arc::new(Lane::new(path, WRITERS)),
+            readers: Arc::new(Lane::new(Arc::clone(&file), READERS)),
+            writers: Arc::new(Lane::new(file, WRITERS)),
         }
     }
 }
@@ -68,16 +93,23 @@ impl Sqlite {
 /// A few connections for calls of one kind. Calls wait in line for one.
 #[derive(Debug)]
 struct Lane {
-    path: PathBuf,
+    file: Arc<StoreFile>,
     /// One permit per connection, open or not yet.
     permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Opened>>,
+}
+
+/// A connection, and the file that it is to.
+#[derive(Debug)]
+struct Opened {
+    connection: Connection,
+    identity: Option<Identity>,
 }
 
 impl Lane {
-    fn new(path: PathBuf, connections: usize) -> Self {
+    fn new(file: Arc<StoreFile>, connections: usize) -> Self {
         Self {
-            path,
+            file,
             permits: Arc::new(Semaphore::new(connections)),
             idle: Mutex::default(),
         }
@@ -100,33 +132,187 @@ impl Lane {
         let lane = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut connection = match lane.take_idle() {
-                Some(connection) => connection,
-                None => open(&lane.path).map_err(StoreError::other)?,
+            let mut opened = match lane.take_idle() {
+                Some(opened) => opened,
+                None => lane.file.open()?,
             };
-            let outcome = call(&mut connection);
-            if !outcome.as_ref().is_err_and(spoils_connection) {
-                lane.put_idle(connection);
+            let outcome = call(&mut opened.connection);
+            match &outcome {
+                Err(error) if spoils_connection(error) => {
+                    let identity = opened.identity;
+                    drop(opened);
+                    if is_damage(error) {
+                        lane.file.replace(identity, error)?;
+                    }
+                }
+                _ => lane.put_idle(opened),
             }
-            outcome.map_err(StoreError::other)
+            outcome.map_err(|error| explained(error, &lane.file.path))
         })
         .await
         .map_err(StoreError::other)?
     }
 
-    fn take_idle(&self) -> Option<Connection> {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+    fn take_idle(&self) -> Option<Opened> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.file.identity();
+        // The file of the other connections was moved or removed, by another
+        // process or by hand.
+        idle.retain(|opened| opened.identity == now);
+        idle.pop()
     }
 
-    fn put_idle(&self, connection: Connection) {
+    fn put_idle(&self, opened: Opened) {
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(connection);
+            .push(opened);
     }
+}
+
+/// What tells a file from another one that has its name later.
+type Identity = (u64, u64);
+
+/// The file by its name.
+#[derive(Debug)]
+struct StoreFile {
+    path: PathBuf,
+    /// When this process last moved a damaged file aside.
+    moved: Mutex<Option<Instant>>,
+}
+
+impl StoreFile {
+    /// The file that has the name now, if there is one.
+    fn identity(&self) -> Option<Identity> {
+        identity(&self.path)
+    }
+
+    /// Opens the file. If it is damaged, it is replaced by a new one.
+    fn open(&self) -> StoreResult<Opened> {
+        let before = self.identity();
+        match open(&self.path) {
+            // Another process may have replaced the file meanwhile. Then it is not
+            // known which one was opened.
+            Ok(connection) if before.is_none() || before == self.identity() => Ok(Opened {
+                connection,
+                identity: self.identity(),
+            }),
+            Ok(_) => self.open_once(),
+            Err(error) => {
+                let damage = error
+                    .downcast_ref::<rusqlite::Error>()
+                    .filter(|error| is_damage(error));
+                match damage {
+                    Some(damage) => {
+                        self.replace(before, damage)?;
+                        self.open_once()
+                    }
+                    None => Err(StoreError::other(error)),
+                }
+            }
+        }
+    }
+
+    fn open_once(&self) -> StoreResult<Opened> {
+        Ok(Opened {
+            connection: open(&self.path).map_err(StoreError::other)?,
+            identity: self.identity(),
+        })
+    }
+
+    /// Moves the file aside, unless its name stands for another file than the
+    /// damaged one by now.
+    fn replace(&self, damaged: Option<Identity>, damage: &rusqlite::Error) -> StoreResult<()> {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        // The directory stands for a lock among processes. The file itself cannot:
+        // SQLite loses its own locks when another handle of the file is closed.
+        let directory = match self.path.parent() {
+            Some(directory) if !directory.as_os_str().is_empty() => directory,
+            _ => Path::new("."),
+        };
+        let lock = File::open(directory).and_then(|file| file.lock().map(|()| file));
+        if self.identity() != damaged || damaged.is_none() {
+            return Ok(());
+        }
+        if moved.is_some_and(|at| at.elapsed() < MOVE_AGAIN_AFTER) {
+            return Err(StoreError::Other(format!(
+                "{}: {damage}; the file before it was damaged too, so check the disk",
+                self.path.display()
+            )));
+        }
+        let aside = self.move_aside().map_err(|error| {
+            StoreError::Other(format!(
+                "{}: {damage}; the file could not be moved aside ({error}), so move it away by hand",
+                self.path.display()
+            ))
+        })?;
+        *moved = Some(Instant::now());
+        drop(lock);
+        report::line(format_args!(
+            "the store {} is damaged ({damage}). It was moved to {} and a new one was begun: what \
+             was stored is fetched again. Remove the damaged file when nobody needs it, and check \
+             the disk if this happens again",
+            self.path.display(),
+            aside.display()
+        ));
+        Ok(())
+    }
+
+    /// Renames the file and its journal. Returns the new name of the file.
+    fn move_aside(&self) -> std::io::Result<PathBuf> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = now.map_or(0, |now| now.as_secs());
+        let name = |base: &Path, suffix: &str| {
+            let mut name = base.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let aside = name(&self.path, &format!(".corrupt-{seconds}"));
+        // The journal first: a new file must not find the journal of the old one.
+        for suffix in ["-wal", "-shm"] {
+            match std::fs::rename(name(&self.path, suffix), name(&aside, suffix)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        std::fs::rename(&self.path, &aside)?;
+        Ok(aside)
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Files have no identity here that the standard library can tell, so only whether
+/// there is one.
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Option<Identity> {
+    path.is_file().then_some((0, 0))
+}
+
+/// Whether the file is damaged, or is not a database at all.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+/// Adds to an error what the operator can do about it.
+fn explained(error: rusqlite::Error, path: &Path) -> StoreError {
+    let remedy = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full; free some space",
+        Some(ErrorCode::ReadOnly) => {
+            "the file cannot be written; check the permissions of the file and its directory"
+        }
+        Some(ErrorCode::SystemIoFailure) => "the disk failed; check it",
+        _ => return StoreError::other(error),
+    };
+    StoreError::Other(format!("{}: {error}; {remedy}", path.display()))
 }
 
 /// After these errors the file may be another than the connection believes; the
@@ -162,6 +348,8 @@ fn open(path: &Path) -> anyhow::Result<Connection> {
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Only a file without tables takes this.
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
     let mut tries = 1;
     loop {
         match connection.pragma_update(None, "journal_mode", "wal") {
@@ -178,7 +366,23 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // A cache may lose its last writes when the machine loses power; it may not
     // be corrupt afterwards, and in WAL mode NORMAL sees to that.
     connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_MAX)?;
     connection.execute(CREATE, [])?;
+    Ok(())
+}
+
+/// Gives some unused pages of the file back to the system. Files of earlier
+/// versions keep theirs.
+fn return_pages(connection: &Connection) -> rusqlite::Result<()> {
+    let free: i64 = connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    if free <= FREE_PAGES_KEPT {
+        return Ok(());
+    }
+    let mut vacuum =
+        connection.prepare_cached(&format!("PRAGMA incremental_vacuum({FREE_PAGES_RETURNED})"))?;
+    let mut rows = vacuum.query([])?;
+    // A page per step.
+    while rows.next()?.is_some() {}
     Ok(())
 }
 
@@ -218,9 +422,12 @@ impl Backend for Sqlite {
         let key = key.to_owned();
         self.writers
             .run(move |connection| {
-                connection
+                let rows = connection
                     .prepare_cached(DELETE)?
-                    .execute((STORE_NAME, key))
+                    .execute((STORE_NAME, key))?;
+                // The key is removed, whatever comes of this.
+                drop(return_pages(connection));
+                Ok(rows)
             })
             .await
             .map(drop)

@@ -20,6 +20,9 @@ const BEHAVIOURS: [Behaviour; 3] = [
     Behaviour::SpinRedis,
 ];
 
+/// As long as values stay in Redis.
+const EXPIRY: Duration = Duration::from_secs(3_600);
+
 /// A kind of store to test, alive as long as this is.
 enum Bench {
     Memory,
@@ -40,7 +43,7 @@ impl Bench {
 
     /// An empty store of this kind.
     async fn store(&self, behaviour: Behaviour) -> Store {
-        let store = open(&self.location(), behaviour);
+        let store = open(&self.location(), behaviour, EXPIRY);
         for key in store.keys().await.unwrap() {
             store.delete(&key).await.unwrap();
         }
@@ -382,7 +385,7 @@ async fn after_that_abort_every_call_of_the_process_aborts_on_spin_sqlite() {
             assert!(aborts, "{at}: {call}");
         }
         // Another process has a lock of its own.
-        let other = open(&bench.location(), Behaviour::SpinSqlite);
+        let other = open(&bench.location(), Behaviour::SpinSqlite, EXPIRY);
         assert_eq!(other.increment("m", 1).await, Ok(1), "{at}");
     }
 }
@@ -510,8 +513,8 @@ async fn calls_that_nobody_polls_do_not_hold_up_a_synchronous_one() {
 async fn two_openings_of_one_sqlite_file_see_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let location = sqlite_location(directory.path());
-    let one = open(&location, Behaviour::Exact);
-    let other = open(&location, Behaviour::Exact);
+    let one = open(&location, Behaviour::Exact, EXPIRY);
+    let other = open(&location, Behaviour::Exact, EXPIRY);
     let (a, b) = tokio::join!(one.check(), other.check());
     a.unwrap();
     b.unwrap();
@@ -525,7 +528,7 @@ async fn two_openings_of_one_sqlite_file_see_each_other() {
 async fn the_sqlite_table_is_spins() {
     let directory = tempfile::tempdir().unwrap();
     let location = sqlite_location(directory.path());
-    let store = open(&location, Behaviour::Exact);
+    let store = open(&location, Behaviour::Exact, EXPIRY);
     store.set("k", b"v").await.unwrap();
     let Location::Sqlite(path) = location else {
         unreachable!("it was made above");
@@ -544,7 +547,7 @@ async fn a_store_that_cannot_be_opened_is_an_error_and_opens_once_it_can() {
     let directory = tempfile::tempdir().unwrap();
     let in_the_way = directory.path().join("deep");
     std::fs::write(&in_the_way, "a file where a directory is needed").unwrap();
-    let store = open(&sqlite_location(directory.path()), Behaviour::Exact);
+    let store = open(&sqlite_location(directory.path()), Behaviour::Exact, EXPIRY);
     for _ in 0..2 {
         assert!(matches!(store.check().await, Err(StoreError::Other(_))));
         assert!(matches!(store.get("k").await, Err(StoreError::Other(_))));
@@ -556,6 +559,157 @@ async fn a_store_that_cannot_be_opened_is_an_error_and_opens_once_it_can() {
     assert_eq!(store.get("k").await.unwrap(), Some(b"v".to_vec()));
 }
 
+/// The names of the files in the directory of the SQLite file.
+fn files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory.join("deep")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_a_database_is_moved_aside_and_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = sqlite_location(directory.path());
+    let Location::Sqlite(path) = &location else {
+        unreachable!("it was made above");
+    };
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(
+        path,
+        "not a database, and longer than a header of SQLite has to be\n".repeat(100),
+    )
+    .unwrap();
+    let store = open(&location, Behaviour::Exact, EXPIRY);
+    store.check().await.unwrap();
+    store.set("k", b"v").await.unwrap();
+    assert_eq!(store.get("k").await.unwrap(), Some(b"v".to_vec()));
+    let aside = files(directory.path());
+    assert!(
+        aside
+            .iter()
+            .any(|name| name.starts_with("store.db.corrupt-")),
+        "{aside:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_while_it_is_used_is_replaced_on_every_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = sqlite_location(directory.path());
+    let Location::Sqlite(path) = &location else {
+        unreachable!("it was made above");
+    };
+    let one = open(&location, Behaviour::Exact, EXPIRY);
+    let other = open(&location, Behaviour::Exact, EXPIRY);
+    for number in 0..200 {
+        one.set(&format!("k{number}"), &[7; 1_000]).await.unwrap();
+    }
+    assert!(other.get("k0").await.unwrap().is_some());
+    // The journal would hide the damage.
+    let checkpoint = rusqlite::Connection::open(path).unwrap();
+    checkpoint
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    drop(checkpoint);
+    let length = usize::try_from(std::fs::metadata(path).unwrap().len()).unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, &vec![0xA5; length]).unwrap();
+    drop(file);
+
+    // The damage is noticed by a call, and then the store works again.
+    for store in [&one, &other] {
+        let mut tries = 0;
+        while store.set("k", b"new").await.is_err() {
+            tries += 1;
+            assert!(tries < 10, "the store stays damaged");
+        }
+    }
+    // Both have the same file: what one writes the other reads.
+    one.set("shared", b"1").await.unwrap();
+    assert_eq!(other.get("shared").await.unwrap(), Some(b"1".to_vec()));
+    other.set("shared", b"2").await.unwrap();
+    assert_eq!(one.get("shared").await.unwrap(), Some(b"2".to_vec()));
+    let aside = files(directory.path());
+    let moved = aside
+        .iter()
+        .filter(|name| name.starts_with("store.db.corrupt-") && !name.ends_with("-wal"))
+        .filter(|name| !name.ends_with("-shm"));
+    assert_eq!(moved.count(), 1, "{aside:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_removed_is_made_again_on_every_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = sqlite_location(directory.path());
+    let one = open(&location, Behaviour::Exact, EXPIRY);
+    let other = open(&location, Behaviour::Exact, EXPIRY);
+    one.set("k", b"old").await.unwrap();
+    assert!(other.get("k").await.unwrap().is_some());
+    std::fs::remove_dir_all(directory.path().join("deep")).unwrap();
+    one.set("k", b"new").await.unwrap();
+    assert_eq!(other.get("k").await.unwrap(), Some(b"new".to_vec()));
+}
+
+#[tokio::test]
+async fn a_sqlite_file_becomes_smaller_when_much_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = sqlite_location(directory.path());
+    let Location::Sqlite(path) = &location else {
+        unreachable!("it was made above");
+    };
+    let store = open(&location, Behaviour::Exact, EXPIRY);
+    for number in 0..40 {
+        let value = vec![7; 500_000];
+        store.set(&format!("k{number}"), &value).await.unwrap();
+    }
+    let pages = || -> i64 {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection
+            .query_row("PRAGMA page_count", [], |row| row.get(0))
+            .unwrap()
+    };
+    let before = pages();
+    for number in 0..40 {
+        store.delete(&format!("k{number}")).await.unwrap();
+    }
+    let after = pages();
+    // Each of some 30 removals gives back 64 pages.
+    assert!(after <= before - 1_000, "{before} pages, then {after}");
+}
+
+#[tokio::test]
+async fn every_write_to_redis_has_an_expiry() {
+    let Some(server) = RedisServer::start() else {
+        eprintln!("skipped: there is no redis-server on this machine");
+        return;
+    };
+    let location: Location = server.url.parse().unwrap();
+    let client = ::redis::Client::open(server.url.as_str()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    for behaviour in BEHAVIOURS {
+        let store = open(&location, behaviour, EXPIRY);
+        store.set("set", b"v").await.unwrap();
+        store.increment("number", 1).await.unwrap();
+        for key in ["swapped", "set"] {
+            let mut handle = store.handle(key).await.unwrap();
+            handle.current().await.unwrap();
+            drop(handle.swap(b"w").await.unwrap());
+            assert_eq!(store.get(key).await.unwrap(), Some(b"w".to_vec()));
+        }
+        for key in ["set", "number", "swapped"] {
+            let millis: i64 = ::redis::cmd("PTTL")
+                .arg(key)
+                .query(&mut connection)
+                .unwrap();
+            assert!(
+                (1..=3_600_000).contains(&millis),
+                "{behaviour:?} {key}: {millis}"
+            );
+        }
+        ::redis::cmd("FLUSHALL").exec(&mut connection).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn redis_that_is_down_is_an_error_soon_and_works_once_it_is_back() {
     let Some(server) = RedisServer::start() else {
@@ -565,7 +719,7 @@ async fn redis_that_is_down_is_an_error_soon_and_works_once_it_is_back() {
     let location: Location = server.url.parse().unwrap();
     drop(server);
     for behaviour in BEHAVIOURS {
-        let store = open(&location, behaviour);
+        let store = open(&location, behaviour, EXPIRY);
         let bound = Duration::from_secs(10);
         let outcome = tokio::time::timeout(bound, store.get("k")).await;
         assert!(

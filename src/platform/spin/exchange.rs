@@ -1,6 +1,7 @@
 //! Requests and responses: the host's types and ours.
 
 use super::body::{HostBody, outgoing};
+use super::client_watch::ClientWatch;
 use super::shield;
 use super::spawn::{Spawning, spawn};
 use crate::platform::setup::SetupError;
@@ -9,6 +10,7 @@ use crate::question::preflight::is_preflight;
 use crate::semantics::{is_connection_bound, request_target};
 use crate::shield::{Answer, AnswerBody, OriginError, OriginRequest, Slot};
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use spin_sdk::wasip3::http::client;
 use spin_sdk::wasip3::http::types::{
@@ -42,7 +44,10 @@ impl spin_sdk::wasip3::exports::http::handler::Guest for Leeward {
 async fn handle(request: Request) -> Result<Response, ErrorCode> {
     let answer = match shield().await {
         Ok(shield) => match incoming(request) {
-            Ok(request) => shield.handle(request).await,
+            Ok(Incoming { request, client }) => {
+                let gone = client.map(|client| client.gone().boxed_local());
+                shield.handle_while(request, gone).await
+            }
             Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
         },
         Err(SetupError::Misconfigured(problem)) => plain(
@@ -86,7 +91,13 @@ fn plain(status: StatusCode, text: &str) -> Answer<HostBody> {
 }
 
 /// A visitor's request.
-fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::Error> {
+struct Incoming {
+    request: http::Request<Option<HostBody>>,
+    /// Tells when the client has gone, if the host can.
+    client: Option<ClientWatch>,
+}
+
+fn incoming(request: Request) -> Result<Incoming, http::Error> {
     let method = match request.get_method() {
         HostMethod::Get => Method::GET,
         HostMethod::Head => Method::HEAD,
@@ -110,7 +121,11 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
         uri = uri.scheme(scheme).authority(authority);
     }
     let mut headers = headers_from(&request.get_headers());
-    let Told { address, content } = take_spin_fields(&mut headers);
+    let Told {
+        address,
+        content,
+        client_watch,
+    } = take_spin_fields(&mut headers);
     // To take out a body costs a call of the host, which a hit without a body
     // need not pay.
     let has_body = content
@@ -120,8 +135,12 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
             .is_some_and(|length| length != "0");
     let is_mostly_without =
         matches!(method, Method::GET | Method::HEAD) || is_preflight(&method, &headers);
-    let body = (has_body || !is_mostly_without)
-        .then(|| HostBody::new(|handled| Request::consume_body(request, handled)));
+    let (body, client) = if has_body || !is_mostly_without {
+        let body = HostBody::new(|handled| Request::consume_body(request, handled));
+        (Some(body), None)
+    } else {
+        (None, client_watch.then(|| ClientWatch::new(request)))
+    };
     let mut ours = http::Request::new(body);
     *ours.method_mut() = method;
     *ours.uri_mut() = uri.build()?;
@@ -129,7 +148,10 @@ fn incoming(request: Request) -> Result<http::Request<Option<HostBody>>, http::E
     if let Some(address) = address {
         ours.extensions_mut().insert(address);
     }
-    Ok(ours)
+    Ok(Incoming {
+        request: ours,
+        client,
+    })
 }
 
 /// An answer to a visitor.

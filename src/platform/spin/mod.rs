@@ -6,6 +6,7 @@
 //! stops the instance while it runs, so it is used only when a cell changes.
 
 mod body;
+mod client_watch;
 mod exchange;
 mod spawn;
 mod store;

@@ -292,6 +292,8 @@ fn dropped() -> Vec<Attack> {
         ("spin-full-url", "http://evil.example/admin"),
         ("spin-path-info", "/admin"),
         ("spin-client-addr", "192.0.2.1:1"),
+        ("spin-content", "chunked"),
+        ("spin-client-watch", "1"),
         ("CF-Connecting-IP", "192.0.2.1"),
         ("Early-Data", "1"),
     ]

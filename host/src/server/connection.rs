@@ -1,0 +1,380 @@
+//! One connection of a client: what it is doing, and how long it may do that.
+//!
+//! Each activity has a limit of its own. A client that sends the head of a
+//! request slowly, one that keeps a connection without using it, and one that
+//! does not read its answer are different cases, and only the operator's own
+//! clients should be able to hold a connection for long.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::server::conn::http1::Connection;
+use hyper::service::HttpService;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// From the first byte of a request's head to its last.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept while there is no request on it.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a client may take none of an answer that is waiting for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most bytes of an answer that wait in the system although the network could
+/// take them. With the system's default of some megabytes, a client that reads
+/// slowly would look for a long time like one that reads nothing.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// How long a client that has closed its side of the connection is taken for one
+/// that still reads. Programs that send one request and close their side, such
+/// as `nc -N`, look the same as a browser that has gone.
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(2);
+
+/// A connection, shared by the task that serves it, the content of its request
+/// and the list of all connections.
+#[derive(Debug)]
+pub(super) struct Line {
+    stream: TcpStream,
+    activity: Mutex<Activity>,
+    /// Whether the host is about to stop.
+    stopping: AtomicBool,
+    /// Wakes the task that serves the connection.
+    told: Notify,
+}
+
+/// What happens on a connection.
+#[derive(Debug)]
+struct Activity {
+    /// The content and the answer of a request that are not finished yet.
+    in_flight: usize,
+    /// Whether an answer is finished but not written completely.
+    is_unwritten: bool,
+    /// When the first byte of a head came that is not complete yet.
+    head_since: Option<Instant>,
+    /// Since when the client takes nothing of what is to be written.
+    blocked_since: Option<Instant>,
+    /// When the last request ended, or the connection began.
+    idle_since: Instant,
+}
+
+impl Activity {
+    /// Whether there is no request, complete with its head.
+    fn is_waiting(&self) -> bool {
+        self.in_flight == 0 && !self.is_unwritten
+    }
+
+    /// When the client will have been too slow.
+    fn deadline(&self) -> Option<Instant> {
+        match (self.blocked_since, self.head_since) {
+            (Some(since), _) => Some(since + WRITE_TIMEOUT),
+            // What a request may take is the component's decision.
+            _ if !self.is_waiting() => None,
+            (None, Some(since)) => Some(since + HEAD_TIMEOUT),
+            (None, None) => Some(self.idle_since + KEEP_ALIVE_TIMEOUT),
+        }
+    }
+}
+
+impl Line {
+    /// A connection that was just accepted.
+    pub(super) fn new(stream: TcpStream) -> Arc<Self> {
+        // Answers are written in few pieces, so waiting to fill a packet only
+        // delays them.
+        drop(stream.set_nodelay(true));
+        #[cfg(target_os = "linux")]
+        drop(socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
+        Arc::new(Self {
+            stream,
+            activity: Mutex::new(Activity {
+                in_flight: 0,
+                is_unwritten: false,
+                head_since: None,
+                blocked_since: None,
+                idle_since: Instant::now(),
+            }),
+            stopping: AtomicBool::new(false),
+            told: Notify::new(),
+        })
+    }
+
+    /// The address of this end, if the client has not gone.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
+    }
+
+    fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when the client has sent nothing at all, if there is no request.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let activity = self.activity();
+        (activity.is_waiting() && activity.head_since.is_none()).then_some(activity.idle_since)
+    }
+
+    /// Closes the connection if there is no request on it.
+    pub(super) fn close_if_waiting(&self) {
+        self.told.notify_one();
+    }
+
+    /// Closes the connection as soon as there is no request on it. A head that is
+    /// not complete is not waited for.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.told.notify_one();
+    }
+
+    /// Resolves when the client has gone: at once after a reset, and after
+    /// [`HALF_CLOSED_GRACE`] if it has closed its side. It never resolves for a
+    /// client that has sent further bytes before it went, unless by a reset.
+    pub(super) async fn client_gone(self: Arc<Self>) {
+        match self.stream.peek(&mut [0]).await {
+            Ok(0) => {
+                let reset = self.stream.ready(Interest::ERROR);
+                drop(tokio::time::timeout(HALF_CLOSED_GRACE, reset).await);
+            }
+            Ok(_) => drop(self.stream.ready(Interest::ERROR).await),
+            Err(_) => {}
+        }
+    }
+
+    /// Makes the system forget what a client that reads nothing has not taken,
+    /// instead of keeping it for minutes after the connection was closed.
+    fn discard_unsent(&self) {
+        if self.activity().blocked_since.is_some() {
+            drop(socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
+        }
+    }
+
+    /// Serves the connection until it ends, the client is too slow, or it is told
+    /// to close.
+    pub(super) async fn serve<S>(self: Arc<Self>, connection: Connection<TokioIo<Wire>, S>)
+    where
+        S: HttpService<hyper::body::Incoming>,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::ResBody: http_body::Body + 'static,
+        <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut connection = std::pin::pin!(connection);
+        let mut told = std::pin::pin!(self.told.notified());
+        let mut timer = std::pin::pin!(tokio::time::sleep(HEAD_TIMEOUT));
+        std::future::poll_fn(|cx| {
+            // An error concerns only this client: it left, or its connection was
+            // broken to show that an answer is incomplete.
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            while told.as_mut().poll(cx).is_ready() {
+                told.set(self.told.notified());
+                if self.activity().is_waiting() {
+                    return Poll::Ready(());
+                }
+                if self.stopping.load(Ordering::SeqCst) {
+                    // The connection ends after the answer.
+                    connection.as_mut().graceful_shutdown();
+                    if connection.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
+            }
+            loop {
+                let now = Instant::now();
+                // A limit that begins in another task is noticed when the timer
+                // fires, which is soon enough for these.
+                let deadline = self.activity().deadline();
+                let next = match deadline {
+                    Some(deadline) if deadline <= now => {
+                        self.discard_unsent();
+                        return Poll::Ready(());
+                    }
+                    Some(deadline) => deadline,
+                    None => now + KEEP_ALIVE_TIMEOUT,
+                };
+                if next < timer.deadline() || timer.is_elapsed() {
+                    timer.as_mut().reset(next);
+                }
+                ready!(timer.as_mut().poll(cx));
+            }
+        })
+        .await;
+        // The content of a request may still hold the line. The client is to see
+        // that nothing more comes.
+        drop(socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both));
+    }
+}
+
+/// The content of a request, or its answer, while it is not finished.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    line: Arc<Line>,
+    is_answer: bool,
+}
+
+impl InFlight {
+    /// A request whose head is complete.
+    pub(super) fn answer(line: &Arc<Line>) -> Self {
+        Self::new(line, true)
+    }
+
+    /// The content of a request.
+    pub(super) fn content(line: &Arc<Line>) -> Self {
+        Self::new(line, false)
+    }
+
+    fn new(line: &Arc<Line>, is_answer: bool) -> Self {
+        let mut activity = line.activity();
+        activity.in_flight += 1;
+        activity.head_since = None;
+        drop(activity);
+        Self {
+            line: Arc::clone(line),
+            is_answer,
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut activity = self.line.activity();
+        activity.in_flight -= 1;
+        // The last bytes of an answer are still to be written.
+        activity.is_unwritten |= self.is_answer;
+        activity.idle_since = Instant::now();
+    }
+}
+
+/// The bytes of a connection. It notes what happens.
+#[derive(Debug)]
+pub(super) struct Wire(pub(super) Arc<Line>);
+
+impl Wire {
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let mut activity = self.0.activity();
+        match &outcome {
+            Poll::Ready(_) => activity.blocked_since = None,
+            Poll::Pending => {
+                activity.blocked_since.get_or_insert_with(Instant::now);
+            }
+        }
+        outcome
+    }
+
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let stream = &self.0.stream;
+        loop {
+            match stream.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.wrote(Poll::Pending),
+            }
+            match write(stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return self.wrote(Poll::Ready(outcome)),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = &self.0.stream;
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            match stream.try_read_buf(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(1..) => {
+                    let mut activity = self.0.activity();
+                    if activity.in_flight == 0 {
+                        activity.head_since.get_or_insert_with(Instant::now);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                outcome => return Poll::Ready(outcome.map(drop)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// hyper calls this when it has nothing left to write.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.activity().is_unwritten = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = socket2::SockRef::from(&self.0.stream);
+        Poll::Ready(socket.shutdown(std::net::Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_activity_has_a_limit_of_its_own() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (one, two) = (Some(at(1)), Some(at(2)));
+        for (what, in_flight, is_unwritten, head_since, blocked_since, deadline) in [
+            ("no request", 0, false, None, None, Some(at(20))),
+            ("half a head", 0, false, one, None, Some(at(11))),
+            ("a request", 1, false, None, None, None),
+            ("a request and its content", 2, false, None, None, None),
+            ("an answer is not read", 1, false, None, two, Some(at(32))),
+            ("the end is not read", 0, true, None, two, Some(at(32))),
+            ("the end is written", 0, true, None, None, None),
+        ] {
+            let activity = Activity {
+                in_flight,
+                is_unwritten,
+                head_since,
+                blocked_since,
+                idle_since: start,
+            };
+            assert_eq!(activity.deadline(), deadline, "{what}");
+            let is_waiting = in_flight == 0 && !is_unwritten;
+            assert_eq!(activity.is_waiting(), is_waiting, "{what}");
+        }
+    }
+}
