@@ -10,6 +10,7 @@
 //!
 //! A chunk that is missing, cut short or damaged makes its entry a miss.
 
+use super::health::Urgency;
 use super::names::chunk_name;
 use super::{Backing, Cells, Loaded, Place};
 use crate::cell::{Manifest, Nonce, Orphan, transition};
@@ -97,7 +98,7 @@ impl<P: Platform> Cells<P> {
     pub(crate) async fn discard(&self, place: &Place, body: Nonce) {
         let loaded = match place.backing {
             Backing::Local => self.load_local(&place.key).await,
-            Backing::Shared => match self.load_shared(&place.key).await {
+            Backing::Shared => match self.load_shared(&place.key, Urgency::Usual).await {
                 Ok(loaded) => loaded,
                 // The next request that reads the entry finds out again.
                 Err(_) => return,
@@ -121,7 +122,7 @@ impl<P: Platform> Cells<P> {
             chunks = chunks.saturating_add(orphan.chunks);
             first || chunks <= COLLECT_CHUNKS_MAX
         });
-        match self.remove_bodies(&Place::of(loaded), &due).await {
+        match self.remove_bodies(loaded.backing, &due).await {
             true => due,
             false => Vec::new(),
         }
@@ -129,11 +130,11 @@ impl<P: Platform> Cells<P> {
 
     /// Removes bodies. Says whether all are gone; the others are tried again when
     /// the cell is next settled.
-    async fn remove_bodies(&self, place: &Place, orphans: &[Orphan]) -> bool {
+    pub(super) async fn remove_bodies(&self, backing: Backing, orphans: &[Orphan]) -> bool {
         for orphan in orphans {
             for chunk in 0..orphan.chunks.min(CHUNKS_MAX) {
                 let name = chunk_name(orphan.body, chunk.into());
-                if self.remove_value(place.backing, &name).await.is_err() {
+                if self.remove_value(backing, &name).await.is_err() {
                     return false;
                 }
             }

@@ -9,6 +9,7 @@
 //! Settings for some paths are rules: [`Config::chosen`] gives the settings for
 //! a request.
 
+mod bytes;
 mod contradictions;
 mod duration;
 mod names;
@@ -177,6 +178,10 @@ pub struct Limits {
     pub variants: usize,
     /// How long a replaced body is kept for visitors who are still reading it.
     pub grace: Duration,
+    /// Most cells in the store, beside those that are about to be removed.
+    pub keys: usize,
+    /// Most bytes of cells and bodies in the store.
+    pub store_bytes: u64,
 }
 
 /// Keys outside rules that are not options.

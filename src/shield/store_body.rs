@@ -189,7 +189,7 @@ impl<P: Platform> Copy<P> {
                 Ok(())
             }
             Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
-            Settled::Failed => Err(KeptBody::Lost("the store failed")),
+            Settled::Failed | Settled::Refused => Err(KeptBody::Lost("the store failed")),
         }
     }
 

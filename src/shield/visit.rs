@@ -13,7 +13,6 @@ use crate::cells::{Backing, Election, Located, Lost};
 use crate::config::Config;
 use crate::question::{Read, Visitor};
 use crate::semantics::{Audience, Forward, Preset, RequestDirectives, Verdict, announced, verdict};
-use crate::store::Store;
 use crate::time::Time;
 use crate::world::Platform;
 use futures::channel::oneshot;
@@ -218,6 +217,10 @@ impl<P: Platform> Shield<P> {
                     )
                 }
                 Election::Backoff | Election::Changed => Next::Look(Waited::Changed),
+                Election::NotWritten => {
+                    visit.without_store = true;
+                    Next::Look(Waited::Changed)
+                }
             },
         }
     }
@@ -309,7 +312,7 @@ impl<P: Platform> Shield<P> {
             .cell
             .as_ref()
             .is_none_or(|cell| cell.marks.asked_again);
-        if known || self.platform.store().is_worn() {
+        if known || self.cells.spares_swaps() {
             return;
         }
         let id = format!("{} asked again", located.loaded.id);
@@ -325,7 +328,11 @@ impl<P: Platform> Shield<P> {
 
     /// Refreshes an entry behind the answer, unless another does.
     pub(super) fn refresh_behind(self: &Rc<Self>, visit: &Visit, located: Located, reason: Reason) {
-        if self.platform.store().is_worn() || self.flights.is_under_way(&located.loaded.id) {
+        let leaves_to_others = match reason == Reason::Early {
+            true => self.cells.spares_swaps(),
+            false => self.cells.is_worn(),
+        };
+        if leaves_to_others || self.flights.is_under_way(&located.loaded.id) {
             return;
         }
         let Role::Leader(flight) = self
