@@ -169,6 +169,8 @@ kinds! {
     FollowerWithOtherCookie = "followers with other credentials",
     /// A write failed in a store that reads.
     StoreReadsOnly = "writes refused by a store that reads",
+    /// The store lost all that it had.
+    StoreEmptied = "stores emptied in use",
     /// A read failed in a store that writes.
     StoreWritesOnly = "reads refused by a store that writes",
     /// The origin sent 5xx, refused, hung, or broke off.

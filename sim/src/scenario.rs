@@ -259,6 +259,8 @@ pub(crate) enum FaultKind {
         operations: Operations,
         per_mille: u32,
     },
+    /// The store loses all that it has.
+    Emptied,
     /// Writes stay invisible for longer than the nodes were told.
     Late { most: Duration },
     /// The origin does badly for the keys.
@@ -482,6 +484,7 @@ impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut scenario = Scenario::plain(seed);
         crate::alphabet::enrich(&mut scenario);
+        limited_stores(&mut scenario);
         scenario
     }
 
@@ -623,6 +626,12 @@ impl Scenario {
         self.settings.budget + self.settings.first_byte * 2 + store + self.write_delay * 20
     }
 
+    /// Whether the store loses all that it has: leases and purges too.
+    pub(crate) fn is_emptied(&self) -> bool {
+        let mut faults = self.faults.iter();
+        faults.any(|fault| matches!(fault.kind, FaultKind::Emptied))
+    }
+
     pub(crate) fn has_store_faults(&self) -> bool {
         self.faults
             .iter()
@@ -737,6 +746,28 @@ fn confirms(seed: u64, theme: Theme, healed: Micros) -> Option<Fault> {
             },
         }
     })
+}
+
+/// The same, for stores that lose all.
+const LIMITED_APART: u64 = 0x5105;
+
+/// One scenario in so many has a store that loses all that it has.
+const EMPTIED_ONE_IN: u32 = 8;
+
+/// Gives some scenarios a store that is emptied while it is in use. Drawn apart from all
+/// else.
+fn limited_stores(scenario: &mut Scenario) {
+    let mut rng = fastrand::Rng::with_seed(scenario.seed ^ LIMITED_APART);
+    if rng.u32(..EMPTIED_ONE_IN) == 0 && scenario.store != StoreKind::Eventual {
+        for _ in 0..rng.usize(1..=2) {
+            let from = rng.u64(..scenario.healed);
+            scenario.faults.push(Fault {
+                from,
+                to: from,
+                kind: FaultKind::Emptied,
+            });
+        }
+    }
 }
 
 /// The same, for stores that show writes late.

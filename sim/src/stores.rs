@@ -124,6 +124,12 @@ impl Server {
         }
     }
 
+    /// Loses all values and counters.
+    pub(crate) fn empty(&self) {
+        self.values.borrow_mut().clear();
+        self.counters.borrow_mut().clear();
+    }
+
     fn put(&self, key: &str, new: &Bytes, by: Owner) {
         let before = self.values.borrow_mut().insert(key.to_owned(), new.clone());
         self.oracle.applied(key, before.as_ref(), new, by);
@@ -231,7 +237,13 @@ impl Link {
         let fate = self.fate(what);
         let (there, back) = (self.delay(300, 9_000), self.delay(300, 9_000));
         if let Fate::Broken(how) = fate {
-            self.oracle.hampered(self.owner);
+            match how {
+                StoreFault::Refuses => self.oracle.turned_away(self.owner),
+                StoreFault::LosesRequest
+                | StoreFault::LosesReply
+                | StoreFault::FailsAfter
+                | StoreFault::Slow => self.oracle.hampered(self.owner),
+            }
             self.oracle
                 .trace(self.owner, || format!("store: {what} {how:?}"));
         }

@@ -207,6 +207,10 @@ impl World {
                 self.executor.sleep(length).await;
                 self.clocks.jump(node, -millis);
             }
+            FaultKind::Emptied => {
+                self.server.empty();
+                self.oracle.count(Kind::StoreEmptied);
+            }
             FaultKind::Store { .. } | FaultKind::Late { .. } | FaultKind::Origin { .. } => {
                 self.executor.sleep(length).await;
             }

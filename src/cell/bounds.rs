@@ -113,6 +113,7 @@ impl Cell {
             &mut marks.invalidated,
             &mut marks.purged,
             &mut marks.softened,
+            &mut marks.swept,
         ] {
             *mark = mark.map(|mark| mark.min(latest));
         }

@@ -155,6 +155,9 @@ pub struct Marks {
     /// before has been stale since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub softened: Option<Time>,
+    /// When the sweeper emptied the cell; no other write has come since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept: Option<Time>,
 }
 
 impl Marks {

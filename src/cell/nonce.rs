@@ -17,6 +17,11 @@ impl Nonce {
     pub const fn new(bits: u128) -> Self {
         Nonce(bits)
     }
+
+    /// The bits.
+    pub const fn value(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for Nonce {

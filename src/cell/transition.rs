@@ -236,6 +236,24 @@ pub fn publish(
     Ok(next)
 }
 
+/// Puts an entry into the cell of an instance's own store that the shared store
+/// has not taken. A lease stays: it is held in the instance's own store.
+pub fn keep(
+    cell: Option<&Cell>,
+    key: &str,
+    entry: Entry,
+    learned: Option<&Learned<'_>>,
+    stamp: Stamp,
+) -> Cell {
+    let mut next = next(cell, key, stamp.nonce);
+    next.replace_entry(Some(entry), stamp.now);
+    next.marks.retry = None;
+    next.marks.pass = None;
+    next.marks.doubt = None;
+    take_over(&mut next, learned, stamp.now);
+    next
+}
+
 /// Makes the question that was answered the resident of its key's own cell.
 fn take_over(cell: &mut Cell, learned: Option<&Learned<'_>>, now: Time) {
     if let Some(Learned { names, selector }) = learned {
@@ -503,6 +521,55 @@ pub fn purge(cell: &Cell, purge: Purge, stamp: Stamp) -> Cell {
     next
 }
 
+/// Empties a cell that nobody has used for long, or that there is no room for. What
+/// concerns the key's other cells stays, so nothing that was purged comes back.
+/// Allowed to anybody; none while a lease is live.
+pub fn sweep(cell: &Cell, clock_skew: Duration, stamp: Stamp) -> Option<Cell> {
+    let is_live = |lease: Lease| lease.is_live(stamp.now, clock_skew);
+    if cell.lease.is_some_and(is_live) {
+        return None;
+    }
+    let mut next = next(Some(cell), &cell.key, stamp.nonce);
+    next.end_lease(stamp.now);
+    next.replace_entry(None, stamp.now);
+    leave(&mut next.marks);
+    next.marks.credentials_pass_until = None;
+    next.marks.swept = Some(stamp.now);
+    Some(next)
+}
+
+/// Strikes bodies off a cell's list whose chunks are gone; it stays swept.
+pub fn clear(cell: &Cell, removed: &[Orphan], nonce: Nonce) -> Cell {
+    let mut next = next(Some(cell), &cell.key, nonce);
+    next.marks.swept = cell.marks.swept;
+    next.forget_orphans(removed);
+    next
+}
+
+/// What the holder of the sweeper's lease leaves for the next one.
+#[derive(Clone, Copy, Debug)]
+pub struct Swept<'a> {
+    /// Bodies that no cell answers for.
+    pub found: &'a [Orphan],
+    /// Bodies whose chunks are gone, or that a cell answers for after all.
+    pub settled: &'a [Orphan],
+    /// No sweep before this has passed.
+    pub pause: Duration,
+}
+
+/// Ends the sweeper's lease.
+pub fn end_sweep(
+    cell: Option<&Cell>,
+    holder: Nonce,
+    swept: Swept<'_>,
+    stamp: Stamp,
+) -> Result<Cell, Fenced> {
+    let mut next = pass(cell, holder, swept.pause, None, stamp)?;
+    next.forget_orphans(swept.settled);
+    next.adopt_orphans(swept.found);
+    Ok(next)
+}
+
 /// How far a delay is spread at random, at most, in thousandths of it.
 const SPREAD_MAX: u64 = 250;
 
@@ -547,11 +614,13 @@ impl Backoff {
 /// The cell after `cell`, or the first one of `key`, with nothing changed yet.
 fn next(cell: Option<&Cell>, key: &str, nonce: Nonce) -> Cell {
     match cell {
-        Some(cell) => Cell {
-            version: cell.version.saturating_add(1),
-            nonce,
-            ..cell.clone()
-        },
+        Some(cell) => {
+            let mut next = cell.clone();
+            next.version = cell.version.saturating_add(1);
+            next.nonce = nonce;
+            next.marks.swept = None;
+            next
+        }
         None => Cell {
             version: 1,
             nonce,

@@ -11,7 +11,7 @@
 //! A chunk that is missing, cut short or damaged makes its entry a miss.
 
 use super::names::chunk_name;
-use super::{Cells, Loaded, Place};
+use super::{Backing, Cells, Loaded, Place};
 use crate::cell::{Manifest, Nonce, Orphan, transition};
 use crate::config::CHUNKS_MAX;
 use crate::store::StoreError;
@@ -117,7 +117,7 @@ impl<P: Platform> Cells<P> {
             chunks = chunks.saturating_add(orphan.chunks);
             first || chunks <= COLLECT_CHUNKS_MAX
         });
-        match self.remove_bodies(&Place::of(loaded), &due).await {
+        match self.remove_bodies(loaded.backing, &due).await {
             true => due,
             false => Vec::new(),
         }
@@ -125,11 +125,11 @@ impl<P: Platform> Cells<P> {
 
     /// Removes bodies. Says whether all are gone; the others are tried again when
     /// the cell is next settled.
-    async fn remove_bodies(&self, place: &Place, orphans: &[Orphan]) -> bool {
+    pub(super) async fn remove_bodies(&self, backing: Backing, orphans: &[Orphan]) -> bool {
         for orphan in orphans {
             for chunk in 0..orphan.chunks.min(CHUNKS_MAX) {
                 let name = chunk_name(orphan.body, chunk.into());
-                if self.remove_value(place.backing, &name).await.is_err() {
+                if self.remove_value(backing, &name).await.is_err() {
                     return false;
                 }
             }

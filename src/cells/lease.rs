@@ -1,7 +1,7 @@
 //! Leases: taking one, keeping it, and ending it with what came of it.
 
 use super::swap::Applied;
-use super::{Cells, Loaded, Located, Settled};
+use super::{Backing, Cells, Loaded, Located, Settled};
 use crate::cell::transition::{self, Claim, Failure, Fenced, Learned, NoLease};
 use crate::cell::{Cell, Coming, Draft, Entry, Lease, Marks, Nonce, Orphan};
 use crate::question::Question;
@@ -68,6 +68,8 @@ pub(crate) enum Election {
     Backoff,
     /// The cell changed: decide again.
     Changed,
+    /// The store does not write, or not this cell: go on without it.
+    NotWritten,
 }
 
 /// The lease of a cell, held by this instance. It is consumed by settling it;
@@ -93,7 +95,12 @@ impl Held {
 impl<P: Platform> Cells<P> {
     /// Tries to take the lease of a cell as it was read.
     pub(crate) async fn elect(&self, located: &Located) -> Election {
-        let loaded = &located.loaded;
+        self.elect_cell(&located.loaded, located.resident()).await
+    }
+
+    /// Tries to take the lease of a cell as it was read; in a key's own cell for the
+    /// question with the selector `resident`.
+    pub(super) async fn elect_cell(&self, loaded: &Loaded, resident: Option<&str>) -> Election {
         let claim = Claim {
             holder: self.nonce(),
             now: self.platform.now(),
@@ -105,7 +112,7 @@ impl<P: Platform> Cells<P> {
         let cell = match transition::lease(
             loaded.cell.as_ref(),
             &loaded.key,
-            located.resident(),
+            resident,
             &claim,
             self.nonce(),
         ) {
@@ -133,9 +140,7 @@ impl<P: Platform> Cells<P> {
                 }
             }
             Applied::Busy(retry_at) => Election::Taken(retry_at),
-            // The pause that the failure has set makes the next look read the
-            // instance's own store.
-            Applied::Failed => Election::Changed,
+            Applied::Failed | Applied::Refused => Election::NotWritten,
         }
     }
 
@@ -244,6 +249,7 @@ impl<P: Platform> Cells<P> {
         removed: &[Orphan],
     ) -> Settled {
         let holder = held.holder;
+        let backing = held.loaded.backing;
         let (settled, loaded) = self
             .settle(
                 held.loaded,
@@ -262,7 +268,10 @@ impl<P: Platform> Cells<P> {
                 },
             )
             .await;
-        if settled == Settled::Fenced(Fenced::Purged) {
+        if backing == Backing::Shared && matches!(settled, Settled::Failed | Settled::Refused) {
+            self.keep_locally(&loaded.key, entry, told).await;
+        }
+        if matches!(settled, Settled::Fenced(Fenced::Purged) | Settled::Refused) {
             self.settle(
                 loaded,
                 |cell| transition::release(cell, holder, self.stamp()),
@@ -271,6 +280,30 @@ impl<P: Platform> Cells<P> {
             .await;
         }
         settled
+    }
+
+    /// Keeps an entry that the shared store has not taken in the instance's memory,
+    /// so that its requests share it while the store fails.
+    async fn keep_locally(&self, key: &str, entry: Entry, told: Told<'_>) {
+        // A purge that the store has not taken either came after the origin was
+        // asked, or it would not wait any more: the entry may be older.
+        if self.purges.borrow().find(key).is_some() {
+            return;
+        }
+        let own = self.load_local(key).await;
+        let marks = own.cell.as_ref().map(|cell| &cell.marks);
+        if let Some(marks) = marks
+            && self.predates(entry.request_time, &[marks.purged, marks.invalidated])
+        {
+            return;
+        }
+        self.apply(own, |cell| {
+            told.with(|learned| {
+                let (entry, stamp) = (entry.clone(), self.stamp());
+                Some(transition::keep(cell, key, entry, learned, stamp))
+            })
+        })
+        .await;
     }
 
     /// Ends a lease with a pass mark.

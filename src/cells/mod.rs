@@ -16,8 +16,10 @@
 //! applies a transition until it is stored or refused; `lease` has the transitions
 //! that take, keep and end a lease, `purge` those of a purge, and the queue of purges
 //! that the store has not taken yet. `bodies` has bodies in chunks, `variants` the list
-//! of a key's variants. `health` bounds the time of each operation, and leaves a store
-//! that failed alone for a moment.
+//! of a key's variants. `health` bounds the time of each operation, and leaves what
+//! failed of the store alone until a probe finds that it works again. `recent` has what
+//! was read of the store lately, for when it does not answer. `sweep` keeps the store
+//! within its limits.
 
 mod bodies;
 mod health;
@@ -26,8 +28,12 @@ mod names;
 mod purge;
 mod questions;
 mod read;
+mod recent;
 mod record;
 mod swap;
+mod sweep;
+#[cfg(test)]
+mod testing;
 mod values;
 mod variants;
 
@@ -43,10 +49,13 @@ use crate::cell::transition::{Backoff, Stamp};
 use crate::cell::{Cell, Entry, Nonce};
 use crate::config::Config;
 use crate::store::Memory;
+use crate::store::health::Health;
 use crate::time::Time;
 use crate::world::Platform;
 use bytes::Bytes;
+use health::Refused;
 use purge::queue::PurgeQueue;
+use recent::Recent;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -63,8 +72,17 @@ pub struct Cells<P: Platform> {
     memory: Memory,
     /// What a cell may claim.
     bounds: Bounds,
-    /// Until when the platform's store is left alone after it failed.
-    store_pause: std::cell::Cell<Time>,
+    /// What of the platform's store works.
+    health: RefCell<Health>,
+    /// What was read of the platform's store lately. Used only while that does not
+    /// answer, and never for elections in it.
+    recent: RefCell<Recent>,
+    /// The cells that the platform's store does not take.
+    refused: RefCell<Refused>,
+    /// Whether the log says already that this instance is worn.
+    said_worn: std::cell::Cell<bool>,
+    /// When this instance looks again whether the store is to be swept.
+    next_sweep: std::cell::Cell<Time>,
     /// The purges that the platform's store has not taken yet.
     purges: RefCell<PurgeQueue>,
     /// Whether a task works off `purges`.
@@ -80,7 +98,11 @@ impl<P: Platform> Cells<P> {
             config,
             bounds,
             memory: Memory::new(LOCAL_STORE_LIMIT),
-            store_pause: std::cell::Cell::default(),
+            health: RefCell::default(),
+            recent: RefCell::default(),
+            refused: RefCell::default(),
+            said_worn: std::cell::Cell::default(),
+            next_sweep: std::cell::Cell::default(),
             purges: RefCell::default(),
             retries_purges: std::cell::Cell::default(),
         })
@@ -153,6 +175,10 @@ pub(crate) struct Loaded {
     pub(crate) cell: Option<Cell>,
     /// A newer version of the shield has written it: neither read nor overwritten.
     is_newer: bool,
+    /// The instance's own cell, with what the shared store says of purges.
+    is_informed: bool,
+    /// Read for a purge: it is swapped even while the store is left alone.
+    is_forced: bool,
     /// A variant's: when its key was last invalidated or purged, by the key's
     /// own cell.
     pub(crate) key_purges: [Option<Time>; 3],
@@ -161,6 +187,11 @@ pub(crate) struct Loaded {
 impl Loaded {
     pub(crate) fn entry(&self) -> Option<&Entry> {
         self.cell.as_ref()?.entry.as_ref()
+    }
+
+    fn has_fresh_entry(&self, now: Time) -> bool {
+        self.entry()
+            .is_some_and(|entry| !entry.invalidated && entry.freshness.is_fresh(now))
     }
 
     /// Whether `other` is the same cell after another write.

@@ -40,6 +40,33 @@ fn hashed(prefix: &str, text: &str) -> String {
     id
 }
 
+/// What a name in the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    /// A cell, by the hash of its key.
+    Cell(u128),
+    /// A chunk: the body's nonce, and the chunk's number.
+    Chunk(u128, u32),
+    /// A guard, by its time bucket.
+    Guard(u64),
+}
+
+/// Reads a name; none if it is not made here nor by
+/// [`Guarded`](crate::store::Guarded).
+pub(super) fn parse_name(name: &str) -> Option<Name> {
+    let (kind, rest) = name.split_once('/')?;
+    let hash = |text: &str| {
+        let is_hash = text.len() == 32;
+        is_hash.then(|| u128::from_str_radix(text, 16).ok())?
+    };
+    match (kind, rest.split_once('/')) {
+        ("cell", None) => Some(Name::Cell(hash(rest)?)),
+        ("body", Some((body, chunk))) => Some(Name::Chunk(hash(body)?, chunk.parse().ok()?)),
+        ("guard", Some((_, bucket))) => Some(Name::Guard(u64::from_str_radix(bucket, 16).ok()?)),
+        _ => None,
+    }
+}
+
 /// The name of a chunk: `body/`, the body's nonce, and the chunk's number; under
 /// 64 bytes. It does not contain the cell's name, because a body can move to a
 /// variant's cell.
@@ -75,6 +102,24 @@ mod tests {
         assert_eq!(a, "cell/ca978112ca1bbdcafac231b39a23dc4d");
         assert_eq!(a.len(), b.len());
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        let id = cell_id("a");
+        let hash = match parse_name(&id) {
+            Some(Name::Cell(hash)) => hash,
+            Some(Name::Chunk(..) | Name::Guard(_)) | None => 0,
+        };
+        assert_eq!(format!("cell/{hash:032x}"), id);
+        let chunk = chunk_name(Nonce::new(7), 3);
+        assert_eq!(parse_name(&chunk), Some(Name::Chunk(7, 3)));
+        assert_eq!(parse_name("guard/ab/1f"), Some(Name::Guard(0x1f)));
+        for other in [
+            "", "cell", "cell/", "cell/1", "budget/1", "body/1/1", "guard/1",
+        ] {
+            assert_eq!(parse_name(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -8,10 +8,12 @@
 
 pub(super) mod queue;
 
-use super::health::STORE_PAUSE;
+use super::health::Urgency;
+use super::names::cell_id;
 use super::{Cells, Loaded, Settled, doubled};
 use crate::cell::transition::{self, Purge};
 use crate::store::STORE_TIMEOUT;
+use crate::store::health::PAUSE_FIRST;
 use crate::time::Time;
 use crate::world::{Platform, event};
 use futures::future::{Either, select};
@@ -19,7 +21,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The longest pause between two rounds. It begins with [`STORE_PAUSE`], doubles
+/// The longest pause between two rounds. It begins with [`PAUSE_FIRST`], doubles
 /// with each round, and is cut at random, because the purges of several instances can
 /// fail because of each other.
 const PURGE_PAUSE_MAX: Duration = Duration::from_secs(8);
@@ -45,6 +47,9 @@ impl<P: Platform> Cells<P> {
     /// succeeds.
     pub(crate) async fn purge(self: &Rc<Self>, key: String, purge: Purge) -> Purged {
         self.purge_loaded(self.load_local(&key).await, purge).await;
+        if purge != Purge::Soft {
+            self.recent.borrow_mut().forget(&cell_id(&key));
+        }
         // A store that has just failed is tried as well, because a purge is for
         // others, but each purge waits for it only a moment.
         let patience = match self.store_is_paused() {
@@ -85,7 +90,7 @@ impl<P: Platform> Cells<P> {
     async fn retry_purges(&self) {
         let mut rounds = 0_u32;
         while !self.purges.borrow().is_empty() {
-            let pause = doubled(STORE_PAUSE, rounds).min(PURGE_PAUSE_MAX);
+            let pause = doubled(PAUSE_FIRST, rounds).min(PURGE_PAUSE_MAX);
             self.platform.sleep(self.up_to(pause)).await;
             rounds = rounds.saturating_add(1);
             let due = self.purges.borrow_mut().begin_round();
@@ -109,7 +114,7 @@ impl<P: Platform> Cells<P> {
 
     /// Whether the purge holds in the shared store.
     async fn purge_shared(&self, key: &str, purge: Purge) -> bool {
-        match self.load_shared(key).await {
+        match self.load_shared(key, Urgency::Forced).await {
             // A newer version's cell cannot be purged by this one.
             Ok(loaded) if loaded.is_newer => false,
             Ok(loaded) => self.purge_loaded(loaded, purge).await == Settled::Done,

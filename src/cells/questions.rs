@@ -78,6 +78,8 @@ impl<P: Platform> Cells<P> {
         }
         let name = variant_key(&primary.key, &selector);
         let mut loaded = match (without_store, primary.backing) {
+            // What purges the shared store knows of is known then.
+            (false, Backing::Local) if primary.is_informed => self.load(&name).await,
             (true, _) | (false, Backing::Local) => self.load_local(&name).await,
             (false, Backing::Shared) => self.load(&name).await,
         };
@@ -92,7 +94,7 @@ impl<P: Platform> Cells<P> {
     }
 
     /// Applies the marks of a key to the cell of one of its variants.
-    fn apply_key_marks(&self, loaded: &mut Loaded, marks: &Marks) {
+    pub(super) fn apply_key_marks(&self, loaded: &mut Loaded, marks: &Marks) {
         loaded.key_purges = [marks.invalidated, marks.purged, marks.softened];
         let now = self.platform.now();
         let Some(cell) = loaded.cell.as_mut() else {

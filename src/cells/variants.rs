@@ -163,7 +163,7 @@ impl<P: Platform> Cells<P> {
         };
         let (settled, loaded) = self.settle(loaded, purge, |_| false).await;
         match settled {
-            Settled::Failed => None,
+            Settled::Failed | Settled::Refused => None,
             Settled::Done | Settled::Fenced(_) => {
                 Some(loaded.cell.map(|cell| cell.orphans).unwrap_or_default())
             }

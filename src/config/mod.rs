@@ -9,6 +9,7 @@
 //! Settings for some paths are rules: [`Config::chosen`] gives the settings for
 //! a request.
 
+mod bytes;
 mod contradictions;
 mod duration;
 mod names;
@@ -34,7 +35,7 @@ pub use crate::question::{Origin, OriginError};
 
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
 use crate::semantics::{Policy, Preset};
-use bytes::Bytes;
+use ::bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use problem::Problems;
 use settings::{Places, Reader, Scope};
@@ -218,6 +219,10 @@ pub struct Limits {
     pub variants: usize,
     /// How long a replaced body is kept for visitors who are still reading it.
     pub grace: Duration,
+    /// Most cells in the store, beside those that are about to be removed.
+    pub keys: usize,
+    /// Most bytes of cells and bodies in the store.
+    pub store_bytes: u64,
 }
 
 /// Keys outside rules that are not options.

@@ -730,6 +730,38 @@ pub const OPTIONS: &[Definition] = &[
         set: set!(Duration => limits.grace),
     },
     Definition {
+        name: "limits.keys",
+        kind: Kind::Integer {
+            min: 16,
+            max: 1_000_000,
+        },
+        default: "100000",
+        strict: None,
+        per_rule: false,
+        doc: "Most keys and variants in the store. When there are more, those that were \
+              fetched or refreshed longest ago are removed. They are removed in the \
+              background, so the store may have more for some minutes.",
+        set: set!(usize => limits.keys),
+    },
+    Definition {
+        name: "limits.store_bytes",
+        kind: Kind::Bytes {
+            min: 1 << 20,
+            max: 1 << 50,
+        },
+        default: "\"1GiB\"",
+        strict: None,
+        per_rule: false,
+        doc: "Most bytes of entries and bodies in the store, without what the store itself \
+              needs for them. When there are more, entries are removed as for \
+              `limits.keys`.",
+        set: |config, value| {
+            if let Value::Integer(value) = value {
+                config.limits.store_bytes = value;
+            }
+        },
+    },
+    Definition {
         name: "health.paths",
         kind: Kind::Paths,
         default: "[\"/health\", \"/healthz\", \"/livez\", \"/readyz\", \"/ping\"]",

@@ -1,5 +1,6 @@
 //! Values as an operator writes them, checked.
 
+use super::bytes;
 use super::duration::{self, show};
 use super::names::{self, Refused};
 use super::path::PathPattern;
@@ -34,6 +35,13 @@ pub enum Kind {
         /// The largest allowed.
         max: u64,
     },
+    /// An amount of bytes, within bounds: a whole number, or text such as `"1GiB"`.
+    Bytes {
+        /// The smallest allowed.
+        min: u64,
+        /// The largest allowed.
+        max: u64,
+    },
     /// A number from 0 to below 1, kept in thousandths.
     Ratio,
     /// `true` or `false`.
@@ -63,7 +71,7 @@ pub enum Kind {
 pub(super) enum Value {
     /// Of [`Kind::Duration`].
     Duration(Duration),
-    /// Of [`Kind::Integer`]; of [`Kind::Ratio`], thousandths.
+    /// Of [`Kind::Integer`] and [`Kind::Bytes`]; of [`Kind::Ratio`], thousandths.
     Integer(u64),
     /// Of [`Kind::Boolean`].
     Boolean(bool),
@@ -112,6 +120,31 @@ impl Kind {
                 .filter(|integer| (min..=max).contains(&integer))
                 .map(Value::Integer)
                 .ok_or_else(|| format!("write a whole number from {min} to {max}").into()),
+            Kind::Bytes { min, max } => match inner {
+                DeValue::String(text) => {
+                    let bytes = bytes::parse(text)?;
+                    match (min..=max).contains(&&bytes) {
+                        true => Ok(Value::Integer(bytes)),
+                        false => Err(format!(
+                            "{text:?} is out of bounds; write an amount from {} to {}",
+                            bytes::show(*min),
+                            bytes::show(*max)
+                        )
+                        .into()),
+                    }
+                }
+                other => integer(other)
+                    .filter(|integer| (min..=max).contains(&integer))
+                    .map(Value::Integer)
+                    .ok_or_else(|| {
+                        format!(
+                            "is an amount of bytes; write a number from {min} to {max}, or text \
+                             with a unit, for instance \"{}\"",
+                            bytes::show(*min)
+                        )
+                        .into()
+                    }),
+            },
             Kind::Ratio => ratio(inner).map(Value::Integer).ok_or_else(|| {
                 "write a number from 0 to 0.999, for instance 0.1"
                     .to_owned()
@@ -169,6 +202,9 @@ impl Kind {
                 format!("duration, {} to {}", show(*min), show(*max))
             }
             Kind::Integer { min, max } => format!("whole number, {min} to {max}"),
+            Kind::Bytes { min, max } => {
+                format!("bytes, {} to {}", bytes::show(*min), bytes::show(*max))
+            }
             Kind::Ratio => "number, 0 to 0.999".to_owned(),
             Kind::Boolean => "true or false".to_owned(),
             Kind::Choice(words) => one_of(words),

@@ -485,6 +485,7 @@ mod tests {
         let mut old = entry(Has::Old).unwrap();
         old.invalidated = true;
         let cell = Cell {
+            coming: None,
             version: 1,
             nonce: Nonce::new(1),
             key: "k".into(),

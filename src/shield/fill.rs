@@ -189,7 +189,9 @@ impl<P: Platform> Shield<P> {
                     Either::Right(_) => Settled::Failed,
                 };
                 acts_until.set(match settled {
-                    Settled::Done | Settled::Failed => self.cells.acts_until(held),
+                    Settled::Done | Settled::Failed | Settled::Refused => {
+                        self.cells.acts_until(held)
+                    }
                     Settled::Fenced(_) => Time::default(),
                 });
                 settled
@@ -197,7 +199,7 @@ impl<P: Platform> Shield<P> {
             work = match select(work, renewal).await {
                 // A renewal cut short may be stored or not; settling finds out.
                 Either::Left((done, _)) => return (done, None),
-                Either::Right((Settled::Done | Settled::Failed, work)) => work,
+                Either::Right((Settled::Done | Settled::Failed | Settled::Refused, work)) => work,
                 // Another has the cell. The answer still goes to our visitor.
                 Either::Right((settled @ Settled::Fenced(_), work)) => {
                     return (work.await, Some(settled));
@@ -949,6 +951,7 @@ impl<P: Platform> Shield<P> {
             }
             // Another fetches for that cell: its answer is as good.
             Election::Taken(_) | Election::Backoff | Election::Changed => Settled::Done,
+            Election::NotWritten => Settled::Failed,
         };
         self.cells.release(held).await;
         ("stored-variant".to_owned(), settled)
@@ -995,7 +998,9 @@ impl<P: Platform> Shield<P> {
                     .0
                 {
                     Settled::Done => {}
-                    lost @ (Settled::Fenced(_) | Settled::Failed) => return lost,
+                    lost @ (Settled::Fenced(_) | Settled::Failed | Settled::Refused) => {
+                        return lost;
+                    }
                 }
             }
         }

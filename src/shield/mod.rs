@@ -116,14 +116,16 @@ impl<P: Platform> Shield<P> {
             return refusal;
         }
         let config = self.config_for(request.method(), request.uri().path());
-        match *request.method() {
+        let answer = match *request.method() {
             Method::GET | Method::HEAD => {
                 let gone = gone.map(FutureExt::shared);
                 self.get(request, config, Gone(gone)).await
             }
             Method::OPTIONS => self.options(request, config).await,
             _ => self.forward(request, &config).await,
-        }
+        };
+        self.cells.sweep_if_due();
+        answer
     }
 
     /// The settings of the rule that a request falls under.

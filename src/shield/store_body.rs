@@ -249,7 +249,7 @@ impl<P: Platform> Copy<P> {
             }
             Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
             // The next chunk shows whether the store fails.
-            Settled::Failed => Ok(()),
+            Settled::Failed | Settled::Refused => Ok(()),
         }
     }
 
@@ -285,7 +285,7 @@ impl<P: Platform> Copy<P> {
                 Ok(())
             }
             Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
-            Settled::Failed => Err(KeptBody::Lost("the store failed")),
+            Settled::Failed | Settled::Refused => Err(KeptBody::Lost("the store failed")),
         }
     }
 

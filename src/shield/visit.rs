@@ -19,7 +19,6 @@ use crate::origin::{Admission, Slot};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor};
 use crate::semantics::{Audience, Forward, Preset, RequestDirectives, Verdict, announced, verdict};
-use crate::store::Store;
 use crate::time::Time;
 use crate::world::Platform;
 use futures::channel::oneshot;
@@ -358,6 +357,11 @@ impl<P: Platform> Shield<P> {
                 visit.slot = Some(slot);
                 Next::Look(Waited::Changed)
             }
+            Election::NotWritten => {
+                visit.slot = Some(slot);
+                visit.without_store = true;
+                Next::Look(Waited::Changed)
+            }
         }
     }
 
@@ -449,7 +453,7 @@ impl<P: Platform> Shield<P> {
             .cell
             .as_ref()
             .is_none_or(|cell| cell.marks.asked_again);
-        if known || self.platform.store().is_worn() {
+        if known || self.cells.spares_swaps() {
             return;
         }
         let id = format!("{} asked again", located.loaded.id);
@@ -466,7 +470,11 @@ impl<P: Platform> Shield<P> {
     /// Refreshes an entry behind the answer, unless another does.
     pub(super) fn refresh_behind(self: &Rc<Self>, visit: &Visit, located: Located, reason: Reason) {
         let target = path_of(located.question.target());
-        if self.platform.store().is_worn()
+        let leaves_to_others = match reason == Reason::Early {
+            true => self.cells.spares_swaps(),
+            false => self.cells.is_worn(),
+        };
+        if leaves_to_others
             || self.flights.is_under_way(&located.loaded.id)
             || self.door.open_until(target).is_some()
         {

@@ -203,6 +203,10 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Store for Guarded<K, C> {
         self.kv.remove(key).await
     }
 
+    async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
+        self.kv.names(each).await
+    }
+
     fn is_worn(&self) -> bool {
         self.kv.is_worn()
     }

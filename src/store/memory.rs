@@ -68,6 +68,13 @@ impl Store for Memory {
         }
         Ok(())
     }
+
+    async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
+        for name in self.inner.borrow().values.keys() {
+            each(name);
+        }
+        Ok(true)
+    }
 }
 
 impl Inner {

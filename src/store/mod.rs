@@ -1,15 +1,17 @@
 //! What the shield asks of a store, and the contract that makes it safe.
 //!
-//! A [`Store`] reads values, swaps cells, and keeps the chunks of long bodies. Platforms whose own swap is exact
-//! (SQL, a Redis script) implement it directly. Key-value platforms offer a
+//! A [`Store`] reads values, swaps cells, and keeps the chunks of long bodies.
+//! Platforms whose own swap is exact (SQL, a Redis script) implement it directly. Key-value platforms offer a
 //! [`KeyValue`], whose word cannot be trusted in ways that differ from platform
 //! to platform; [`Guarded`] makes a [`Store`] of any of them. Those with neither
 //! swap nor counter offer [`Values`]; [`Timed`] makes a [`Store`] of one that
 //! shows writes everywhere within a known time.
 //!
-//! Nothing here retries: a failed operation is the caller's to judge.
+//! Nothing here retries: a failed operation is the caller's to judge. [`health`]
+//! decides when a store that failed is asked again.
 
 mod guarded;
+pub mod health;
 mod memory;
 mod timed;
 
@@ -26,6 +28,10 @@ use std::time::Duration;
 /// Longest that the shield waits for one operation of a store. Then it gives the
 /// operation up, and the outcome of a swap is what it reads after that.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Largest value that is written, in bytes: what the smallest of the platforms
+/// takes. (Spin's SQLite store documents 1 MB.)
+pub const VALUE_BYTES_MAX: usize = 1_000_000;
 
 /// A store of cells, shared by all nodes.
 pub trait Store: 'static {
@@ -68,6 +74,13 @@ pub trait Store: 'static {
     /// Removes a value that [`Store::put`] wrote, if it is there.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
 
+    /// Calls `each` with the name of every value, in any order, those that come and
+    /// go meanwhile perhaps. Returns false where the store cannot list them.
+    fn names(&self, each: &mut dyn FnMut(&str)) -> impl Future<Output = Result<bool, StoreError>> {
+        let _ = each;
+        async { Ok(false) }
+    }
+
     /// Whether this instance has few swaps left. Then it leaves to others what
     /// others can do as well: refreshing behind an answer.
     fn is_worn(&self) -> bool {
@@ -100,6 +113,12 @@ pub trait Values: 'static {
 
     /// Removes `key`, if it is there.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// See [`Store::names`].
+    fn names(&self, each: &mut dyn FnMut(&str)) -> impl Future<Output = Result<bool, StoreError>> {
+        let _ = each;
+        async { Ok(false) }
+    }
 }
 
 /// A key-value platform as it is, mistakes included.
@@ -138,18 +157,38 @@ pub enum Said {
 
 /// A store that could not do what it was asked, or whose reply was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreError(String);
+pub struct StoreError {
+    message: String,
+    is_refusal: bool,
+}
 
 impl StoreError {
     /// An error with a message for the operator's log.
     pub fn new(message: impl Into<String>) -> Self {
-        StoreError(message.into())
+        StoreError {
+            message: message.into(),
+            is_refusal: false,
+        }
+    }
+
+    /// The store works, and does not take this value or key: it is too large, or
+    /// not valid. Nothing was written. This concerns the key and not the store.
+    pub fn refused(message: impl Into<String>) -> Self {
+        StoreError {
+            message: message.into(),
+            is_refusal: true,
+        }
+    }
+
+    /// Whether it is a [`StoreError::refused`].
+    pub fn is_refusal(&self) -> bool {
+        self.is_refusal
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 

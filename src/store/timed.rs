@@ -260,6 +260,10 @@ where
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         self.values.remove(key).await
     }
+
+    async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
+        self.values.names(each).await
+    }
 }
 
 #[cfg(test)]

@@ -277,12 +277,13 @@ impl Oracle {
                 flight.key == got.visit.key && flight.explains(got.visit, from, now, micros(SLOW))
             });
             let accident = state.accidents.iter().any(|at| *at >= accident_from);
-            // A store that is slow without failing can eat the budget of who
-            // waits for another's fetch: said among what is not promised.
+            // A store that is slow without failing can eat the budget of a request
+            // that waits for another's fetch: said among what is not promised. One
+            // that says at once that it fails, for reads or for writes, cannot.
             let waited = got.says("wait-budget")
                 && (self.is_bereft(&state, got, now)
                     || self.is_held_up(&state, got)
-                    || self.hampered_since(got.owner, got.arrived) > 0);
+                    || self.slowed_since(got.owner, got.arrived));
             origin || accident || waited || self.scenario.has_jumps()
         };
         if !explained {
@@ -327,7 +328,7 @@ impl Oracle {
         let from = got.arrived.saturating_sub(micros(lease));
         let key = self.key_text(&crate::world::asked(got.visit));
         state.elections.iter().any(|(cell, owner, at)| {
-            let times = state.hampered.get(owner).map_or(&[][..], Vec::as_slice);
+            let times = state.slowed.get(owner).map_or(&[][..], Vec::as_slice);
             *at >= from && cell.starts_with(&key) && times.iter().any(|hampered| hampered >= at)
         })
     }

@@ -27,7 +27,7 @@ fn points_at(cell: &Cell, body: &str) -> bool {
 impl Oracle {
     /// Whether no cell ever has two holders: two do not know each other's bodies.
     fn cells_are_one(&self) -> bool {
-        !self.scenario.has_jumps() && self.scenario.late().is_none()
+        !self.scenario.has_jumps() && self.scenario.late().is_none() && !self.scenario.is_emptied()
     }
 
     /// A cell was stored: all chunks that its entry points at are there.

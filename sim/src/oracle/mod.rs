@@ -95,6 +95,8 @@ struct State {
     flights: Vec<Rc<Flight>>,
     /// When store operations of the instance went wrong, or it was held up.
     hampered: HashMap<Owner, Vec<Micros>>,
+    /// Those among them that cost time: the store did not say at once that it fails.
+    slowed: HashMap<Owner, Vec<Micros>>,
     /// Elections that were tried: the cell's key, by which instance, and when.
     elections: Vec<(String, Owner, Micros)>,
     /// When a task first read a cell.
@@ -191,8 +193,10 @@ impl Oracle {
         if self.ignored.iter().any(|ignored| ignored == promise) {
             return;
         }
-        // What rests on one election, or on all seeing the same in time.
-        if self.scenario.late().is_some() && matches!(promise, "S1" | "S2" | "S6") {
+        // What rests on one election, or on all seeing the same in time. A store that
+        // loses all loses leases and purges.
+        let forgets = self.scenario.late().is_some() || self.scenario.is_emptied();
+        if forgets && matches!(promise, "S1" | "S2" | "S6") {
             return;
         }
         self.trace(owner, || format!("VIOLATION of {promise}: {what}"));
@@ -207,6 +211,21 @@ impl Oracle {
         let now = self.executor.now();
         let state = &mut *self.state.borrow_mut();
         state.hampered.entry(owner).or_default().push(now);
+        state.slowed.entry(owner).or_default().push(now);
+    }
+
+    /// The owner's dealings with the store went wrong at once.
+    pub(crate) fn turned_away(&self, owner: Owner) {
+        let now = self.executor.now();
+        let state = &mut *self.state.borrow_mut();
+        state.hampered.entry(owner).or_default().push(now);
+    }
+
+    /// Whether the store has cost the owner time since then.
+    fn slowed_since(&self, owner: Owner, since: Micros) -> bool {
+        let state = self.state.borrow();
+        let times = state.slowed.get(&owner).map_or(&[][..], Vec::as_slice);
+        times.iter().any(|at| *at >= since)
     }
 
     /// How often the owner was hampered since then.

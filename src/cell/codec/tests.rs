@@ -86,6 +86,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             invalidated: Some(Time::from_unix_millis(8)),
             purged: Some(Time::from_unix_millis(7)),
             softened: Some(Time::from_unix_millis(6)),
+            swept: None,
         },
         orphans: vec![Orphan {
             body: Nonce::new(6),
@@ -508,7 +509,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
     let selecting = ("\\PC{0,9}", moment()).prop_map(|(name, seen)| Selecting { name, seen });
     let listed = ("\\PC{0,9}", any::<bool>()).prop_map(|(id, again)| Listed { id, again });
     let maybe = proptest::option::of::<BoxedStrategy<Time>>;
-    let times = [(); 4].map(|()| maybe(moment().boxed()));
+    let times = [(); 5].map(|()| maybe(moment().boxed()));
     (
         (
             proptest::option::of(pass),
@@ -524,7 +525,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
     )
         .prop_map(
             |((pass, retry, doubt, unsettled), asked_again, resident, vary, variants, times)| {
-                let [credentials_pass_until, invalidated, purged, softened] = times;
+                let [credentials_pass_until, invalidated, purged, softened, swept] = times;
                 Marks {
                     pass,
                     retry,
@@ -538,6 +539,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
                     invalidated,
                     purged,
                     softened,
+                    swept,
                 }
             },
         )

@@ -39,7 +39,7 @@ impl PurgeQueue {
     }
 
     /// What waits for a key.
-    pub(super) fn find(&self, key: &str) -> Option<Waiting> {
+    pub(in crate::cells) fn find(&self, key: &str) -> Option<Waiting> {
         let mut waiting = self.waiting.iter();
         waiting.find(|waiting| &*waiting.key == key).cloned()
     }

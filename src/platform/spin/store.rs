@@ -1,6 +1,6 @@
 //! The platform's key-value store.
 
-use crate::store::{KeyValue, Said, StoreError, Values};
+use crate::store::{KeyValue, Said, StoreError, VALUE_BYTES_MAX, Values};
 use bytes::Bytes;
 // spin-sdk generates these with wit-bindgen and keeps them in a hidden module. A
 // second declaration of the same interface, however small, cannot be linked
@@ -19,6 +19,14 @@ const LABEL: &str = "default";
 /// `factor-key-value`: `swap` takes the handle and does not remove it from its
 /// table.)
 const SWAPS_BEFORE_WORN: u32 = 192;
+
+/// Largest value that is written, in bytes: Spin's SQLite store documents 1 MB. A
+/// larger one is refused here, because the platform's error does not tell whether it
+/// concerns the value or the store.
+const VALUE_MAX: usize = VALUE_BYTES_MAX;
+
+/// Longest key, in bytes: Spin's SQLite store documents 256.
+const KEY_MAX: usize = 256;
 
 /// The store `default`, opened when it is first used. An error closes it, and the
 /// next operation opens it again.
@@ -72,6 +80,7 @@ impl Values for HostStore {
     }
 
     async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        admit(key, value)?;
         let store = self.reads().await?;
         let written = store.set(key, value).await.map_err(read_error);
         self.noting(written)
@@ -82,6 +91,16 @@ impl Values for HostStore {
         let removed = store.delete(key).await.map_err(read_error);
         self.noting(removed)
     }
+
+    async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
+        let store = self.reads().await?;
+        let mut keys = store.get_keys().await;
+        while let Some(key) = keys.next().await {
+            each(&key);
+        }
+        self.noting(keys.result().await.map_err(read_error))?;
+        Ok(true)
+    }
 }
 
 impl KeyValue for HostStore {
@@ -91,6 +110,7 @@ impl KeyValue for HostStore {
         expected: Option<&Bytes>,
         new: &Bytes,
     ) -> Result<Said, StoreError> {
+        admit(key, new)?;
         let bucket = self.swaps()?;
         self.noting((|| {
             let cas = atomics::Cas::new(&bucket, key).map_err(swap_error)?;
@@ -115,6 +135,18 @@ impl KeyValue for HostStore {
     fn is_worn(&self) -> bool {
         self.swapped.get() >= SWAPS_BEFORE_WORN
     }
+}
+
+/// Refuses what the platform would refuse.
+fn admit(key: &str, value: &Bytes) -> Result<(), StoreError> {
+    if key.len() > KEY_MAX || value.len() > VALUE_MAX {
+        return Err(StoreError::refused(format!(
+            "the value of {key} has {} bytes; the platform takes keys of at most {KEY_MAX} and \
+             values of at most {VALUE_MAX}",
+            value.len()
+        )));
+    }
+    Ok(())
 }
 
 fn read_error(error: spin_sdk::key_value::Error) -> StoreError {
