@@ -9,8 +9,9 @@ use crate::executor::{Micros, micros};
 use crate::requests::{ODD_FIELD, ODD_REFERER};
 use crate::scenario::{
     Brings, Dependence, Depends, Fault, FaultKind, Method, Operations, OriginFault, Reply,
-    Resource, Scenario, SetsCookie, Speech,
+    Resource, Scenario, SetsCookie, Speech, Visit,
 };
+use std::time::Duration;
 
 /// Chosen so that what is drawn here has nothing to do with what is drawn
 /// elsewhere.
@@ -27,6 +28,18 @@ const SPECIAL: u32 = 45;
 
 /// One scenario in this number has an origin that refuses at times.
 const REFUSALS_ONE_IN: u32 = 2;
+
+/// The same, for what makes slots scarce.
+const SCARCITY_APART: u64 = 0x51a7_c0de;
+
+/// One scenario in this number has bursts of requests.
+const BURSTS_ONE_IN: u32 = 3;
+
+/// One scenario in this number whose origin may fail has one that fails for all.
+const OUTAGES_ONE_IN: u32 = 3;
+
+/// Most resources: faults name them by bits.
+const RESOURCES_MAX: usize = 28;
 
 /// Time between two of the visits that look whether all is well.
 const TAIL_EVERY: Micros = 700_000;
@@ -121,6 +134,87 @@ pub(crate) fn enrich(scenario: &mut Scenario) {
     refusals(rng, scenario);
 }
 
+/// More requests at once than the origin's budget has slots, and an origin that fails
+/// for all.
+pub(crate) fn make_scarce(scenario: &mut Scenario) {
+    let mut rng = fastrand::Rng::with_seed(scenario.seed ^ SCARCITY_APART);
+    let rng = &mut rng;
+    if rng.u32(..BURSTS_ONE_IN) == 0 {
+        for _ in 0..rng.usize(1..=2) {
+            burst(rng, scenario);
+        }
+    }
+    if scenario.origin_may_fail() && rng.u32(..OUTAGES_ONE_IN) == 0 {
+        outage(rng, scenario);
+    }
+}
+
+/// Visits that all need a slot, at once.
+fn burst(rng: &mut fastrand::Rng, scenario: &mut Scenario) {
+    let Some(sample) = scenario.visits.first().cloned() else {
+        return;
+    };
+    let slots = scenario.settings.slots as usize;
+    let at = rng.u64(..scenario.healed);
+    let old = scenario.resources.len();
+    let kinds = *pick(rng, &[1, 2, 4, 7]);
+    for number in 0..rng.usize(slots..=slots * 3) {
+        let mut visit = Visit {
+            at: at + rng.u64(..60_000),
+            key: rng.usize(..old),
+            node: rng.usize(..64),
+            method: Method::Get,
+            brings: Brings::nothing(),
+            conditional: false,
+            leaves: None,
+            ..sample.clone()
+        };
+        match (kinds, number % 3) {
+            // A key that nobody has asked for.
+            (1, _) | (7, 0) => {
+                if scenario.resources.len() < RESOURCES_MAX {
+                    let mut resource = scenario.resources[visit.key].clone();
+                    let slowest = *pick(rng, &[300, 800, 1_500]);
+                    resource.latency.1 = Duration::from_millis(slowest);
+                    scenario.resources.push(resource);
+                }
+                visit.key =
+                    rng.usize(old.min(scenario.resources.len() - 1)..scenario.resources.len());
+            }
+            // What no question can be made of.
+            (2, _) | (7, 1) => visit.brings.content = true,
+            _ => visit.method = Method::Post,
+        }
+        scenario.visits.push(visit);
+    }
+}
+
+/// The origin fails, whatever it is asked.
+fn outage(rng: &mut fastrand::Rng, scenario: &mut Scenario) {
+    let before = scenario.recovery();
+    let from = rng.u64(..scenario.healed);
+    scenario.faults.push(Fault {
+        from,
+        to: from
+            .saturating_add(rng.u64(1_000_000..8_000_000))
+            .min(scenario.healed),
+        kind: FaultKind::Origin {
+            keys: u32::MAX,
+            how: *pick(
+                rng,
+                &[
+                    OriginFault::Refuses,
+                    OriginFault::Errors,
+                    OriginFault::Hangs,
+                    OriginFault::Flaps,
+                    OriginFault::TooMany,
+                ],
+            ),
+        },
+    });
+    lengthen(scenario, before);
+}
+
 impl Resource {
     fn enrich(&mut self, rng: &mut fastrand::Rng) {
         let mut depends = |one_in: u32| match rng.u32(..one_in) {
@@ -208,7 +302,7 @@ fn refusals(rng: &mut fastrand::Rng, scenario: &mut Scenario) {
     if !scenario.origin_may_fail() || rng.u32(..REFUSALS_ONE_IN) != 0 {
         return;
     }
-    let settled = micros(scenario.recovery());
+    let settled = scenario.recovery();
     let healed = scenario.healed;
     for _ in 0..rng.usize(1..=3) {
         let from = rng.u64(..healed);
@@ -237,8 +331,13 @@ fn refusals(rng: &mut fastrand::Rng, scenario: &mut Scenario) {
             },
         });
     }
-    // It takes longer until all is well, and has to be looked at as long.
-    let longer = micros(scenario.recovery()).saturating_sub(settled);
+    lengthen(scenario, settled);
+}
+
+/// It takes longer until all is well than it did with fewer faults, and has to be looked
+/// at as long.
+fn lengthen(scenario: &mut Scenario, before: Duration) {
+    let longer = micros(scenario.recovery()).saturating_sub(micros(before));
     scenario.end += longer;
     for key in 0..scenario.resources.len() {
         let tail = scenario.visits.iter().rev();

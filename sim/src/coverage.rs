@@ -173,6 +173,28 @@ kinds! {
     StoreEmptied = "stores emptied in use",
     /// A read failed in a store that writes.
     StoreWritesOnly = "reads refused by a store that writes",
+    /// A request reached the origin.
+    Asked = "requests to the origin",
+    /// The origin's record was written.
+    BudgetStored = "writes of the origin's record",
+    /// The origin had as many requests at once as it may have.
+    BudgetFull = "times that the origin's budget was used up",
+    /// An instance noted in the record that it waits for a slot.
+    SlotAwaited = "notes that an instance waits for a slot",
+    /// Slots went to others because their holder did not renew them.
+    SlotExpired = "slots that expired",
+    /// The breaker opened.
+    BreakerOpened = "breaker: opened",
+    /// It opened again after a probe or while half open.
+    BreakerReopened = "breaker: opened again while half open",
+    /// The probe was let go.
+    BreakerProbed = "breaker: probes",
+    /// It closed.
+    BreakerClosed = "breaker: closed",
+    /// A visitor was sent away because no slot became free.
+    RefusedBusy = "answers: the origin is busy",
+    /// A visitor was sent away because the breaker is open.
+    RefusedOpen = "answers: the breaker is open",
     /// The origin sent 5xx, refused, hung, or broke off.
     OriginFailed = "origin exchanges that failed",
 }

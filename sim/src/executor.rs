@@ -26,7 +26,7 @@ pub(crate) fn micros(duration: Duration) -> Micros {
 }
 
 /// Whose task it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Owner {
     /// The world's: visitors, store and origin. Never crashes.
     World,

@@ -347,6 +347,25 @@ pub(crate) enum Smuggles {
     Referer,
 }
 
+/// What is wrong with what an instance sees and writes of the origin's record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Distortion {
+    #[default]
+    None,
+    /// Each instance has a record of its own, and so the whole budget.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Apart,
+    /// To the instances the breaker is never open, and never half open.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Careless,
+    /// What is taken is held for an hour.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Hoards,
+    /// All slots seem to be taken.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Full,
+}
+
 /// The settings of the shield that differ from run to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -372,6 +391,16 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// Of a key.
     pub(crate) variants: usize,
+    /// The origin's budget.
+    pub(crate) slots: u32,
+    /// Of an instance without the store.
+    pub(crate) local_slots: u32,
+    /// Failures that open the breaker.
+    pub(crate) failures: u32,
+    /// How long it stays open first.
+    pub(crate) open_for: Duration,
+    /// And at most.
+    pub(crate) open_max: Duration,
 }
 
 impl Settings {
@@ -399,7 +428,12 @@ impl Settings {
              limits.body = {body}\n\
              limits.chunk = {chunk}\n\
              limits.grace = {grace}\n\
-             limits.variants = {variants}\n",
+             limits.variants = {variants}\n\
+             origin.max_concurrency = {slots}\n\
+             origin.local_concurrency = {local}\n\
+             origin.breaker.failures = {failures}\n\
+             origin.breaker.open_for = {open_for}\n\
+             origin.breaker.max_open_for = {open_max}\n",
             preset = if self.strict { "strict" } else { "uptime" },
             default = self.default_ttl,
             swr = self.stale_while_revalidate,
@@ -418,6 +452,11 @@ impl Settings {
             chunk = self.chunk,
             grace = ms(self.grace),
             variants = self.variants,
+            slots = self.slots,
+            local = self.local_slots,
+            failures = self.failures,
+            open_for = ms(self.open_for),
+            open_max = ms(self.open_max),
         )
     }
 }
@@ -451,6 +490,9 @@ pub(crate) struct Scenario {
     pub(crate) anonymous: bool,
     /// To show that the oracle sees it.
     pub(crate) smuggles: Smuggles,
+    /// What an instance sees and writes of the origin's record; to show that the oracle
+    /// sees it.
+    pub(crate) budget: Distortion,
     /// All faults are over.
     pub(crate) healed: Micros,
     pub(crate) end: Micros,
@@ -485,6 +527,7 @@ impl Scenario {
         let mut scenario = Scenario::plain(seed);
         crate::alphabet::enrich(&mut scenario);
         limited_stores(&mut scenario);
+        crate::alphabet::make_scarce(&mut scenario);
         scenario
     }
 
@@ -522,6 +565,7 @@ impl Scenario {
             forgetful: false,
             anonymous: false,
             smuggles: Smuggles::Nothing,
+            budget: Distortion::None,
             healed,
             end: 0,
             write_delay: Duration::ZERO,
@@ -532,6 +576,7 @@ impl Scenario {
         scenario.visits = visits(rng, &scenario);
         scenario.faults.extend(confirms(seed, theme, healed));
         scenario.settings.variants = variants(seed);
+        budget(seed, &mut scenario.settings);
         scenario.purges = purges(seed, scenario.resources.len(), healed);
         eventual(&mut scenario);
         let settled = healed + micros(scenario.recovery());
@@ -604,6 +649,9 @@ impl Scenario {
             + self.late().unwrap_or_default()
             // Spread at random, and never shorter than said.
             + self.retry_after_max() * 2
+            // Before the probe, and for the target of the last one a second more.
+            + settings.open_max * 2
+            + Duration::from_secs(2)
     }
 
     /// The longest that a write stays invisible while it is later than it may
@@ -710,6 +758,21 @@ fn variants(seed: u64) -> usize {
         0 => rng.usize(1..=3),
         _ => VARIANTS_ENOUGH,
     }
+}
+
+/// The same, for the origin's budget.
+const BUDGET_APART: u64 = 0x0b5d_6e71;
+
+/// How many requests the origin may have at once, and when it is left alone. Drawn
+/// apart from all else.
+fn budget(seed: u64, settings: &mut Settings) {
+    let mut rng = fastrand::Rng::with_seed(seed ^ BUDGET_APART);
+    let millis = Duration::from_millis;
+    settings.slots = *rng.choice(&[4, 4, 5, 6, 8, 16]).unwrap_or(&16);
+    settings.local_slots = rng.u32(1..=3);
+    settings.failures = rng.u32(2..=6);
+    settings.open_for = millis(rng.u64(300..=2_000));
+    settings.open_max = millis(rng.u64(2_000..=5_000));
 }
 
 /// What the administrator purges, in some scenarios. Drawn apart from all else.
@@ -835,6 +898,11 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
         chunk: 1_024,
         grace: millis(lease),
         variants: VARIANTS_ENOUGH,
+        slots: 16,
+        local_slots: 2,
+        failures: 5,
+        open_for: millis(5_000),
+        open_max: millis(10_000),
     }
 }
 

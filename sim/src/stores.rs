@@ -7,10 +7,11 @@
 use crate::coverage::Kind;
 use crate::executor::{Executor, Owner, Sleep};
 use crate::oracle::Oracle;
-use crate::scenario::{FaultKind, Operations, Scenario, StoreFault, StoreKind};
+use crate::scenario::{Distortion, FaultKind, Operations, Scenario, StoreFault, StoreKind};
 use crate::views::Views;
 use bytes::Bytes;
 use futures::channel::oneshot;
+use leeward::budget;
 use leeward::store::{
     Guarded, KeyValue, Said, Store, StoreError, Swap, Timed, Values, WriteDelayTooLong,
 };
@@ -64,9 +65,9 @@ impl Server {
 
     /// Writes whatever is there.
     fn overwrite(&self, key: &str, new: &Bytes, by: Owner) {
-        self.values.borrow_mut().insert(key.to_owned(), new.clone());
+        let before = self.values.borrow_mut().insert(key.to_owned(), new.clone());
         self.show(key, Some(new));
-        self.oracle.overwritten(key, new, by);
+        self.oracle.overwritten(key, before.as_ref(), new, by);
         self.oracle.complete(key, new, by, self);
     }
 
@@ -151,6 +152,10 @@ impl Server {
         *counter += 1;
         *counter
     }
+}
+
+fn is_budget(name: &str) -> bool {
+    name.starts_with("budget/")
 }
 
 fn is_chunk(name: &str) -> bool {
@@ -512,6 +517,8 @@ type Sleeper = Box<dyn Fn(Duration) -> Sleep>;
 pub(crate) struct Watched {
     link: Link,
     inner: Inner,
+    /// What the instance was shown in place of the origin's record, and the record.
+    shown: RefCell<Option<(Bytes, Option<Bytes>)>>,
 }
 
 enum Inner {
@@ -561,19 +568,112 @@ impl Watched {
                 link.scenario.settings.lease / 2,
             )),
         };
-        Ok(Watched { link, inner })
+        Ok(Watched {
+            link,
+            inner,
+            shown: RefCell::default(),
+        })
+    }
+
+    /// The origin's record as the scenario wants it to be seen.
+    fn show(&self, record: Option<Bytes>) -> Option<Bytes> {
+        let mut changed = record
+            .as_ref()
+            .and_then(|record| budget::decode(record).ok())?;
+        match self.link.scenario.budget {
+            Distortion::None | Distortion::Apart | Distortion::Hoards => return record,
+            Distortion::Careless => changed.breaker.phase = budget::Phase::Closed,
+            Distortion::Full => {
+                let mut slots = budget::PerClass::default();
+                slots.fill = self.link.scenario.settings.slots;
+                let deadline = self.link.oracle.truth().plus(Duration::from_millis(1_000));
+                let id = leeward::cell::Nonce::new(1);
+                changed.set(id, changed.breaker.epoch, slots, deadline);
+            }
+        }
+        let shown = budget::encode(&changed)?;
+        *self.shown.borrow_mut() = Some((shown.clone(), record));
+        Some(shown)
+    }
+
+    /// What the store has in place of what the instance was shown, and what it gets in
+    /// place of what the instance writes.
+    fn told(&self, expected: Option<&Bytes>, new: &Bytes) -> (Option<Bytes>, Bytes) {
+        let actual = match &*self.shown.borrow() {
+            Some((shown, actual)) if Some(shown) == expected => actual.clone(),
+            _ => expected.cloned(),
+        };
+        let Ok(mut changed) = budget::decode(new) else {
+            return (actual, new.clone());
+        };
+        let record = actual
+            .as_ref()
+            .and_then(|actual| budget::decode(actual).ok());
+        match self.link.scenario.budget {
+            Distortion::None | Distortion::Apart | Distortion::Full => {}
+            Distortion::Careless => {
+                if let (budget::Phase::Closed, Some(record)) = (changed.breaker.phase, record) {
+                    changed.breaker.phase = record.breaker.phase;
+                }
+            }
+            Distortion::Hoards => {
+                for holder in &mut changed.holders {
+                    holder.deadline = holder.deadline.plus(Duration::from_secs(3_600));
+                }
+            }
+        }
+        (
+            actual,
+            budget::encode(&changed).unwrap_or_else(|| new.clone()),
+        )
+    }
+
+    /// Whether the scenario changes what instances see and write of a value.
+    fn is_distorted(&self, key: &str) -> bool {
+        self.link.scenario.budget != Distortion::None && is_budget(key)
+    }
+
+    /// The name that a value has in the store.
+    fn name(&self, key: &str) -> String {
+        match (self.link.scenario.budget, self.link.owner) {
+            (Distortion::Apart, Owner::Instance { instance, .. }) if is_budget(key) => {
+                format!("{key}-{instance}")
+            }
+            _ => key.to_owned(),
+        }
+    }
+
+    async fn load_inner(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        match &self.inner {
+            Inner::Exact(store) => store.load(key).await,
+            Inner::Blind(store) => store.load(key).await,
+            Inner::Guarded(store) => store.load(key).await,
+            Inner::Timed(store) => store.load(key).await,
+        }
+    }
+
+    async fn swap_inner(
+        &self,
+        key: &str,
+        expected: Option<&Bytes>,
+        new: &Bytes,
+    ) -> Result<Swap, StoreError> {
+        match &self.inner {
+            Inner::Exact(store) => store.swap(key, expected, new).await,
+            Inner::Blind(store) => store.swap(key, expected, new).await,
+            Inner::Guarded(store) => store.swap(key, expected, new).await,
+            Inner::Timed(store) => store.swap(key, expected, new).await,
+        }
     }
 }
 
 impl Store for Watched {
     async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let task = self.link.executor.current();
-        let result = match &self.inner {
-            Inner::Exact(store) => store.load(key).await,
-            Inner::Blind(store) => store.load(key).await,
-            Inner::Guarded(store) => store.load(key).await,
-            Inner::Timed(store) => store.load(key).await,
-        };
+        if self.is_distorted(key) {
+            return Ok(self.show(self.load_inner(&self.name(key)).await?));
+        }
+        let result = self.load_inner(key).await;
         self.link.oracle.loaded(task, key, &result);
         result
     }
@@ -588,12 +688,17 @@ impl Store for Watched {
         self.link
             .oracle
             .swapping(task, self.link.owner, key, expected, new);
-        let result = match &self.inner {
-            Inner::Exact(store) => store.swap(key, expected, new).await,
-            Inner::Blind(store) => store.swap(key, expected, new).await,
-            Inner::Guarded(store) => store.swap(key, expected, new).await,
-            Inner::Timed(store) => store.swap(key, expected, new).await,
-        };
+        if self.is_distorted(key) {
+            let (expected, new) = self.told(expected, new);
+            let swapped = self
+                .swap_inner(&self.name(key), expected.as_ref(), &new)
+                .await?;
+            return Ok(match swapped {
+                Swap::Conflict(current) => Swap::Conflict(self.show(current)),
+                swapped => swapped,
+            });
+        }
+        let result = self.swap_inner(key, expected, new).await;
         self.link
             .oracle
             .swapped(task, self.link.owner, key, new, &result);

@@ -1,14 +1,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use crate::coverage::Kind;
 use crate::executor::Micros;
 use crate::requests::ODD_REFERER;
 use crate::run::{Args, many};
 use crate::scenario::{
-    Brings, Dependence, Fault, FaultKind, OriginFault, Reply, Resource, Scenario, SetsCookie,
-    Smuggles, Speech, StoreKind, VARIANTS_ENOUGH,
+    Brings, Dependence, Distortion, Fault, FaultKind, OriginFault, Reply, Resource, Scenario,
+    SetsCookie, Smuggles, Speech, StoreKind, VARIANTS_ENOUGH,
 };
 use crate::world::play;
 use leeward::cell::transition::Purge;
+use std::time::Duration;
 
 /// The field that shows where a visitor comes from.
 const REFERER: &str = "referer";
@@ -317,4 +319,107 @@ fn marks_that_a_visitors_fault_leaves_are_seen() {
         }
     });
     assert!(broken.contains(&"L3"), "{broken:?}");
+}
+
+/// How often the origin's record was written for this number of requests to the
+/// origin, where nothing fails.
+fn cost(change: impl Fn(&mut Scenario)) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for seed in 0..60 {
+        let mut scenario = Scenario::plain(seed);
+        scenario.faults.clear();
+        scenario.purges.clear();
+        scenario.store = StoreKind::Exact;
+        scenario.write_delay = Duration::ZERO;
+        scenario.visible_within = Duration::ZERO;
+        scenario.settings.lease = Duration::from_secs(10);
+        scenario.settings.budget = Duration::from_secs(20);
+        scenario.settings.slots = 16;
+        change(&mut scenario);
+        let report = play(&scenario, false, &[]).unwrap();
+        assert_eq!(report.violation, None, "seed {seed}");
+        sum.0 += report.coverage.of(Kind::BudgetStored);
+        sum.1 += report.coverage.of(Kind::Asked);
+    }
+    sum
+}
+
+/// Visits that come one after the other, far apart: each needs a slot of its own.
+#[test]
+fn a_request_alone_costs_at_most_two_writes_of_the_record() {
+    let (writes, requests) = cost(|scenario| {
+        scenario.visits.retain(|visit| visit.tail);
+        for (number, visit) in scenario.visits.iter_mut().enumerate() {
+            visit.at = 200_000_000 * number as Micros;
+            scenario.end = visit.at + 200_000_000;
+        }
+    });
+    assert!(
+        requests > 0 && writes <= requests * 2,
+        "{writes} for {requests}"
+    );
+}
+
+/// Many visits of one node: its instances use their slots again and again.
+#[test]
+fn a_request_under_load_costs_less_than_one_write_of_the_record() {
+    let (writes, requests) = cost(|scenario| {
+        scenario.offsets.truncate(1);
+        for resource in &mut scenario.resources {
+            resource.speech = Speech::NoStore;
+            resource.latency = (Duration::from_millis(20), Duration::from_millis(100));
+        }
+        for visit in &mut scenario.visits {
+            if !visit.tail {
+                visit.at /= 8;
+            }
+        }
+    });
+    assert!(requests > 0 && writes < requests, "{writes} for {requests}");
+}
+
+/// Slots that are scarce.
+fn scarce(scenario: &mut Scenario) {
+    scenario.settings.slots = 4;
+    for resource in &mut scenario.resources {
+        resource.latency = (Duration::from_millis(200), Duration::from_millis(1_500));
+    }
+}
+
+#[test]
+fn instances_that_do_not_share_the_budget_are_seen() {
+    let broken = broken(20, |scenario| {
+        scarce(scenario);
+        scenario.budget = Distortion::Apart;
+    });
+    assert!(broken.contains(&"B1"), "{broken:?}");
+}
+
+#[test]
+fn requests_in_spite_of_the_breaker_are_seen() {
+    let broken = broken_besides(&["L1"], 40, |scenario| {
+        scenario.budget = Distortion::Careless;
+        scenario.settings.failures = 2;
+        scenario.faults = vec![Fault {
+            from: 0,
+            to: scenario.healed,
+            kind: FaultKind::Origin {
+                keys: u32::MAX,
+                how: OriginFault::Errors,
+            },
+        }];
+    });
+    assert!(broken.contains(&"B2"), "{broken:?}");
+}
+
+#[test]
+fn slots_that_outlive_their_holders_are_seen() {
+    let broken = broken(20, |scenario| scenario.budget = Distortion::Hoards);
+    assert!(broken.contains(&"B3"), "{broken:?}");
+}
+
+#[test]
+fn slots_that_are_kept_from_those_who_wait_are_seen() {
+    let broken = broken(20, |scenario| scenario.budget = Distortion::Full);
+    assert!(broken.contains(&"B4"), "{broken:?}");
 }

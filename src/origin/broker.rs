@@ -271,7 +271,7 @@ impl<P: Platform> Broker<P> {
             let limits = self.settings.limits(backing);
             let stored = match backing {
                 Backing::Shared => read.raw.as_ref().and_then(|raw| decode(raw).ok()),
-                Backing::Local => Some(self.slots.borrow().alone.clone()),
+                Backing::Local => Some(self.slots.borrow().alone(now, &self.settings)),
             };
             let current = stored
                 .unwrap_or_default()

@@ -3,7 +3,7 @@
 
 use super::slot::{Pool, Slot};
 use crate::budget::{
-    BreakerSettings, Class, Limit, Limits, Outcome, PerClass, Phase, Record, Report,
+    BreakerSettings, Class, Holder, Limit, Limits, Outcome, PerClass, Phase, Record, Report,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -123,6 +123,12 @@ impl Grant {
     fn idle(&self) -> u32 {
         self.held.counted().saturating_sub(self.used.counted())
     }
+
+    /// Whether a request may be started with a slot of it at `now`. While the store
+    /// fails nobody else can take the slots of an instance, so they do not expire.
+    fn is_live(&self, now: Time, settings: &Settings) -> bool {
+        self.backing == Backing::Local || now < settings.acts_until(self.deadline)
+    }
 }
 
 /// The record as it was read or written last.
@@ -199,6 +205,23 @@ impl<W> Slots<W> {
             last: 0,
             look_after: Time::default(),
             write_after: Time::default(),
+        }
+    }
+
+    /// The record while the store fails: what this instance has is all that counts.
+    pub(super) fn alone(&self, now: Time, settings: &Settings) -> Record {
+        let grants = self.grant.iter().chain(&self.old);
+        let local = grants.filter(|grant| grant.backing == Backing::Local);
+        Record {
+            holders: local
+                .map(|grant| Holder {
+                    id: grant.id,
+                    epoch: grant.epoch,
+                    slots: grant.held,
+                    deadline: now.plus(settings.limits.lease),
+                })
+                .collect(),
+            ..self.alone.clone()
         }
     }
 
@@ -370,8 +393,9 @@ impl<W> Slots<W> {
         let usable = !grant.yields
             && grant.backing == known.backing
             && grant.epoch == known.record.breaker.epoch
-            && now < settings.acts_until(grant.deadline)
-            && now.since(known.at) < KNOWN_FOR;
+            && grant.is_live(now, settings)
+            // Nobody else writes what an instance knows alone.
+            && (known.backing == Backing::Local || now.since(known.at) < KNOWN_FOR);
         if !usable || grant.idle() == 0 {
             return None;
         }
@@ -443,8 +467,11 @@ impl<W> Slots<W> {
             deadline: now.plus(settings.limits.lease),
         };
         self.draft_reports(&mut draft, backing, now, random, settings);
-        self.draft_grants(&mut draft, current, backing, now, settings);
-        self.draft_wants(&mut draft, backing, now, settings);
+        let yielded = self.draft_grants(&mut draft, current, backing, now, settings);
+        // Those to whom slots were yielded look first.
+        if !yielded {
+            self.draft_wants(&mut draft, backing, now, settings);
+        }
         draft.turns = std::mem::discriminant(&draft.record.breaker.phase)
             != std::mem::discriminant(&current.breaker.phase);
         draft
@@ -474,6 +501,7 @@ impl<W> Slots<W> {
         draft.reported = self.reports.len();
     }
 
+    /// Says whether idle slots were given back for others that wait.
     fn draft_grants(
         &mut self,
         draft: &mut Draft,
@@ -481,7 +509,8 @@ impl<W> Slots<W> {
         backing: Backing,
         now: Time,
         settings: &Settings,
-    ) {
+    ) -> bool {
+        let mut yielded = false;
         let limits = settings.limits(backing);
         let is_scarce = current.is_scarce(&limits);
         let others_wait = current.others_wait(self.me, now, &limits);
@@ -503,6 +532,7 @@ impl<W> Slots<W> {
                 || (rested && is_due);
             let gives_back = gives && (grant.idle() > 0 || grant.used.is_empty());
             if gives_back {
+                yielded |= grant.yields && grant.epoch == epoch && grant.idle() > 0;
                 for class in Class::COUNTED {
                     *grant.held.of_mut(class) = *grant.used.of(class);
                 }
@@ -528,19 +558,20 @@ impl<W> Slots<W> {
                 }
             }
         }
+        yielded
     }
 
     fn draft_wants(&self, draft: &mut Draft, backing: Backing, now: Time, settings: &Settings) {
         let limits = settings.limits(backing);
         let usable = self.grant.as_ref().filter(|grant| {
+            // One that yields takes no more. It may live as long as its longest request,
+            // so the requests that wait meanwhile need another.
             grant.backing == backing
+                && !grant.yields
                 && grant.epoch == draft.record.breaker.epoch
-                && now < settings.acts_until(grant.deadline)
+                && grant.is_live(now, settings)
                 && !draft.returned.contains(&grant.number)
         });
-        if usable.is_some_and(|grant| grant.yields) {
-            return;
-        }
         if let Some(grant) = usable {
             draft.id = grant.id;
         }

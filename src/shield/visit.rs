@@ -256,6 +256,8 @@ impl<P: Platform> Shield<P> {
             .join(&located.loaded.id, || self.platform.signal())
         {
             Role::Follower(ended, brought) => {
+                // The request that it follows may need the place.
+                visit.slot = None;
                 visit.asker.collapsed = true;
                 match self.follow(visit, located, ended, &brought, limit).await {
                     Ok(answer) => Next::Answer(answer),
@@ -667,12 +669,14 @@ impl<P: Platform> Shield<P> {
     /// could be answered from the store.
     async fn pass_visit(
         self: &Rc<Self>,
-        visit: Visit,
+        mut visit: Visit,
         passed: Passed,
         fallback: Option<Entry>,
         located: Located,
     ) -> Answer<P::Body> {
         let config = Rc::clone(&visit.config);
+        // It waits for a place of another class: not with one in its hands.
+        visit.slot = None;
         let forwarding = super::pass::Passing {
             parts: &visit.parts,
             body: None,

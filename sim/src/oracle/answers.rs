@@ -264,6 +264,12 @@ impl Oracle {
         if got.says("wait-budget") {
             self.count(Kind::WaitDeadline);
         }
+        if got.says("origin-busy") {
+            self.refused_busy(got);
+        }
+        if got.says("breaker-open") {
+            self.refused_open(got);
+        }
         self.well_again(got, None, now);
         let settings = &self.scenario.settings;
         let back = settings.retry_max * 2 + settings.skew * 2 + settings.lease;
@@ -284,7 +290,9 @@ impl Oracle {
                 && (self.is_bereft(&state, got, now)
                     || self.is_held_up(&state, got)
                     || self.slowed_since(got.owner, got.arrived));
-            origin || accident || waited || self.scenario.has_jumps()
+            // Whether they are true is asked apart.
+            let no_slot = got.says("origin-busy") || got.says("breaker-open");
+            origin || accident || waited || no_slot || self.scenario.has_jumps()
         };
         if !explained {
             self.violated(

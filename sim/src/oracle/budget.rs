@@ -1,10 +1,59 @@
 //! What may happen to the origin's record, and how many requests the origin may have
-//! at once.
+//! at once: B1 to B4.
+//!
+//! The record is read here as the store has it. What an instance made of it is seen by
+//! the requests that reach the origin.
 
-use super::Oracle;
-use crate::executor::Owner;
+use super::{Flight, Got, Oracle};
+use crate::coverage::Kind;
+use crate::executor::{Micros, Owner, micros};
+use crate::scenario::seconds;
 use bytes::Bytes;
-use leeward::budget::decode;
+use leeward::budget::{Class, Phase, Record, decode};
+use leeward::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long an instance may go by what it has read.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// How long a target whose last probe failed leaves the probe to others.
+const OTHERS_FIRST: Duration = Duration::from_secs(1);
+
+/// Between taking a slot and the request there is an election.
+const ELECTION: Duration = Duration::from_millis(500);
+
+/// For this long after a store operation went wrong, an instance may not know whether
+/// the store works.
+const CUT_OFF: Duration = Duration::from_secs(7);
+
+/// What a slot may be kept for one request besides the time at the origin: an
+/// election, settling, and finding out that it is free.
+const OVERHEAD: Duration = Duration::from_millis(400);
+
+/// What a deadline may be late, for clocks in milliseconds.
+const ROUNDING: Duration = Duration::from_millis(2);
+
+/// Whether a value is the origin's record.
+pub(super) fn is_budget(id: &str) -> bool {
+    id.starts_with("budget/")
+}
+
+/// What the oracle knows of the origin's record.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    phase: Phase,
+    epoch: u32,
+    /// When the last epoch began.
+    opened: Option<Micros>,
+    /// How many exchanges had failed by then.
+    failed: usize,
+    /// From when and until when the record told instances to send nothing.
+    open: Vec<(Micros, Micros)>,
+    /// The record as the store has it.
+    record: Option<Record>,
+}
 
 impl Oracle {
     /// The store has written the origin's record.
@@ -20,16 +69,21 @@ impl Oracle {
         };
         self.trace(by, || {
             format!(
-                "stored {id} v{} used {} {:?} waiting {:?}",
+                "stored {id} v{} used {} {:?} epoch {}{}",
                 new.version,
                 new.used(),
                 new.breaker.phase,
-                new.waiting
+                new.breaker.epoch,
+                waiting(&new)
             )
         });
+        self.count(Kind::BudgetStored);
         let old = before.and_then(|before| decode(before).ok());
         let expected = old.as_ref().map_or(1, |old| old.version + 1);
-        if new.version != expected && !self.scenario.has_jumps() {
+        // A store without a swap takes writes that lose their race, and clocks that jump
+        // can make two creators.
+        let swaps = self.scenario.write_delay.is_zero();
+        if swaps && new.version != expected && !self.scenario.has_jumps() {
             self.violated(
                 by,
                 "B1",
@@ -40,5 +94,319 @@ impl Oracle {
                 ),
             );
         }
+        self.leases_end(id, &new, by);
+        self.breaker_turns(&new, by);
+        let noted = Class::COUNTED.iter().any(|class| {
+            let before = old.as_ref().and_then(|old| *old.waiting.of(*class));
+            new.waiting.of(*class).is_some() && *new.waiting.of(*class) != before
+        });
+        if noted {
+            self.count(Kind::SlotAwaited);
+        }
+        let truth = self.clocks.truth();
+        let skew = self.scenario.settings.skew;
+        let expired = old.iter().flat_map(|old| &old.holders).any(|holder| {
+            let gone = !new.holders.iter().any(|other| other.id == holder.id);
+            gone && truth.plus(skew) >= holder.deadline.plus(skew) && holder.slots.counted() > 0
+        });
+        if expired {
+            self.count(Kind::SlotExpired);
+        }
+        self.state.borrow_mut().budget.record = Some(new);
     }
+
+    /// B3: whoever dies loses its slots within a lease and two skews.
+    fn leases_end(&self, id: &str, new: &Record, by: Owner) {
+        if self.scenario.has_jumps() {
+            return;
+        }
+        let settings = &self.scenario.settings;
+        let latest = settings.lease + settings.skew + ROUNDING;
+        let latest = self.clocks.truth().plus(latest);
+        for holder in &new.holders {
+            if holder.deadline > latest {
+                self.violated(
+                    by,
+                    "B3",
+                    format!(
+                        "{id}: {} holds slots until {}, later than a lease",
+                        holder.id, holder.deadline
+                    ),
+                );
+            }
+        }
+    }
+
+    fn breaker_turns(&self, new: &Record, by: Owner) {
+        let now = self.executor.now();
+        let until = match new.breaker.phase {
+            Phase::Open { until } => Some(until),
+            Phase::Closed | Phase::HalfOpen { .. } => None,
+        };
+        let skew = self.scenario.settings.skew;
+        let failed = {
+            let state = self.state.borrow();
+            let flights = state.flights.iter();
+            flights.filter(|flight| flight.has_failed()).count()
+        };
+        let (before, failed_before, is_another) = {
+            let budget = &mut self.state.borrow_mut().budget;
+            let before = budget.phase;
+            let is_another = new.breaker.epoch != budget.epoch;
+            if let Some(until) = until {
+                let left = until.plus(OTHERS_FIRST + skew).since(self.clocks.truth());
+                budget.open.push((now, now + micros(left)));
+            }
+            let failed_before = budget.failed;
+            if is_another {
+                budget.opened = Some(now);
+                budget.failed = failed;
+            }
+            budget.phase = new.breaker.phase;
+            budget.epoch = new.breaker.epoch;
+            (before, failed_before, is_another)
+        };
+        match (before, new.breaker.phase) {
+            (Phase::Closed, Phase::Open { .. }) => self.count(Kind::BreakerOpened),
+            (Phase::HalfOpen { .. }, Phase::Open { .. }) => self.count(Kind::BreakerReopened),
+            (Phase::Open { .. }, Phase::HalfOpen { .. }) => self.count(Kind::BreakerProbed),
+            (Phase::HalfOpen { .. }, Phase::Closed) => self.count(Kind::BreakerClosed),
+            _ => {}
+        }
+        let swaps = self.scenario.write_delay.is_zero();
+        let reopens = !matches!(before, Phase::Closed);
+        let enough = match reopens {
+            true => 1,
+            false => usize::try_from(self.scenario.settings.failures).unwrap_or(usize::MAX),
+        };
+        let since = match reopens {
+            true => failed.saturating_sub(failed_before),
+            false => failed,
+        };
+        if is_another && until.is_some() && swaps && since < enough {
+            let what = format!("the breaker opened after {since} failures of at least {enough}");
+            self.violated(by, "B2", what);
+        }
+    }
+
+    /// B1 and B2: a request reaches the origin.
+    pub(super) fn within_budget(&self, flight: &Flight) {
+        if self.scenario.has_jumps() {
+            return;
+        }
+        let now = self.executor.now();
+        let busy: Vec<Rc<Flight>> = {
+            let state = self.state.borrow();
+            let busy = state.flights.iter().filter(|flight| flight.is_busy(now));
+            busy.cloned().collect()
+        };
+        let settings = &self.scenario.settings;
+        let slots = settings.slots as usize;
+        let mut cut_off: BTreeMap<Owner, usize> = BTreeMap::new();
+        let mut counted = 0;
+        for flight in &busy {
+            match self.is_cut_off(flight) {
+                true => *cut_off.entry(flight.owner).or_default() += 1,
+                false => counted += 1,
+            }
+        }
+        if counted == slots {
+            self.count(Kind::BudgetFull);
+        }
+        if counted > slots {
+            for flight in &busy {
+                self.trace(flight.owner, || {
+                    format!(
+                        "in flight since {:.6}s: key {}",
+                        seconds(flight.began),
+                        flight.key
+                    )
+                });
+            }
+            self.violated(
+                flight.owner,
+                "B1",
+                format!("the origin has {counted} requests at once, and {slots} are allowed"),
+            );
+        }
+        let local = settings.local_slots as usize;
+        for (owner, alone) in cut_off {
+            if alone > slots + local {
+                self.violated(
+                    owner,
+                    "B1",
+                    format!(
+                        "the origin has {alone} requests of one instance that was cut off from \
+                         the store; {slots} and {local} more are allowed"
+                    ),
+                );
+            }
+        }
+        self.within_limit(flight, &busy, now);
+    }
+
+    /// Whether the instance of a request in flight could not know what the others do.
+    fn is_cut_off(&self, flight: &Flight) -> bool {
+        let lease = self.scenario.settings.lease;
+        let since = flight.began.saturating_sub(micros(CUT_OFF + lease));
+        let stalled = flight
+            .owner
+            .node()
+            .is_some_and(|node| self.executor.is_stalled(node));
+        stalled || self.hampered_since(flight.owner, since) > 0
+    }
+
+    /// B2: while the breaker is open nothing goes out, and half open little does.
+    fn within_limit(&self, flight: &Flight, busy: &[Rc<Flight>], now: Micros) {
+        let slack = KNOWN_FOR + ELECTION + self.scenario.write_delay * 10;
+        let (phase, since) = {
+            let budget = &self.state.borrow().budget;
+            let Some(opened) = budget.opened else { return };
+            (budget.phase, opened + micros(slack))
+        };
+        if now < since || self.is_cut_off(flight) {
+            return;
+        }
+        let sent = busy.iter().filter(|flight| flight.began >= since);
+        let sent = sent.filter(|flight| !self.is_cut_off(flight)).count();
+        match phase {
+            Phase::Closed => {}
+            Phase::HalfOpen { limit, .. } => {
+                if sent > limit as usize {
+                    let what = format!("half open, {sent} requests were sent; at most {limit}");
+                    self.violated(flight.owner, "B2", what);
+                }
+            }
+            Phase::Open { until } => {
+                let skew = self.scenario.settings.skew;
+                if self.clocks.truth().plus(skew) < until {
+                    let what =
+                        format!("a request was sent while the breaker is open until {until}");
+                    self.violated(flight.owner, "B2", what);
+                }
+            }
+        }
+    }
+
+    /// B3: at the end nobody holds a slot but for what is in flight.
+    pub(super) fn slots_are_free(&self) {
+        if self.scenario.has_jumps() || self.scenario.late().is_some() {
+            return;
+        }
+        let now = self.executor.now();
+        let (held, busy) = {
+            let state = self.state.borrow();
+            let Some(record) = &state.budget.record else {
+                return;
+            };
+            let skew = self.scenario.settings.skew;
+            let live = |deadline: Time| self.clocks.truth() < deadline.plus(skew * 2);
+            let holders = record.holders.iter();
+            let held: u32 = holders
+                .filter(|holder| live(holder.deadline))
+                .map(|holder| holder.slots.counted())
+                .sum();
+            let busy = state.flights.iter().filter(|flight| flight.is_busy(now));
+            (held as usize, busy.count())
+        };
+        if held > busy {
+            let what = format!("{held} slots are held at the end, with {busy} requests in flight");
+            self.violated(Owner::World, "B3", what);
+        }
+    }
+
+    /// Whether the record told instances in the time of a request to send nothing.
+    pub(super) fn was_open(&self, from: Micros) -> bool {
+        let now = self.executor.now();
+        let open = &self.state.borrow().budget.open;
+        open.iter()
+            .any(|(since, until)| *since <= now && *until >= from)
+    }
+
+    /// Whether a request got no slot for a reason.
+    pub(super) fn turned_away(&self, got: &Got<'_>) -> bool {
+        let waited =
+            micros(self.scenario.settings.budget - ELECTION.min(self.scenario.settings.budget));
+        let now = self.executor.now();
+        self.scenario.has_jumps()
+            || self.was_open(got.arrived)
+            || now.saturating_sub(got.arrived) >= waited
+            || self.alone_lately(got)
+    }
+
+    /// Whether the visitor's instance may have gone by a record of its own.
+    fn alone_lately(&self, got: &Got<'_>) -> bool {
+        let back = CUT_OFF + self.scenario.settings.open_max * 2;
+        self.hampered_since(got.owner, got.arrived.saturating_sub(micros(back))) > 0
+    }
+
+    /// B2 of an answer: the breaker is the reason only while the record says so.
+    pub(super) fn refused_open(&self, got: &Got<'_>) {
+        self.count(Kind::RefusedOpen);
+        if self.was_open(got.arrived) || self.alone_lately(got) || self.scenario.has_jumps() {
+            return;
+        }
+        let what = format!(
+            "visitor {} was told that the breaker is open, and it was not",
+            got.visitor
+        );
+        self.violated(got.owner, "B2", what);
+    }
+
+    /// B4: nobody is sent away for want of a slot unless the slots were used all the
+    /// time, by others than those of its own class alone.
+    pub(super) fn refused_busy(&self, got: &Got<'_>) {
+        self.count(Kind::RefusedBusy);
+        let now = self.executor.now();
+        let settings = &self.scenario.settings;
+        let lease = settings.lease + settings.skew * 2;
+        let from = got.arrived.saturating_sub(micros(lease));
+        let (work, began) = {
+            let state = self.state.borrow();
+            let excused = state.accidents.iter().any(|at| *at >= from)
+                || state.hampered.values().flatten().any(|at| *at >= from);
+            if excused || self.scenario.has_jumps() || self.scenario.late().is_some() {
+                return;
+            }
+            let (mut work, mut began) = (0, BTreeSet::new());
+            for (number, flight) in state.flights.iter().enumerate() {
+                let ended = flight.ended().unwrap_or(now).min(now);
+                let overlap = ended.saturating_sub(flight.began.max(got.arrived));
+                if ended >= got.arrived {
+                    work += overlap + micros(OVERHEAD);
+                    began.insert(number);
+                }
+            }
+            (work, began.len())
+        };
+        let waited = now.saturating_sub(got.arrived);
+        // Half open, few slots count.
+        let open = self.was_open(from);
+        let all = u64::from(settings.slots) * waited;
+        if !open && work < all / 2 {
+            self.violated(
+                got.owner,
+                "B4",
+                format!(
+                    "visitor {} got no slot in {:.3}s, in which the origin had {began} requests \
+                     for {:.3}s together, of {} slots",
+                    got.visitor,
+                    seconds(waited),
+                    seconds(work),
+                    settings.slots
+                ),
+            );
+        }
+    }
+}
+
+fn waiting(record: &Record) -> String {
+    let mut text = String::new();
+    for class in Class::COUNTED {
+        if record.waiting.of(class).is_some() {
+            text.push_str(" waiting ");
+            text.push_str(class.token());
+        }
+    }
+    text
 }

@@ -20,7 +20,7 @@ pub(crate) fn read(bytes: &Bytes) -> Option<Cell> {
 impl Oracle {
     /// The store has written a value.
     pub(crate) fn applied(&self, id: &str, before: Option<&Bytes>, after: &Bytes, by: Owner) {
-        if id.starts_with("budget/") {
+        if super::budget::is_budget(id) {
             return self.budget_changed(id, before, after, by);
         }
         let Some(new) = read(after) else {

@@ -128,6 +128,11 @@ impl Flight {
         self.serial.get()
     }
 
+    /// When the asker let go of it.
+    pub(super) fn ended(&self) -> Option<Micros> {
+        self.ended.get()
+    }
+
     /// Whether it came to nothing, or is going to.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.get()
@@ -193,6 +198,8 @@ impl Oracle {
         });
         self.exclusive(&flight);
         self.state.borrow_mut().flights.push(Rc::clone(&flight));
+        self.count(Kind::Asked);
+        self.within_budget(&flight);
         flight
     }
 

@@ -51,7 +51,10 @@ impl Lineage {
 
 impl Oracle {
     /// A store without a swap has taken a write.
-    pub(crate) fn overwritten(&self, id: &str, after: &Bytes, by: Owner) {
+    pub(crate) fn overwritten(&self, id: &str, before: Option<&Bytes>, after: &Bytes, by: Owner) {
+        if super::budget::is_budget(id) {
+            return self.applied(id, before, after, by);
+        }
         let Some(new) = super::read(after) else {
             return self.violated(by, "codec", format!("{id} was overwritten with no cell"));
         };

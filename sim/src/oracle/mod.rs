@@ -6,8 +6,9 @@
 //! - `lineage`: which writes count on a store without a swap (S2);
 //! - `bodies`: that no chunk is missing and none is forgotten (S3);
 //! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3);
-//! - `budget`: how many requests the origin has at once (B1), and that a breaker that is
-//!   half open lets few through (B2);
+//! - `budget`: how many requests the origin has at once (B1), what the breaker lets
+//!   through (B2), that no slot is lost (B3), and that none is kept from those who wait
+//!   (B4);
 //! - `purges`: what nobody may get any more (S6);
 //! - `questions`: what the origin may be asked, and for whom its answer is (S3, S5);
 //! - `refusals`: what an answer that is no use does to a cell (L3, O1).
@@ -110,6 +111,7 @@ struct State {
     acknowledged: HashMap<usize, Vec<Micros>>,
     /// Purges that the store has.
     purges: Vec<purges::Acknowledged>,
+    budget: budget::Budget,
     lineage: lineage::Lineage,
     questions: questions::Questions,
     refusals: refusals::Refusals,
@@ -156,6 +158,11 @@ impl Oracle {
         }))
     }
 
+    /// The time, by no node's clock.
+    pub(crate) fn truth(&self) -> leeward::time::Time {
+        self.clocks.truth()
+    }
+
     /// Counts an event.
     pub(crate) fn count(&self, kind: Kind) {
         self.state.borrow_mut().coverage.count(kind);
@@ -194,9 +201,9 @@ impl Oracle {
             return;
         }
         // What rests on one election, or on all seeing the same in time. A store that
-        // loses all loses leases and purges.
+        // loses all loses leases, purges and slots.
         let forgets = self.scenario.late().is_some() || self.scenario.is_emptied();
-        if forgets && matches!(promise, "S1" | "S2" | "S6") {
+        if forgets && matches!(promise, "S1" | "S2" | "S6" | "B1" | "B2") {
             return;
         }
         self.trace(owner, || format!("VIOLATION of {promise}: {what}"));
@@ -269,6 +276,7 @@ impl Oracle {
             return self.violated(Owner::World, "L2", "the run does not come to an end".into());
         }
         let now = self.executor.now();
+        self.slots_are_free();
         for (visitor, (arrived, owner)) in waiting {
             if now - arrived > crate::executor::micros(self.deadline(*owner)) {
                 let what = format!("visitor {visitor} never got an answer");
