@@ -25,19 +25,37 @@ impl<P: Platform> Cells<P> {
     ) -> Option<Swap> {
         let swapping = self.platform.store().swap(name, expected, new);
         let (access, swapped) = self.writing(Urgency::Usual, swapping).await.ok()?;
-        let swapped = match swapped {
+        let note = |outcome| self.note(Part::Writes, access, outcome, "swap");
+        let error = match swapped {
+            Ok(Swap::Done) => {
+                note(Ok(Shown::Works));
+                return Some(Swap::Done);
+            }
             // Nobody has written, and nothing is written.
-            Ok(Swap::Conflict(current)) if current.as_ref() == expected => Err(StoreError::new(
-                "a swap conflicted, and the value stayed as it was",
-            )),
-            swapped => swapped,
+            Ok(Swap::Conflict(current)) if current.as_ref() == expected => {
+                StoreError::new("a swap conflicted, and the value stayed as it was")
+            }
+            Ok(swap @ (Swap::Conflict(_) | Swap::Busy { .. })) => {
+                note(Ok(Shown::Nothing));
+                return Some(swap);
+            }
+            Err(error) => error,
         };
-        let outcome = match &swapped {
-            Ok(Swap::Done) => Ok(Shown::Works),
-            Ok(Swap::Conflict(_) | Swap::Busy { .. }) => Ok(Shown::Nothing),
-            Err(error) => Err(error),
-        };
-        self.note(Part::Writes, access, outcome, "swap");
-        swapped.ok()
+        // The outcome is unknown: what is stored decides. An error may say no more than
+        // that many instances write the record at once.
+        match self.load_record(name).await? {
+            Some(current) if current == new => {
+                note(Ok(Shown::Nothing));
+                Some(Swap::Done)
+            }
+            current if current.as_ref() != expected => {
+                note(Ok(Shown::Nothing));
+                Some(Swap::Conflict(current))
+            }
+            _ => {
+                note(Err(&error));
+                None
+            }
+        }
     }
 }

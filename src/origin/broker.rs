@@ -155,8 +155,9 @@ impl<P: Platform> Broker<P> {
         };
         self.serve();
         let waits = verdict.borrow().is_none();
+        // The task has to know of a slot in use as well: it keeps it alive.
+        self.wake();
         if waits {
-            self.wake();
             let timeout = self.platform.sleep(limit.since(now));
             select(pin!(ended), pin!(timeout)).await;
         }
@@ -235,7 +236,9 @@ impl<P: Platform> Broker<P> {
 
     /// Reads the record, applies what there is to apply, and writes it if it changed.
     async fn act(&self) {
+        self.slots.borrow_mut().acting = true;
         let written = self.write().await;
+        self.slots.borrow_mut().acting = false;
         self.serve();
         let random = u32::try_from(self.platform.random() % 512).unwrap_or(0);
         let now = self.platform.now();

@@ -92,6 +92,8 @@ pub(super) struct Slots<W> {
     last: u64,
     /// No look for a free slot before this.
     pub(super) look_after: Time,
+    /// Whether the task is reading or writing the record.
+    pub(super) acting: bool,
     /// No renewal before this: the last write failed.
     pub(super) write_after: Time,
 }
@@ -204,6 +206,7 @@ impl<W> Slots<W> {
             reports: VecDeque::new(),
             last: 0,
             look_after: Time::default(),
+            acting: false,
             write_after: Time::default(),
         }
     }
@@ -394,8 +397,10 @@ impl<W> Slots<W> {
             && grant.backing == known.backing
             && grant.epoch == known.record.breaker.epoch
             && grant.is_live(now, settings)
-            // Nobody else writes what an instance knows alone.
-            && (known.backing == Backing::Local || now.since(known.at) < KNOWN_FOR);
+            // An attempt to reach a store that fails may hang: until it has ended, what
+            // this instance has alone is all that there is.
+            && (now.since(known.at) < KNOWN_FOR
+                || (known.backing == Backing::Local && self.acting));
         if !usable || grant.idle() == 0 {
             return None;
         }
@@ -528,7 +533,8 @@ impl<W> Slots<W> {
             let is_due = !grant.used.is_empty() && now >= settings.renewal(grant.deadline);
             let gives = grant.differs
                 || grant.yields
-                || (rested && (is_scarce || others_wait))
+                // The store may work again by the next request.
+                || (rested && (is_scarce || others_wait || backing == Backing::Local))
                 || (rested && is_due);
             let gives_back = gives && (grant.idle() > 0 || grant.used.is_empty());
             if gives_back {

@@ -276,6 +276,12 @@ impl<P: Platform> Shield<P> {
                         Either::Left(Admission::Gone) => return Next::Gone,
                         Either::Left(Admission::Busy) => {
                             visit.was_busy = true;
+                            // The visitor gets what is stored, and waits no longer: the
+                            // fetch goes on behind the answer.
+                            if soft.is_some() && self.platform.now() < visit.deadline {
+                                drop(flight);
+                                self.refresh_behind(visit, located.clone(), Reason::Refresh);
+                            }
                             return Next::Look(Waited::Expired);
                         }
                         Either::Right(waited) => return Next::Look(waited),

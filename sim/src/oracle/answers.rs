@@ -289,6 +289,8 @@ impl Oracle {
             let waited = got.says("wait-budget")
                 && (self.is_bereft(&state, got, now)
                     || self.is_held_up(&state, got)
+                    // It followed one that got no slot.
+                    || self.slots_were_used(got.arrived)
                     || self.slowed_since(got.owner, got.arrived));
             // Whether they are true is asked apart.
             let no_slot = got.says("origin-busy") || got.says("breaker-open");

@@ -284,7 +284,7 @@ impl Oracle {
     /// Whether a visitor got what is stored because the origin failed.
     pub(super) fn fell_back(&self, got: &Got<'_>) -> bool {
         got.on_error()
-            || got.details("fallback") && self.turned_away(got)
+            || got.details("fallback") && self.found_no_slot(got)
             || self.state.borrow().flights.iter().any(|flight| {
                 flight.visitor == got.visitor && flight.began >= got.arrived && flight.has_failed()
             })
