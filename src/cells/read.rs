@@ -91,7 +91,13 @@ impl<P: Platform> Cells<P> {
         if asked(shared) > asked(&cell) {
             cell.entry.clone_from(&shared.entry);
             cell.marks.resident.clone_from(&shared.marks.resident);
-            cell.marks.vary.clone_from(&shared.marks.vary);
+        }
+        // What either knows: with too few fields, a question would find the answer to
+        // another. With more than the resident was stored under, it is not found.
+        for selecting in &shared.marks.vary {
+            if cell.marks.vary.iter().all(|own| own.name != selecting.name) {
+                cell.marks.vary.push(selecting.clone());
+            }
         }
         let (own_marks, marks) = (&mut cell.marks, &shared.marks);
         own_marks.invalidated = own_marks.invalidated.max(marks.invalidated);
