@@ -202,7 +202,7 @@ impl Oracle {
         let now = self.executor.now();
         let busy: Vec<Rc<Flight>> = {
             let state = self.state.borrow();
-            let busy = state.flights.iter().filter(|flight| flight.is_busy(now));
+            let busy = state.flights.iter().filter(|flight| flight.is_counted(now));
             busy.cloned().collect()
         };
         let settings = &self.scenario.settings;
@@ -311,7 +311,10 @@ impl Oracle {
                 .filter(|holder| live(holder.deadline))
                 .map(|holder| holder.slots.counted())
                 .sum();
-            let busy = state.flights.iter().filter(|flight| flight.is_busy(now));
+            let busy = state
+                .flights
+                .iter()
+                .filter(|flight| flight.is_at_origin(now));
             (held as usize, busy.count())
         };
         if held > busy {
@@ -397,7 +400,7 @@ impl Oracle {
         let work: Micros = state
             .flights
             .iter()
-            .map(|flight| (flight.began, flight.ended().unwrap_or(now).min(now)))
+            .map(|flight| (flight.began, flight.gone().unwrap_or(now).min(now)))
             .filter(|(_, ended)| *ended >= from)
             .map(|(began, ended)| ended.saturating_sub(began.max(from)) + micros(OVERHEAD))
             .sum();
