@@ -497,7 +497,8 @@ impl Origin {
             parts.pop_back();
         }
         self.oracle.count(Kind::Trickled);
-        flight.failed();
+        flight.fails();
+        flight.settled();
         SimBody {
             executor: self.executor.clone(),
             parts,

@@ -128,7 +128,7 @@ impl Flight {
     }
 
     /// It does not concern the cell any more.
-    fn settled(&self) {
+    pub(crate) fn settled(&self) {
         self.open.set(false);
         if self.ended.get().is_none() {
             self.ended
