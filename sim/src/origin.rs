@@ -432,6 +432,7 @@ impl Origin {
         flight: Rc<Flight>,
     ) -> SimBody {
         if fault == Some(OriginFault::Trickles) && !content.is_empty() {
+            flight.streams();
             return self.trickle(content, flight);
         }
         let size = content.len().div_ceil(resource.parts.max(1)).max(1);
@@ -496,7 +497,8 @@ impl Origin {
             parts.pop_back();
         }
         self.oracle.count(Kind::Trickled);
-        flight.failed();
+        flight.fails();
+        flight.settled();
         SimBody {
             executor: self.executor.clone(),
             parts,

@@ -136,6 +136,12 @@ impl Platform for SimPlatform {
         if text("event") == Some("variant-evicted") {
             self.oracle.count(Kind::Evicted);
         }
+        let part = text("part").unwrap_or_default();
+        match text("event") {
+            Some("store-failed") => self.oracle.store_health(self.owner, part, false),
+            Some("store-recovered") => self.oracle.store_health(self.owner, part, true),
+            _ => {}
+        }
         match text("settled") {
             Some("fenced") => self.oracle.fenced(),
             Some("purged") => self.oracle.count(Kind::Purged),

@@ -39,10 +39,15 @@ impl<P: Platform> Cells<P> {
                 note(Ok(Shown::Nothing));
                 return Some(swap);
             }
+            // A store without a swap is too slow for a record that all instances write:
+            // this one goes on with what it may send alone.
+            Err(error) if error.is_contention() => {
+                note(Ok(Shown::Nothing));
+                return None;
+            }
             Err(error) => error,
         };
-        // The outcome is unknown: what is stored decides. An error may say no more than
-        // that many instances write the record at once.
+        // The outcome is unknown: what is stored decides.
         match self.load_record(name).await? {
             Some(current) if current == new => {
                 note(Ok(Shown::Nothing));

@@ -27,6 +27,10 @@ const LINGER: Duration = Duration::from_millis(100);
 /// A slot is renewed when this part of its lease is over.
 const RENEW_AFTER: u32 = 2;
 
+/// A request is not started with a slot in the last part of its lease, this one: its
+/// first renewal has to be in time though others write the record as well.
+const START_BEFORE: u32 = 3;
+
 /// Most outcomes that wait to be written. Beyond this the oldest is forgotten.
 const REPORTS_MAX: usize = 64;
 
@@ -69,6 +73,12 @@ impl Settings {
 
     /// Until when a request may be started with a slot that ends at `deadline`.
     fn acts_until(&self, deadline: Time) -> Time {
+        self.lapses(deadline)
+            .minus(self.limits.lease / START_BEFORE)
+    }
+
+    /// From when on others may take a slot that ends at `deadline`.
+    fn lapses(&self, deadline: Time) -> Time {
         deadline.minus(self.limits.clock_skew)
     }
 }
@@ -530,12 +540,20 @@ impl<W> Slots<W> {
             let rested = now >= grant.idle_since.plus(LINGER);
             // One slot at most is left to expire: others may need the rest soon.
             let is_scarce = is_scarce || grant.idle() > 1;
-            let is_due = !grant.used.is_empty() && now >= settings.renewal(grant.deadline);
+            // Others may have taken what was idle.
+            let lapsed = backing == Backing::Shared && now >= settings.lapses(grant.deadline);
+            // Idle slots are too old to start a request with.
+            let is_wanted = has_waiters && !lapsed && !grant.yields && grant.idle() > 0;
+            let is_due = match grant.used.is_empty() {
+                true => is_wanted && !grant.is_live(now, settings),
+                false => now >= settings.renewal(grant.deadline),
+            };
             let gives = grant.differs
                 || grant.yields
+                || lapsed
                 // The store may work again by the next request.
                 || (rested && (is_scarce || others_wait || backing == Backing::Local))
-                || (rested && is_due);
+                || (rested && is_due && !is_wanted);
             let gives_back = gives && (grant.idle() > 0 || grant.used.is_empty());
             if gives_back {
                 yielded |= grant.yields && grant.epoch == epoch && grant.idle() > 0;
@@ -575,7 +593,11 @@ impl<W> Slots<W> {
             grant.backing == backing
                 && !grant.yields
                 && grant.epoch == draft.record.breaker.epoch
-                && grant.is_live(now, settings)
+                && (grant.is_live(now, settings)
+                    || draft
+                        .renewed
+                        .iter()
+                        .any(|(number, ..)| *number == grant.number))
                 && !draft.returned.contains(&grant.number)
         });
         if let Some(grant) = usable {

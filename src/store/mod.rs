@@ -160,6 +160,7 @@ pub enum Said {
 pub struct StoreError {
     message: String,
     is_refusal: bool,
+    is_contention: bool,
 }
 
 impl StoreError {
@@ -168,6 +169,7 @@ impl StoreError {
         StoreError {
             message: message.into(),
             is_refusal: false,
+            is_contention: false,
         }
     }
 
@@ -175,9 +177,23 @@ impl StoreError {
     /// not valid. Nothing was written. This concerns the key and not the store.
     pub fn refused(message: impl Into<String>) -> Self {
         StoreError {
-            message: message.into(),
             is_refusal: true,
+            ..Self::new(message)
         }
+    }
+
+    /// The store works, and too many write this value at once for one of them to know
+    /// that it has.
+    pub fn contended(message: impl Into<String>) -> Self {
+        StoreError {
+            is_contention: true,
+            ..Self::new(message)
+        }
+    }
+
+    /// Whether it is a [`StoreError::contended`].
+    pub fn is_contention(&self) -> bool {
+        self.is_contention
     }
 
     /// Whether it is a [`StoreError::refused`].

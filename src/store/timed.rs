@@ -232,7 +232,7 @@ where
             return if self.values.get(key).await? == current {
                 Ok(Swap::Conflict(current))
             } else {
-                Err(StoreError::new(format!("{key} changes too often")))
+                Err(StoreError::contended(format!("{key} changes too often")))
             };
         }
         // Neither ours nor another's: it was lost, or is later than it may be.

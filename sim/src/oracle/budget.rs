@@ -202,7 +202,7 @@ impl Oracle {
         let now = self.executor.now();
         let busy: Vec<Rc<Flight>> = {
             let state = self.state.borrow();
-            let busy = state.flights.iter().filter(|flight| flight.is_busy(now));
+            let busy = state.flights.iter().filter(|flight| flight.is_counted(now));
             busy.cloned().collect()
         };
         let settings = &self.scenario.settings;
@@ -258,7 +258,16 @@ impl Oracle {
             .owner
             .node()
             .is_some_and(|node| self.executor.is_stalled(node));
-        stalled || self.hampered_since(flight.owner, since) > 0
+        let left_alone = {
+            let state = self.state.borrow();
+            let recovered = state.recovered.get(&flight.owner);
+            recovered.is_some_and(|at| *at >= flight.began)
+                || state
+                    .leaving_alone
+                    .iter()
+                    .any(|(owner, _)| *owner == flight.owner)
+        };
+        stalled || left_alone || self.hampered_since(flight.owner, since) > 0
     }
 
     /// B2: while the breaker is open nothing goes out, and half open little does.
@@ -311,7 +320,10 @@ impl Oracle {
                 .filter(|holder| live(holder.deadline))
                 .map(|holder| holder.slots.counted())
                 .sum();
-            let busy = state.flights.iter().filter(|flight| flight.is_busy(now));
+            let busy = state
+                .flights
+                .iter()
+                .filter(|flight| flight.is_at_origin(now));
             (held as usize, busy.count())
         };
         if held > busy {
@@ -376,7 +388,19 @@ impl Oracle {
         if excused || !self.has_swaps() || self.slots_were_used(got.arrived) {
             return;
         }
-        let waited = self.executor.now().saturating_sub(got.arrived);
+        let now = self.executor.now();
+        let at_origin: Vec<Rc<Flight>> = {
+            let state = self.state.borrow();
+            let flights = state.flights.iter();
+            let at_origin = flights.filter(|flight| flight.is_at_origin(now));
+            at_origin.cloned().collect()
+        };
+        for flight in at_origin {
+            self.trace(flight.owner, || {
+                format!("at the origin since {:.6}s", seconds(flight.began))
+            });
+        }
+        let waited = now.saturating_sub(got.arrived);
         self.violated(
             got.owner,
             "B4",
@@ -397,7 +421,7 @@ impl Oracle {
         let work: Micros = state
             .flights
             .iter()
-            .map(|flight| (flight.began, flight.ended().unwrap_or(now).min(now)))
+            .map(|flight| (flight.began, flight.gone().unwrap_or(now).min(now)))
             .filter(|(_, ended)| *ended >= from)
             .map(|(began, ended)| ended.saturating_sub(began.max(from)) + micros(OVERHEAD))
             .sum();

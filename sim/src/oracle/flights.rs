@@ -59,6 +59,10 @@ pub(crate) struct Flight {
     /// The number of what the origin has answered.
     serial: Cell<Option<u64>>,
     ended: Cell<Option<Micros>>,
+    /// When the asker let go of the exchange, whatever became of the cell.
+    gone: Cell<Option<Micros>>,
+    /// Whether its answer has no end that anybody could wait for.
+    streams: Cell<bool>,
     executor: Option<crate::executor::Executor>,
 }
 
@@ -76,6 +80,8 @@ impl Default for Flight {
             blame: Cell::default(),
             serial: Cell::default(),
             ended: Cell::default(),
+            gone: Cell::default(),
+            streams: Cell::default(),
             executor: None,
         }
     }
@@ -92,8 +98,37 @@ impl Flight {
         self.done_at.set(Some(at));
     }
 
+    /// Whether it counts in the origin's budget.
+    pub(super) fn is_counted(&self, now: Micros) -> bool {
+        self.is_at_origin(now) && !self.streams.get()
+    }
+
+    /// Whether the origin has not sent all yet, and the asker has not let go of it.
+    pub(super) fn is_at_origin(&self, now: Micros) -> bool {
+        self.gone.get().is_none() && self.done_at.get().is_none_or(|done| done > now)
+    }
+
+    /// When the asker let go of it.
+    pub(super) fn gone(&self) -> Option<Micros> {
+        self.gone.get()
+    }
+
+    /// Its answer trickles.
+    pub(crate) fn streams(&self) {
+        self.streams.set(true);
+    }
+
     /// The asker has let go of it.
     pub(crate) fn closed(&self) {
+        self.settled();
+        if self.gone.get().is_none() {
+            self.gone
+                .set(self.executor.as_ref().map(|executor| executor.now()));
+        }
+    }
+
+    /// It does not concern the cell any more.
+    pub(crate) fn settled(&self) {
         self.open.set(false);
         if self.ended.get().is_none() {
             self.ended
@@ -126,11 +161,6 @@ impl Flight {
     /// What the origin has answered, by number.
     pub(super) fn serial(&self) -> Option<u64> {
         self.serial.get()
-    }
-
-    /// When the asker let go of it.
-    pub(super) fn ended(&self) -> Option<Micros> {
-        self.ended.get()
     }
 
     /// Whether it came to nothing, or is going to.
@@ -259,7 +289,7 @@ impl Oracle {
     pub(super) fn settles(&self, holder: Nonce) {
         for flight in &self.state.borrow().flights {
             if flight.lease.as_ref().is_some_and(|lease| lease.1 == holder) {
-                flight.closed();
+                flight.settled();
             }
         }
     }

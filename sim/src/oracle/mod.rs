@@ -112,6 +112,10 @@ struct State {
     /// Purges that the store has.
     purges: Vec<purges::Acknowledged>,
     budget: budget::Budget,
+    /// Instances that leave a part of the store alone, as they say themselves.
+    leaving_alone: HashSet<(Owner, String)>,
+    /// When instances used it again.
+    recovered: HashMap<Owner, Micros>,
     lineage: lineage::Lineage,
     questions: questions::Questions,
     refusals: refusals::Refusals,
@@ -233,6 +237,18 @@ impl Oracle {
         let state = self.state.borrow();
         let times = state.slowed.get(&owner).map_or(&[][..], Vec::as_slice);
         times.iter().any(|at| *at >= since)
+    }
+
+    /// An instance says that a part of the store fails, or works again.
+    pub(crate) fn store_health(&self, owner: Owner, part: &str, works: bool) {
+        let now = self.executor.now();
+        let state = &mut *self.state.borrow_mut();
+        if works {
+            state.leaving_alone.remove(&(owner, part.to_owned()));
+            state.recovered.insert(owner, now);
+        } else {
+            state.leaving_alone.insert((owner, part.to_owned()));
+        }
     }
 
     /// How often the owner was hampered since then.
