@@ -483,8 +483,8 @@ impl<W> Slots<W> {
         };
         self.draft_reports(&mut draft, backing, now, random, settings);
         let yielded = self.draft_grants(&mut draft, current, backing, now, settings);
-        // Those to whom slots were yielded look first.
-        if !yielded {
+        // Those to whom slots were yielded look first, unless there are enough.
+        if !yielded || !current.is_scarce(&settings.limits(backing)) {
             self.draft_wants(&mut draft, backing, now, settings);
         }
         draft.turns = std::mem::discriminant(&draft.record.breaker.phase)
