@@ -31,8 +31,8 @@ impl SharedSlot {
     /// Counts the answer as one that does not end: it gives its place in the budget
     /// to another request. If there are too many such answers, it keeps its place and
     /// this returns `false`.
-    pub(crate) fn to_stream(&self) -> bool {
-        self.0.borrow_mut().as_mut().is_none_or(Slot::to_stream)
+    pub(crate) fn become_stream(&self) -> bool {
+        self.0.borrow_mut().as_mut().is_none_or(Slot::become_stream)
     }
 }
 

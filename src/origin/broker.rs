@@ -421,11 +421,11 @@ impl<P: Platform> Pool for Broker<P> {
         self.wake();
     }
 
-    fn to_stream(&self, grant: u64, class: Class) -> bool {
+    fn become_stream(&self, grant: u64, class: Class) -> bool {
         let may = self
             .slots
             .borrow_mut()
-            .to_stream(grant, class, &self.settings);
+            .become_stream(grant, class, &self.settings);
         if may {
             self.wake();
         }

@@ -148,7 +148,7 @@ impl<P: Platform> OriginDoor<P> {
         let is_stream = answered
             .as_ref()
             .is_ok_and(|response| is_endless(response.headers()));
-        if is_stream && !slot.to_stream() {
+        if is_stream && !slot.become_stream() {
             return Err(OriginError::TooManyStreams);
         }
         Ok(Answered {

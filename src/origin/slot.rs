@@ -11,7 +11,7 @@ pub(super) trait Pool {
 
     /// A slot is used for an answer that does not end. Returns `false` if there are too
     /// many.
-    fn to_stream(&self, grant: u64, class: Class) -> bool;
+    fn become_stream(&self, grant: u64, class: Class) -> bool;
 }
 
 /// The right to have one request in flight at the origin. The request and the body of its
@@ -56,11 +56,11 @@ impl Slot {
     /// Counts the answer as one that does not end: from now on it counts in
     /// `origin.max_streams` and not in the budget. Returns `false` if there are
     /// too many of them.
-    pub(crate) fn to_stream(&mut self) -> bool {
+    pub(crate) fn become_stream(&mut self) -> bool {
         if self.class == Class::Stream {
             return true;
         }
-        let may = self.pool.to_stream(self.grant, self.class);
+        let may = self.pool.become_stream(self.grant, self.class);
         if may {
             self.class = Class::Stream;
         }

@@ -320,7 +320,7 @@ impl<W> Slots<W> {
 
     /// Counts a slot as one of an answer that does not end; `false` if there are too
     /// many.
-    pub(super) fn to_stream(&mut self, number: u64, class: Class, settings: &Settings) -> bool {
+    pub(super) fn become_stream(&mut self, number: u64, class: Class, settings: &Settings) -> bool {
         let known = self.known.as_ref();
         let open = known.map_or(0, |known| known.record.held(Class::Stream));
         let most = settings.limits.streams;

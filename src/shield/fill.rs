@@ -617,7 +617,7 @@ impl<P: Platform> Shield<P> {
             KeptBody::Stream => {
                 // It goes on to its visitor, and no longer counts in the budget, unless
                 // there are too many of its kind.
-                slot.to_stream();
+                slot.become_stream();
                 Outcome::Pass(NotKept::Stream)
             }
             KeptBody::TooSlow => Outcome::Pass(NotKept::TooSlow),

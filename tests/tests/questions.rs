@@ -57,8 +57,10 @@ async fn a_visitor_with_a_session_gets_the_shared_page_while_the_origin_is_down(
     until_hit(&world, &Ask::get(path), "for nobody").await;
     expect("for session=1", Some("credentials")).await;
     let error = Answer::fixed("sorry").status(StatusCode::BAD_GATEWAY);
-    for failure in [error, Answer::hang_up()] {
-        world.origin.next(path, failure);
+    for failures in [vec![error], hang_ups()] {
+        for failure in failures {
+            world.origin.next(path, failure);
+        }
         expect("for nobody", Some("fallback")).await;
         expect("for session=1", Some("credentials")).await;
     }
@@ -71,6 +73,12 @@ async fn a_visitor_with_a_session_gets_the_shared_page_while_the_origin_is_down(
     assert_eq!(reply.header("access-control-allow-origin"), "*", "{reply}");
     world.origin.recover();
     expect("for session=1", Some("credentials")).await;
+}
+
+/// A kept connection that ends without an answer: the request is repeated once, on a new
+/// connection, and that ends as well.
+fn hang_ups() -> Vec<Answer> {
+    vec![Answer::hang_up(), Answer::hang_up()]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
