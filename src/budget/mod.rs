@@ -39,7 +39,7 @@ pub const SLOTS_MIN: u32 = 4;
 
 /// How long the reserve of a kind is kept free after a request of that kind found no
 /// slot.
-const RESERVE_KEPT: Duration = Duration::from_secs(10);
+const RESERVE_KEPT: Duration = Duration::from_secs(5);
 
 /// How long a note that an instance waits counts, the clock skew apart. An instance
 /// that still waits writes it again after half of this.
@@ -236,7 +236,12 @@ impl Record {
         }
         let free = limits.slots.saturating_sub(self.used());
         match self.breaker.limit(target, now, limits.slots) {
-            Limit::Whole => free.saturating_sub(self.reserved_against(class, now, limits)),
+            Limit::Whole => {
+                // Within its own reserve a class owes nothing to the others.
+                let own = reserve(class, limits.slots).saturating_sub(self.held(class));
+                let left = free.saturating_sub(self.reserved_against(class, now, limits));
+                left.max(own.min(free))
+            }
             Limit::Slots(limit) => {
                 let used = self
                     .holders

@@ -96,9 +96,35 @@ fn a_waiting_class_gets_its_reserve_and_no_class_loses_slots_to_one_that_does_no
     record.set(id(1), 0, slots, at(5_000));
     assert_eq!(take(&mut record, 1, Class::Fill, 1, at(20)), 1);
     // Nobody has waited for long: nothing is kept free.
-    let later = at(10_000);
+    let later = at(6_000);
     let mut record = record.at(later, &LIMITS, &SETTINGS);
     assert_eq!(take(&mut record, 3, Class::Fill, 9, later), 8);
+}
+
+#[test]
+fn a_class_gets_its_reserve_though_all_others_have_waited_lately() {
+    let mut record = Record::default();
+    for class in Class::COUNTED {
+        record.note_waiting(id(9), class, at(0));
+    }
+    take(&mut record, 1, Class::Refresh, 5, at(0));
+    take(&mut record, 2, Class::Pass, 9, at(0));
+    for class in [Class::Fill, Class::Unsafe] {
+        assert!(take(&mut record, 3, class, 1, at(1)) == 1, "{class:?}");
+    }
+    // The smallest budget has one slot for each.
+    let limits = Limits {
+        slots: SLOTS_MIN,
+        ..LIMITS
+    };
+    let mut record = Record::default();
+    for class in Class::COUNTED {
+        record.note_waiting(id(9), class, at(0));
+    }
+    for class in Class::COUNTED {
+        let taken = record.take(id(1), (class, 0), 4, at(1), &limits);
+        assert_eq!(taken, 1, "{class:?}");
+    }
 }
 
 #[test]

@@ -130,7 +130,12 @@ impl<P: Platform> Cells<P> {
                     }) if holder == claim.holder => {
                         self.note_unsettled(&loaded);
                         Election::Held(Box::new(Held {
-                            loaded,
+                            // Another cell's failure must not cost this lease: it is
+                            // renewed and settled although the store is left alone.
+                            loaded: Loaded {
+                                is_forced: true,
+                                ..loaded
+                            },
                             holder,
                             deadline,
                             done: Rc::default(),

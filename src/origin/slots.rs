@@ -25,7 +25,7 @@ const QUANTUM: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_millis(100);
 
 /// A slot is renewed when this part of its lease is over.
-const RENEW_AFTER: u32 = 2;
+const RENEW_AFTER: u32 = 3;
 
 /// A request is not started with a slot in the last part of its lease, this one: its
 /// first renewal has to be in time though others write the record as well.

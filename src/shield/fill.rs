@@ -932,6 +932,12 @@ impl<P: Platform> Shield<P> {
             .cells
             .learn(key, &names, question, held.loaded.backing)
             .await;
+        let is_known = |name: &String| at.vary.iter().any(|known| known.name == *name);
+        if !names.iter().all(is_known) {
+            // The store has not taken them: other questions would find the entry.
+            let settled = self.cells.release(held).await;
+            return ("not-stored: the store failed".to_owned(), settled);
+        }
         if at.loaded.key == held.loaded.key {
             self.cells.enlist(key, &held.loaded.key).await;
             let settled = self.cells.publish(held, entry, told, removed).await;

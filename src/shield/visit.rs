@@ -217,19 +217,35 @@ impl<P: Platform> Shield<P> {
                     return self.unavailable(&visit, &located, Own::ClientGone, now);
                 }
                 Next::Open(until) => {
-                    return match self
-                        .make_do(&visit, &fallback, &located, Stale::OnError)
-                        .await
-                    {
-                        Some(answer) => answer,
-                        None => self.unavailable(&visit, &located, Own::BreakerOpen, until),
-                    };
+                    return self.answer_without_origin(&visit, until).await;
                 }
             }
         }
         let located = self.locate(&visit).await;
         let now = self.platform.now();
         self.unavailable(&visit, &located, Own::WaitBudget, now)
+    }
+
+    /// The answer while the breaker is open: what is stored by now, if it may be used
+    /// when the origin fails.
+    async fn answer_without_origin(self: &Rc<Self>, visit: &Visit, until: Time) -> Answer<P::Body> {
+        // Another request may have stored an entry since the last look.
+        let located = self.locate(visit).await;
+        let now = self.platform.now();
+        let dice = self.platform.random();
+        let view = Self::view(visit, &located);
+        let fallback = match decide(view, &visit.asker, visit.rules(), now, dice) {
+            Step::Serve(entry, _) | Step::ServeAndRefresh(entry, _) => Some(entry.clone()),
+            Step::Fetch(fallback) | Step::Pass(_, fallback) => fallback.cloned(),
+            Step::Unavailable(_) | Step::NotCached => None,
+        };
+        match self
+            .make_do(visit, &fallback, &located, Stale::OnError)
+            .await
+        {
+            Some(answer) => answer,
+            None => self.unavailable(visit, &located, Own::BreakerOpen, until),
+        }
     }
 
     /// Becomes the leader of the question, or follows the one that there is.
