@@ -171,6 +171,7 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
                 Vec::new()
             },
             credentials_pass_until: flag(21).then_some(Time::from_unix_millis(a)),
+            swept: flag(25).then_some(Time::from_unix_millis(b)),
             variants: (0..numbers[7] >> 18 & 3)
                 .map(|n| Listed {
                     id: format!("cell/{n}"),

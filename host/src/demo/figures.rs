@@ -12,6 +12,8 @@ pub(super) struct Figures {
     pub(super) requests: u64,
     /// Those that failed, by reason.
     pub(super) errors: Errors,
+    /// Those that were refused with 503 and `Retry-After`.
+    pub(super) refused: u64,
     /// Median latency of the answered requests, in milliseconds; none if none
     /// was answered.
     pub(super) median_ms: Option<f64>,
@@ -42,6 +44,7 @@ impl Figures {
         Figures {
             requests: counts.requests,
             errors: counts.errors,
+            refused: counts.refused,
             median_ms: ms(0.5),
             p99_ms: ms(0.99),
             origin_requests: origin.requests,
@@ -52,12 +55,12 @@ impl Figures {
         }
     }
 
-    /// Share of the requests that failed, 0 to 1.
-    pub(super) fn error_share(&self) -> f64 {
+    /// Share of the requests that `part` of them are, 0 to 1.
+    pub(super) fn share(&self, part: u64) -> f64 {
         if self.requests == 0 {
             0.0
         } else {
-            self.errors.total() as f64 / self.requests as f64
+            part as f64 / self.requests as f64
         }
     }
 }
@@ -65,7 +68,7 @@ impl Figures {
 /// Only answered requests count: one that was refused did not reach the origin
 /// either, but nobody was served in its place.
 fn offloaded(counts: &Counts, origin_requests: u64) -> Option<f64> {
-    let answered = counts.requests - counts.errors.total();
+    let answered = counts.answered();
     (answered > 0).then(|| answered.saturating_sub(origin_requests) as f64 / answered as f64)
 }
 
@@ -79,26 +82,29 @@ mod tests {
     #[test]
     fn offloaded_is_a_share_of_the_answered_requests() {
         let cases = [
-            // requests, errors, origin requests, share
-            (0, 0, 0, None),
-            (10, 10, 3, None),
-            (100, 0, 100, Some(0.0)),
-            (100, 0, 1, Some(0.99)),
-            (100, 50, 25, Some(0.5)),
-            (100, 50, 80, Some(0.0)),
+            // requests, errors, refused, origin requests, share
+            (0, 0, 0, 0, None),
+            (10, 10, 0, 3, None),
+            (10, 5, 5, 3, None),
+            (100, 0, 0, 100, Some(0.0)),
+            (100, 0, 0, 1, Some(0.99)),
+            (100, 50, 0, 25, Some(0.5)),
+            (100, 0, 50, 25, Some(0.5)),
+            (100, 50, 0, 80, Some(0.0)),
         ];
-        for (requests, connection, origin, share) in cases {
+        for (requests, connection, refused, origin, share) in cases {
             let counts = Counts {
                 requests,
                 errors: Errors {
                     connection,
                     ..Errors::default()
                 },
+                refused,
             };
             assert_eq!(
                 offloaded(&counts, origin),
                 share,
-                "{requests} {connection} {origin}"
+                "{requests} {connection} {refused} {origin}"
             );
         }
     }
@@ -110,6 +116,9 @@ mod tests {
             tally.count(Ok(Duration::from_millis(10)));
         }
         tally.count(Err(Failure::Status));
+        for _ in 0..4 {
+            tally.count(Err(Failure::Refused(Duration::from_secs(1))));
+        }
         let origin = Stats {
             requests: 1,
             in_flight: 0,
@@ -122,9 +131,10 @@ mod tests {
             (
                 figures.requests,
                 figures.errors.status,
-                figures.error_share()
+                figures.refused,
+                figures.share(figures.refused)
             ),
-            (4, 1, 0.25)
+            (8, 1, 4, 0.5)
         );
         assert_eq!(
             (

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
-use http::{Request, Uri};
+use http::header::{HOST, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::choice::Choice;
+use super::choice::{Pages, Wishes};
 use super::tally::{Failure, Tally};
 
 /// Longest time that a visitor waits for a complete answer.
@@ -39,13 +39,16 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// … up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// Longest `Retry-After` that a visitor keeps to.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
 /// One phase's load.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     /// Servers that the clients are dealt out to; at least one.
     pub(super) targets: Vec<SocketAddr>,
-    /// Paths that they ask for, the hottest first; at least one.
-    pub(super) paths: Vec<String>,
+    /// What they ask for.
+    pub(super) pages: Pages,
     /// How many clients.
     pub(super) clients: u32,
     /// How long they make requests. The last ones may take
@@ -61,13 +64,11 @@ impl Load {
         let start = Instant::now();
         let end = start + self.length;
         let ramp = (self.length / RAMP_SHARE).min(RAMP_MAX);
-        let choice = Choice::among(self.paths.len());
         let mut clients = JoinSet::new();
         for (n, target) in (0..self.clients).zip(self.targets.iter().cycle()) {
             let client = Client {
                 target: *target,
-                paths: self.paths.clone(),
-                choice: choice.clone(),
+                wishes: self.pages.of(n),
                 think: self.think,
                 // The same load in every run, and in both phases of it.
                 random: fastrand::Rng::with_seed(n.into()),
@@ -82,8 +83,7 @@ impl Load {
 
 struct Client {
     target: SocketAddr,
-    paths: Vec<String>,
-    choice: Choice,
+    wishes: Wishes,
     think: Duration,
     random: fastrand::Rng,
     connection: Option<Connection>,
@@ -101,26 +101,33 @@ impl Client {
         let mut failures_in_a_row = 0;
         while Instant::now() < end {
             let began = Instant::now();
-            let index = self.choice.pick(self.random.f64());
-            let outcome = tokio::time::timeout(ANSWER_TIME_MAX, self.request(index)).await;
+            let path = self.wishes.next(self.random.f64());
+            let outcome = tokio::time::timeout(ANSWER_TIME_MAX, self.request(&path)).await;
             let outcome = outcome.unwrap_or(Err(Failure::Timeout));
-            let pause = if outcome.is_ok() {
-                failures_in_a_row = 0;
-                self.think
-            } else {
-                self.connection = None;
-                failures_in_a_row += 1;
-                backoff(failures_in_a_row)
+            let jitter = jitter(self.random.f64());
+            let pause = match outcome {
+                Ok(()) => {
+                    failures_in_a_row = 0;
+                    self.wishes.answered();
+                    self.think.mul_f64(jitter)
+                }
+                Err(Failure::Refused(pause)) => {
+                    failures_in_a_row = 0;
+                    pause
+                }
+                Err(_) => {
+                    self.connection = None;
+                    failures_in_a_row += 1;
+                    backoff(failures_in_a_row).mul_f64(jitter)
+                }
             };
             tally.count(outcome.map(|()| began.elapsed()));
-            let pause = pause.mul_f64(jitter(self.random.f64()));
             tokio::time::sleep_until(end.min(Instant::now() + pause)).await;
         }
     }
 
     /// Asks for one path and reads the answer.
-    async fn request(&mut self, index: usize) -> Result<(), Failure> {
-        let path = self.paths.get(index).map_or("/", String::as_str);
+    async fn request(&mut self, path: &str) -> Result<(), Failure> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = Uri::try_from(path).map_err(|_| Failure::Content)?;
         let host =
@@ -149,6 +156,11 @@ impl Client {
             .await
             .map_err(|_| Failure::Connection)?;
         self.connection = Some(connection);
+        if head.status == StatusCode::SERVICE_UNAVAILABLE
+            && let Some(pause) = retry_after(&head.headers)
+        {
+            return Err(Failure::Refused(pause));
+        }
         if !head.status.is_success() {
             return Err(Failure::Status);
         }
@@ -179,6 +191,13 @@ fn is_about(body: &[u8], path: &str) -> bool {
     serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|json| json["path"] == path)
 }
 
+/// The seconds of a `Retry-After`, at most [`RETRY_AFTER_MAX`]. The shield writes no
+/// dates.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
 /// When the `n`-th of `count` clients comes, as a share of the ramp: the first
 /// few are well served by any server, and the crowd follows.
 fn arrival(n: u32, count: u32) -> f64 {
@@ -200,6 +219,8 @@ fn jitter(draw: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::demo::tally::Errors;
@@ -255,6 +276,80 @@ mod tests {
         }
     }
 
+    #[test]
+    fn only_a_time_to_come_back_makes_a_refusal() {
+        let cases = [
+            (Some("0"), Some(0)),
+            (Some("3"), Some(3)),
+            (Some("18446744073709551615"), Some(60)),
+            (Some("-1"), None),
+            (Some("soon"), None),
+            (Some(""), None),
+            (None, None),
+        ];
+        for (value, seconds) in cases {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            }
+            assert_eq!(
+                retry_after(&headers),
+                seconds.map(Duration::from_secs),
+                "{value:?}"
+            );
+        }
+    }
+
+    /// A server that answers every request like this.
+    async fn refusing(response: &'static str) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                        if stream.write_all(response.as_bytes()).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        addr
+    }
+
+    #[tokio::test]
+    async fn a_refusal_counts_apart_and_is_kept_to() {
+        let mut refused = Load {
+            pages: Pages::Cold,
+            ..load(vec![
+                refusing("HTTP/1.1 503 Busy\r\nretry-after: 30\r\ncontent-length: 0\r\n\r\n").await,
+            ])
+        };
+        let tally = Arc::new(Tally::new().expect("constant bounds"));
+        refused.run(&tally).await;
+        let counts = tally.counts();
+        assert_eq!(
+            (counts.requests, counts.refused, counts.errors.total()),
+            (8, 8, 0),
+            "one request of each client: the phase ends before they may come back"
+        );
+
+        refused.targets = vec![refusing("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await];
+        let tally = Arc::new(Tally::new().expect("constant bounds"));
+        refused.run(&tally).await;
+        let counts = tally.counts();
+        assert_eq!(
+            (counts.refused, counts.errors.status),
+            (0, counts.requests),
+            "without Retry-After it is an error"
+        );
+        assert!(counts.requests >= 8, "{counts:?}");
+    }
+
     fn origin(capacity: u32) -> Origin {
         Origin::start(Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -271,7 +366,7 @@ mod tests {
     fn load(targets: Vec<SocketAddr>) -> Load {
         Load {
             targets,
-            paths: vec!["/a".to_owned(), "/b".to_owned()],
+            pages: Pages::Hot(["/a", "/b"].map(str::to_owned).into()),
             clients: 8,
             length: Duration::from_millis(300),
             think: Duration::from_millis(2),

@@ -3,13 +3,15 @@
 //!
 //! Phase one sends the load to the stand-in of `leeward origin` until it falls
 //! over. Phase two starts a fresh one, several nodes of `leeward up` on one
-//! store in front of it, and sends the same load to the nodes. A table shows
-//! both side by side, and the exit status says whether the shield held.
+//! store in front of it, and sends the same load to the nodes. The third act is a
+//! crowd that asks for thousands of cold keys and a page that may not be stored, again
+//! without the shield and with it: there it is the budget that keeps the origin up.
+//! Two tables show both side by side, and the exit status says whether the shield held.
 //!
 //! - `load` is the visitors, `choice` which path each asks for next,
 //! - `tally` counts what they see, `figures` is what is made of it in the end,
 //! - `nodes` starts and stops the nodes,
-//! - `progress` shows a phase while it runs, `table` both when they are over,
+//! - `progress` shows a phase while it runs, `table` all when they are over,
 //! - `verdict` decides whether the shield held.
 
 mod choice;
@@ -33,6 +35,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::Serialize;
 
+use self::choice::Pages;
 use self::figures::Figures;
 use self::load::Load;
 use self::nodes::Nodes;
@@ -52,6 +55,22 @@ const CRASH_FOR: Duration = Duration::from_secs(10);
 /// `stale-while-revalidate` of the stand-in's responses.
 const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(30);
 
+/// Longest time that each phase of the third act lasts, without the last answers.
+const COLD_LENGTH_MAX: Duration = Duration::from_secs(4);
+
+/// Time that a request of the third act takes at the origin. It is a quick one: how
+/// many keys it can fill is this and its capacity, whatever is in front of it.
+const COLD_LATENCY: Duration = Duration::from_millis(20);
+
+/// `wait.budget` of the nodes in the third act. Shorter than the default, so that the
+/// last visitors have their answer soon after the phase.
+const COLD_WAIT: &str = "2s";
+
+/// Smallest and largest capacity: the origin's capacity is the nodes'
+/// `origin.max_concurrency` in the third act, which has these bounds.
+const CAPACITY_MIN: u32 = 4;
+const CAPACITY_MAX: u32 = 1024;
+
 /// What `leeward demo` can be told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -63,7 +82,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=4000))]
     clients: u32,
 
-    /// Length of each of the two phases, in seconds
+    /// Clients that ask for cold keys in the third act
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=4000))]
+    crowd: u32,
+
+    /// Length of each phase, in seconds; those of the third act have four at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
 
@@ -81,10 +104,10 @@ pub(crate) struct Args {
     think: Duration,
 
     /// Most requests that the origin survives at once; one more and it crashes
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = capacity)]
     capacity: NonZeroU32,
 
-    /// Time that each request takes at the origin
+    /// Time that each request takes at the origin; not in the third act
     #[arg(long, value_name = "DURATION", default_value = "300ms", value_parser = duration)]
     latency: Duration,
 
@@ -110,7 +133,7 @@ pub(crate) struct Args {
     no_progress: bool,
 }
 
-/// Runs both phases and shows what came of them.
+/// Runs all phases and shows what came of them.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.nodes > 1 && args.store.as_deref() == Some("memory") {
         bail!("a store in memory is not shared: write --nodes 1, or another --store");
@@ -130,7 +153,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .context("cannot make a temporary directory")?;
     let mut nodes = Nodes::none();
     let report = tokio::select! {
-        report = both_phases(&args, &mut nodes, directory.path()) => Some(report),
+        report = all_phases(&args, &mut nodes, directory.path()) => Some(report),
         () = signals.stop() => None,
     };
     // Whatever happened, nothing that was started stays behind.
@@ -156,6 +179,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             "The origin bore the load by itself: with more --clients it would not."
         )?;
     }
+    writeln!(
+        out,
+        "{}",
+        table::render_cold(&report.cold_direct, &report.cold_shielded, args.nodes)
+    )?;
+    if report.cold_direct.crashes == 0 {
+        writeln!(
+            out,
+            "The origin bore the cold keys by itself: with a larger --crowd it would not."
+        )?;
+    }
     if report.faults.is_empty() {
         writeln!(out, "The shield held.")?;
         return Ok(ExitCode::SUCCESS);
@@ -173,120 +207,205 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// The result of both phases; with `--json` it is written as it is.
+/// The result of all phases; with `--json` it is written as it is.
 #[derive(Debug, Serialize)]
 struct Report {
     clients: u32,
     nodes: u32,
-    /// Length of each phase, in seconds.
+    /// Clients of the third act.
+    crowd: u32,
+    /// Length of each phase, in seconds; of the third act's at most
+    /// [`COLD_LENGTH_MAX`].
     seconds: u32,
     paths: u32,
     /// The load at the origin itself.
     direct: Figures,
     /// The load through the nodes.
     shielded: Figures,
+    /// The cold keys at the origin itself.
+    cold_direct: Figures,
+    /// The cold keys through the nodes.
+    cold_shielded: Figures,
+    /// Most requests that the nodes may have at the origin at once in the third act.
+    budget: u32,
     /// Why the shield did not hold, one sentence each; none if it did.
     faults: Vec<String>,
 }
 
-/// Runs both phases. When it returns early or is dropped, the nodes that it
+/// Runs all phases. When it returns early or is dropped, the nodes that it
 /// started are left in `nodes`, for the caller to stop. `directory` holds what
 /// they write.
-async fn both_phases(args: &Args, nodes: &mut Nodes, directory: &Path) -> anyhow::Result<Report> {
-    let direct = {
-        let origin = start_origin(args)?;
-        let figures = phase(args, "direct", vec![origin.addr()], &origin).await?;
-        origin.stop().await;
-        figures
+async fn all_phases(args: &Args, nodes: &mut Nodes, directory: &Path) -> anyhow::Result<Report> {
+    let hot = Act {
+        args,
+        names: ["direct", "shielded"],
+        pages: Pages::Hot(
+            (1..=args.paths)
+                .map(|n| format!("/api/quotes/{n}"))
+                .collect(),
+        ),
+        clients: args.clients,
+        length: Duration::from_secs(args.seconds.into()),
+        latency: args.latency,
+        config: None,
     };
-    let origin = start_origin(args)?;
-    let store = match &args.store {
-        Some(store) => store.clone(),
-        None => format!("sqlite:{}", directory.join("store.db").display()),
+    let budget = args.capacity.get();
+    let cold = Act {
+        names: ["cold", "shielded"],
+        pages: Pages::Cold,
+        clients: args.crowd,
+        length: hot.length.min(COLD_LENGTH_MAX),
+        latency: COLD_LATENCY,
+        config: Some(cold_config(budget)),
+        ..hot.clone()
     };
-    let command = node_command(&origin, &store, args.component.as_deref())?;
-    if !args.no_progress {
-        progress::note("shielded", "starting the nodes");
-    }
-    nodes.start(args.nodes, &command, directory).await?;
-    let shielded = phase(args, "shielded", nodes.addrs(), &origin).await?;
+    let (direct, shielded, losses) = hot.run(nodes, &directory.join("hot")).await?;
     let mut faults = verdict::faults(&shielded);
-    faults.extend(nodes.losses());
-    nodes.stop().await;
-    origin.stop().await;
+    faults.extend(losses);
+    let (cold_direct, cold_shielded, losses) = cold.run(nodes, &directory.join("cold")).await?;
+    faults.extend(verdict::cold_faults(&cold_shielded, budget));
+    faults.extend(losses);
     Ok(Report {
         clients: args.clients,
         nodes: args.nodes,
+        crowd: args.crowd,
         seconds: args.seconds,
         paths: args.paths,
         direct,
         shielded,
+        cold_direct,
+        cold_shielded,
+        budget,
         faults,
     })
 }
 
-/// Sends the load to `targets` and says what came of it, for the visitors and
-/// for the origin.
-async fn phase(
-    args: &Args,
-    name: &'static str,
-    targets: Vec<SocketAddr>,
-    origin: &Origin,
-) -> anyhow::Result<Figures> {
-    let tally = Arc::new(Tally::new()?);
-    let load = Load {
-        targets,
-        paths: (1..=args.paths)
-            .map(|n| format!("/api/quotes/{n}"))
-            .collect(),
-        clients: args.clients,
-        length: Duration::from_secs(args.seconds.into()),
-        think: args.think,
-    };
-    // The figures are about the load alone, not about the nodes' start.
-    origin.reset_stats();
-    let progress = Progress::start(name, load.length, !args.no_progress);
-    {
-        let run = load.run(&tally);
-        tokio::pin!(run);
-        loop {
-            tokio::select! {
-                () = &mut run => break,
-                () = progress.due() => progress.show(&tally.counts(), &origin.stats()),
+/// The configuration of the nodes in the third act.
+fn cold_config(budget: u32) -> String {
+    format!("origin.max_concurrency = {budget}\nwait.budget = \"{COLD_WAIT}\"\n")
+}
+
+/// The same load without the shield and with it.
+#[derive(Clone, Debug)]
+struct Act<'a> {
+    args: &'a Args,
+    /// What the two phases are called while they run.
+    names: [&'static str; 2],
+    pages: Pages,
+    clients: u32,
+    /// Length of each phase.
+    length: Duration,
+    /// Time that each request takes at the origin.
+    latency: Duration,
+    /// The nodes' configuration, if not the default one.
+    config: Option<String>,
+}
+
+impl Act<'_> {
+    /// Runs both phases. Says what came of each, and which nodes were lost. `directory`
+    /// is made.
+    async fn run(
+        &self,
+        nodes: &mut Nodes,
+        directory: &Path,
+    ) -> anyhow::Result<(Figures, Figures, Vec<String>)> {
+        let [without, with] = self.names;
+        let direct = {
+            let origin = self.start_origin()?;
+            let figures = self.phase(without, vec![origin.addr()], &origin).await?;
+            origin.stop().await;
+            figures
+        };
+        std::fs::create_dir(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let origin = self.start_origin()?;
+        let command = self.node_command(&origin, directory)?;
+        if !self.args.no_progress {
+            progress::note(with, "starting the nodes");
+        }
+        nodes.start(self.args.nodes, &command, directory).await?;
+        let shielded = self.phase(with, nodes.addrs(), &origin).await?;
+        let losses = nodes.losses();
+        nodes.stop().await;
+        origin.stop().await;
+        Ok((direct, shielded, losses))
+    }
+
+    /// Sends the load to `targets` and says what came of it, for the visitors and
+    /// for the origin.
+    async fn phase(
+        &self,
+        name: &'static str,
+        targets: Vec<SocketAddr>,
+        origin: &Origin,
+    ) -> anyhow::Result<Figures> {
+        let tally = Arc::new(Tally::new()?);
+        let load = Load {
+            targets,
+            pages: self.pages.clone(),
+            clients: self.clients,
+            length: self.length,
+            think: self.args.think,
+        };
+        // The figures are about the load alone, not about the nodes' start.
+        origin.reset_stats();
+        let progress = Progress::start(name, load.length, !self.args.no_progress);
+        {
+            let run = load.run(&tally);
+            tokio::pin!(run);
+            loop {
+                tokio::select! {
+                    () = &mut run => break,
+                    () = progress.due() => progress.show(&tally.counts(), &origin.stats()),
+                }
             }
         }
+        progress.finish(&tally.counts(), &origin.stats());
+        Ok(Figures::of(&tally, &origin.stats()))
     }
-    progress.finish(&tally.counts(), &origin.stats());
-    Ok(Figures::of(&tally, &origin.stats()))
+
+    fn start_origin(&self) -> anyhow::Result<Origin> {
+        Origin::start(Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            capacity: self.args.capacity,
+            latency: Latency::Fixed(self.latency),
+            crash_for: CRASH_FOR,
+            ttl: self.args.ttl,
+            stale_while_revalidate: STALE_WHILE_REVALIDATE,
+            announce: false,
+        })
+        .context("cannot start the origin")
+    }
+
+    /// The command line of one node: this very program.
+    fn node_command(&self, origin: &Origin, directory: &Path) -> anyhow::Result<nodes::Command> {
+        let store = match &self.args.store {
+            Some(store) => store.clone(),
+            None => format!("sqlite:{}", directory.join("store.db").display()),
+        };
+        let mut args: Vec<std::ffi::OsString> = ["up", "--origin"].map(Into::into).into();
+        args.push(format!("http://{}", origin.addr()).into());
+        args.extend(["--listen", "127.0.0.1:0", "--store", &store].map(Into::into));
+        if let Some(config) = &self.config {
+            let path = directory.join("leeward.toml");
+            std::fs::write(&path, config)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            args.extend(["--config".into(), path.into()]);
+        }
+        if let Some(component) = &self.args.component {
+            args.extend(["--component".into(), component.into()]);
+        }
+        let program = std::env::current_exe().context("cannot find the path of this program")?;
+        Ok(nodes::Command { program, args })
+    }
 }
 
-fn start_origin(args: &Args) -> anyhow::Result<Origin> {
-    Origin::start(Options {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        capacity: args.capacity,
-        latency: Latency::Fixed(args.latency),
-        crash_for: CRASH_FOR,
-        ttl: args.ttl,
-        stale_while_revalidate: STALE_WHILE_REVALIDATE,
-        announce: false,
-    })
-    .context("cannot start the origin")
-}
-
-/// The command line of one node: this very program.
-fn node_command(
-    origin: &Origin,
-    store: &str,
-    component: Option<&Path>,
-) -> anyhow::Result<nodes::Command> {
-    let mut args: Vec<std::ffi::OsString> = ["up", "--origin"].map(Into::into).into();
-    args.push(format!("http://{}", origin.addr()).into());
-    args.extend(["--listen", "127.0.0.1:0", "--store", store].map(Into::into));
-    if let Some(component) = component {
-        args.extend(["--component".into(), component.into()]);
-    }
-    let program = std::env::current_exe().context("cannot find the path of this program")?;
-    Ok(nodes::Command { program, args })
+/// Reads a capacity that can be a budget as well.
+fn capacity(text: &str) -> Result<NonZeroU32, String> {
+    text.parse()
+        .ok()
+        .filter(|capacity: &NonZeroU32| (CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity.get()))
+        .ok_or_else(|| format!("write a whole number, {CAPACITY_MIN} to {CAPACITY_MAX}"))
 }
 
 #[cfg(test)]
@@ -309,6 +428,7 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let args = parse(&[]).expect("no argument is needed");
         assert_eq!((args.nodes, args.clients, args.seconds), (3, 300, 20));
+        assert_eq!((args.crowd, args.capacity.get()), (2000, 8));
         assert!(
             args.paths <= args.capacity.get(),
             "the cold paths alone must not crash the origin"
@@ -324,6 +444,9 @@ mod tests {
             ["--seconds", "0"],
             ["--paths", "0"],
             ["--paths", "1025"],
+            ["--crowd", "0"],
+            ["--capacity", "3"],
+            ["--capacity", "1025"],
             ["--ttl", "1500ms"],
             ["--think", "100"],
         ] {

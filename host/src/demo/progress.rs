@@ -104,8 +104,12 @@ fn ms(duration: Duration) -> u64 {
 }
 
 fn state(counts: &Counts, origin: &Stats) -> String {
+    let refused = match counts.refused {
+        0 => String::new(),
+        refused => format!(", {} refused", HumanCount(refused)),
+    };
     format!(
-        "{} requests, {} errors; origin: {} in flight, {} crash{}",
+        "{} requests, {} errors{refused}; origin: {} in flight, {} crash{}",
         HumanCount(counts.requests),
         HumanCount(counts.errors.total()),
         origin.in_flight,
@@ -121,8 +125,9 @@ mod tests {
 
     #[test]
     fn the_state_is_one_line() {
-        let counts = Counts {
+        let mut counts = Counts {
             requests: 12_345,
+            refused: 0,
             errors: Errors {
                 timeout: 1_000,
                 ..Errors::default()
@@ -137,5 +142,11 @@ mod tests {
             let expected = format!("12,345 requests, 1,000 errors; origin: 8 in flight, {word}");
             assert_eq!(state(&counts, &origin), expected);
         }
+        counts.refused = 2_000;
+        let text = state(&counts, &Stats::default());
+        assert!(
+            text.starts_with("12,345 requests, 1,000 errors, 2,000 refused; origin: "),
+            "{text}"
+        );
     }
 }

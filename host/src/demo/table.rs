@@ -11,27 +11,67 @@ const NONE: &str = "–";
 /// The name of a figure, and how it is written.
 type Row = (&'static str, fn(&Figures) -> String);
 
-/// The table, without a line end.
+/// The rows of both tables.
+const REQUESTS: Row = ("requests", |figures| count(figures.requests));
+const ERRORS: Row = ("errors", |figures| part(figures, figures.errors.total()));
+const REFUSED: Row = ("refused with Retry-After", |figures| {
+    part(figures, figures.refused)
+});
+const MEDIAN: Row = ("latency, median", |figures| latency(figures.median_ms));
+const P99: Row = ("latency, 99th percentile", |figures| {
+    latency(figures.p99_ms)
+});
+const ORIGIN_REQUESTS: Row = ("requests at the origin", |figures| {
+    count(figures.origin_requests)
+});
+const IN_FLIGHT: Row = ("most in flight at the origin", |figures| {
+    count(figures.origin_in_flight_max)
+});
+const KEY_IN_FLIGHT: Row = ("most in flight for one key", |figures| {
+    count(figures.key_in_flight_max)
+});
+const CRASHES: Row = ("crashes of the origin", |figures| count(figures.crashes));
+const OFFLOADED: Row = ("share offloaded", |figures| share(figures.offloaded));
+
+/// The table of the hot keys, without a line end.
 pub(super) fn render(direct: &Figures, shielded: &Figures, nodes: u32) -> String {
-    let rows: [Row; 9] = [
-        ("requests", |figures| count(figures.requests)),
-        ("errors", errors),
-        ("latency, median", |figures| latency(figures.median_ms)),
-        ("latency, 99th percentile", |figures| {
-            latency(figures.p99_ms)
-        }),
-        ("requests at the origin", |figures| {
-            count(figures.origin_requests)
-        }),
-        ("most in flight at the origin", |figures| {
-            count(figures.origin_in_flight_max)
-        }),
-        ("most in flight for one key", |figures| {
-            count(figures.key_in_flight_max)
-        }),
-        ("crashes of the origin", |figures| count(figures.crashes)),
-        ("share offloaded", |figures| share(figures.offloaded)),
+    let rows = [
+        REQUESTS,
+        ERRORS,
+        MEDIAN,
+        P99,
+        ORIGIN_REQUESTS,
+        IN_FLIGHT,
+        KEY_IN_FLIGHT,
+        CRASHES,
+        OFFLOADED,
     ];
+    side_by_side("few hot keys", &rows, direct, shielded, nodes)
+}
+
+/// The table of the cold keys, without a line end. Nothing is offloaded there, and a
+/// page that may not be stored is at the origin as often as it is asked for.
+pub(super) fn render_cold(direct: &Figures, shielded: &Figures, nodes: u32) -> String {
+    let rows = [
+        REQUESTS,
+        ERRORS,
+        REFUSED,
+        MEDIAN,
+        P99,
+        ORIGIN_REQUESTS,
+        IN_FLIGHT,
+        CRASHES,
+    ];
+    side_by_side("cold keys, a private page", &rows, direct, shielded, nodes)
+}
+
+fn side_by_side(
+    what: &str,
+    rows: &[Row],
+    direct: &Figures,
+    shielded: &Figures,
+    nodes: u32,
+) -> String {
     let mut table = Table::new();
     // As wide as it needs to be, wherever it is printed.
     table
@@ -39,12 +79,12 @@ pub(super) fn render(direct: &Figures, shielded: &Figures, nodes: u32) -> String
         .set_content_arrangement(ContentArrangement::Disabled);
     let plural = if nodes == 1 { "" } else { "s" };
     table.set_header([
-        "",
+        what,
         "origin alone",
         &format!("through Leeward, {nodes} node{plural}"),
     ]);
     for (name, figure) in rows {
-        table.add_row([name.to_owned(), figure(direct), figure(shielded)]);
+        table.add_row([(*name).to_owned(), figure(direct), figure(shielded)]);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -56,10 +96,11 @@ fn count(count: u64) -> String {
     HumanCount(count).to_string()
 }
 
-fn errors(figures: &Figures) -> String {
-    match figures.errors.total() {
+/// A part of the requests, and its share of them unless it is none.
+fn part(figures: &Figures, part: u64) -> String {
+    match part {
         0 => "0".to_owned(),
-        total => format!("{} ({})", count(total), share(Some(figures.error_share()))),
+        part => format!("{} ({})", count(part), share(Some(figures.share(part)))),
     }
 }
 
@@ -127,6 +168,7 @@ mod tests {
                 connection: 6_000,
                 ..Errors::default()
             },
+            refused: 0,
             median_ms: None,
             p99_ms: None,
             origin_requests: 30,
@@ -138,6 +180,7 @@ mod tests {
         let shielded = Figures {
             requests: 51_234,
             errors: Errors::default(),
+            refused: 0,
             median_ms: Some(2.34),
             p99_ms: Some(11.8),
             origin_requests: 61,
@@ -148,7 +191,7 @@ mod tests {
         };
         let expected = "\
 ┌──────────────────────────────┬─────────────────┬──────────────────────────┐
-│                              ┆    origin alone ┆ through Leeward, 3 nodes │
+│ few hot keys                 ┆    origin alone ┆ through Leeward, 3 nodes │
 ╞══════════════════════════════╪═════════════════╪══════════════════════════╡
 │ requests                     ┆           6,012 ┆                   51,234 │
 │ errors                       ┆ 6,000 (99.80 %) ┆                        0 │
@@ -161,6 +204,29 @@ mod tests {
 │ share offloaded              ┆             0 % ┆                  99.88 % │
 └──────────────────────────────┴─────────────────┴──────────────────────────┘";
         let actual = render(&direct, &shielded, 3);
+        assert_eq!(actual, expected, "\n{actual}\n{expected}");
+
+        let shielded = Figures {
+            requests: 2_000,
+            refused: 500,
+            origin_requests: 1_500,
+            origin_in_flight_max: 8,
+            ..shielded
+        };
+        let expected = "\
+┌──────────────────────────────┬─────────────────┬─────────────────────────┐
+│ cold keys, a private page    ┆    origin alone ┆ through Leeward, 1 node │
+╞══════════════════════════════╪═════════════════╪═════════════════════════╡
+│ requests                     ┆           6,012 ┆                   2,000 │
+│ errors                       ┆ 6,000 (99.80 %) ┆                       0 │
+│ refused with Retry-After     ┆               0 ┆           500 (25.00 %) │
+│ latency, median              ┆               – ┆                  2.3 ms │
+│ latency, 99th percentile     ┆               – ┆                   12 ms │
+│ requests at the origin       ┆              30 ┆                   1,500 │
+│ most in flight at the origin ┆               9 ┆                       8 │
+│ crashes of the origin        ┆               2 ┆                       0 │
+└──────────────────────────────┴─────────────────┴─────────────────────────┘";
+        let actual = render_cold(&direct, &shielded, 1);
         assert_eq!(actual, expected, "\n{actual}\n{expected}");
     }
 }

@@ -21,13 +21,17 @@ pub(super) enum Failure {
     Connection,
     /// No complete answer in time.
     Timeout,
-    /// An answer other than a successful one; the stand-in gives no such.
+    /// Refused with 503 and a `Retry-After` of so long. It counts apart from the
+    /// errors: the visitor is told when to come back.
+    Refused(Duration),
+    /// Another answer than a successful one; the stand-in gives no such.
     Status,
     /// A successful answer with another path's content.
     Content,
 }
 
-/// How many requests failed, by reason.
+/// How many requests failed, by reason; without those that were refused with
+/// `Retry-After`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Errors {
     pub(super) connection: u64,
@@ -50,6 +54,15 @@ pub(super) struct Counts {
     pub(super) requests: u64,
     /// Those that failed.
     pub(super) errors: Errors,
+    /// Those that were refused with `Retry-After`.
+    pub(super) refused: u64,
+}
+
+impl Counts {
+    /// Those that were answered.
+    pub(super) fn answered(&self) -> u64 {
+        self.requests - self.errors.total() - self.refused
+    }
 }
 
 /// The count of one phase, shared by all clients.
@@ -82,12 +95,15 @@ impl Tally {
     pub(super) fn count(&self, outcome: Result<Duration, Failure>) {
         let mut tallied = self.lock();
         tallied.counts.requests += 1;
-        let errors = &mut tallied.counts.errors;
+        let Counts {
+            errors, refused, ..
+        } = &mut tallied.counts;
         match outcome {
             Ok(latency) => {
                 let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
                 tallied.latency.saturating_record(us);
             }
+            Err(Failure::Refused(_)) => *refused += 1,
             Err(Failure::Connection) => errors.connection += 1,
             Err(Failure::Timeout) => errors.timeout += 1,
             Err(Failure::Status) => errors.status += 1,
@@ -171,6 +187,7 @@ mod tests {
             (Failure::Timeout, 2),
             (Failure::Status, 3),
             (Failure::Content, 4),
+            (Failure::Refused(Duration::from_secs(1)), 5),
         ] {
             for _ in 0..times {
                 tally.count(Err(failure));
@@ -186,6 +203,15 @@ mod tests {
                 content: 4
             }
         );
-        assert_eq!((counts.requests, counts.errors.total()), (11, 10));
+        assert_eq!(
+            (
+                counts.requests,
+                counts.errors.total(),
+                counts.refused,
+                counts.answered()
+            ),
+            (16, 10, 5, 1),
+            "who is refused with Retry-After counts apart"
+        );
     }
 }

@@ -4,10 +4,48 @@ use indicatif::HumanCount;
 
 use super::figures::Figures;
 
-/// Why it did not hold, one sentence each; none if it held: every visitor was
-/// answered, the origin never crashed, and it never saw two requests for one
-/// key at the same time.
+/// Why it did not hold under hot keys, one sentence each; none if it held: every
+/// visitor was answered, the origin never crashed, and it never saw two requests for
+/// one key at the same time.
 pub(super) fn faults(shielded: &Figures) -> Vec<String> {
+    let mut faults = faults_of_both(shielded);
+    if shielded.refused > 0 {
+        faults.push(format!(
+            "{} of {} requests were refused.",
+            HumanCount(shielded.refused),
+            HumanCount(shielded.requests)
+        ));
+    }
+    if shielded.key_in_flight_max > 1 {
+        faults.push(format!(
+            "{} requests for one key were at the origin at once.",
+            shielded.key_in_flight_max
+        ));
+    }
+    faults
+}
+
+/// Why it did not hold under cold keys, one sentence each; none if it held: the origin
+/// never crashed and never saw more than `budget` requests at once, some visitors were
+/// answered, and all others were told when to come back.
+pub(super) fn cold_faults(shielded: &Figures, budget: u32) -> Vec<String> {
+    let mut faults = faults_of_both(shielded);
+    if shielded.refused > 0 && shielded.refused == shielded.requests {
+        faults.push("All requests were refused.".to_owned());
+    }
+    if shielded.origin_in_flight_max > u64::from(budget) {
+        faults.push(format!(
+            "{} requests were at the origin at once, with a budget of {budget}.",
+            shielded.origin_in_flight_max
+        ));
+    }
+    faults
+        .iter()
+        .map(|fault| format!("Cold keys: {fault}"))
+        .collect()
+}
+
+fn faults_of_both(shielded: &Figures) -> Vec<String> {
     let mut faults = Vec::new();
     if shielded.requests == 0 {
         faults.push("No request was made, so nothing is known.".to_owned());
@@ -43,12 +81,6 @@ pub(super) fn faults(shielded: &Figures) -> Vec<String> {
             shielded.origin_in_flight_max
         ));
     }
-    if shielded.key_in_flight_max > 1 {
-        faults.push(format!(
-            "{} requests for one key were at the origin at once.",
-            shielded.key_in_flight_max
-        ));
-    }
     faults
 }
 
@@ -61,6 +93,7 @@ mod tests {
         Figures {
             requests: 50_000,
             errors: Errors::default(),
+            refused: 0,
             median_ms: Some(2.0),
             p99_ms: Some(9.0),
             origin_requests: 60,
@@ -147,12 +180,80 @@ mod tests {
                 },
                 "2 requests for one key",
             ),
+            (
+                Figures {
+                    refused: 7,
+                    ..good()
+                },
+                "7 of 50,000 requests were refused.",
+            ),
         ];
         for (figures, sentence) in cases {
             let faults = faults(&figures);
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert!(
                 faults[0].contains(sentence),
+                "{faults:?} lacks {sentence:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn with_cold_keys_a_refusal_is_no_fault_and_the_budget_is_kept() {
+        let cold = Figures {
+            refused: 49_999,
+            origin_in_flight_max: 8,
+            key_in_flight_max: 8,
+            ..good()
+        };
+        assert_eq!(cold_faults(&cold, 8), Vec::<String>::new());
+        let error = Errors {
+            status: 1,
+            ..Errors::default()
+        };
+        let cases = [
+            (
+                Figures {
+                    requests: 0,
+                    refused: 0,
+                    ..cold.clone()
+                },
+                "No request was made",
+            ),
+            (
+                Figures {
+                    requests: 49_999,
+                    ..cold.clone()
+                },
+                "All requests were refused.",
+            ),
+            (
+                Figures {
+                    errors: error,
+                    ..cold.clone()
+                },
+                "1 of 50,000 requests failed (answered with an error: 1).",
+            ),
+            (
+                Figures {
+                    origin_in_flight_max: 9,
+                    ..cold.clone()
+                },
+                "9 requests were at the origin at once, with a budget of 8.",
+            ),
+            (
+                Figures {
+                    crashes: 1,
+                    ..cold.clone()
+                },
+                "crashed once, with up to 8 requests",
+            ),
+        ];
+        for (figures, sentence) in cases {
+            let faults = cold_faults(&figures, 8);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(
+                faults[0].starts_with("Cold keys: ") && faults[0].contains(sentence),
                 "{faults:?} lacks {sentence:?}"
             );
         }

@@ -17,6 +17,10 @@ const REQUEST_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest time that a request body may take to arrive; more is answered 408.
 const REQUEST_BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Responses under this path are `private`: no shared cache may store them
+/// (RFC 9111, section 5.2.2.7).
+pub(crate) const PRIVATE_PATH: &str = "/private/";
+
 /// How long a request takes.
 #[derive(Clone, Debug)]
 pub(crate) enum Latency {
@@ -148,7 +152,12 @@ impl Answerer {
             }
         };
         let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, self.cache_control.clone());
+        let cache_control = if path.starts_with(PRIVATE_PATH) {
+            HeaderValue::from_static("private")
+        } else {
+            self.cache_control.clone()
+        };
+        headers.insert(CACHE_CONTROL, cache_control);
         if let Ok(etag) = HeaderValue::try_from(etag) {
             headers.insert(ETAG, etag);
         }
@@ -272,6 +281,25 @@ mod tests {
             assert_eq!(response.headers()[ETAG], etag);
             assert!(response.headers().contains_key(CACHE_CONTROL));
             assert_eq!(response.body().size_hint().exact(), Some(0));
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_under_the_private_path_are_private() {
+        let answerer = answerer();
+        for (path, private) in [
+            ("/private/account", true),
+            ("/private/account?tab=1", true),
+            ("/private", false),
+            ("/a/private/b", false),
+        ] {
+            let response = answerer.answer(request(Method::GET, path, "")).await;
+            assert_eq!(
+                response.headers()[CACHE_CONTROL] == "private",
+                private,
+                "{path}"
+            );
+            assert_eq!(json_of(response).await["path"], path);
         }
     }
 

@@ -1,6 +1,6 @@
 //! `leeward origin`: a stand-in for the fragile server that Leeward protects.
 //!
-//! It answers JSON under any path, takes its time over it, and falls over when
+//! It answers JSON under any path (`private` under `/private/`), takes its time over it, and falls over when
 //! more requests are in it at once than it has capacity for: every open
 //! connection is reset and new ones are refused until it has restarted. It
 //! counts what reached it, so that a test or the demo can say how well it was
@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-pub(crate) use self::answer::Latency;
+pub(crate) use self::answer::{Latency, PRIVATE_PATH};
 pub(crate) use self::counters::Stats;
 pub(crate) use self::per_path::PATHS_MAX;
 pub(crate) use self::server::{Options, Origin};
