@@ -12,6 +12,7 @@
 //! | [`origin`] | answers by script, holds them at a gate, counts, crashes |
 //! | [`client`] | one request, a crowd at one moment, load over a while |
 //! | [`redis`] | a Redis server of the test's own |
+//! | [`link`] | what is between nodes and a store that is far away |
 //! | [`wait`] | conditions with deadlines |
 //!
 //! Two rules keep the tests honest on a slow machine. Nothing is ordered by
@@ -26,6 +27,7 @@
 )]
 
 pub mod client;
+pub mod link;
 pub mod nodes;
 pub mod origin;
 pub mod redis;

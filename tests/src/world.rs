@@ -146,6 +146,12 @@ impl World {
         .await
     }
 
+    /// A world of so many nodes on this store, which does what the contract says.
+    pub async fn on(store: Store, nodes: usize, settings: Settings) -> Self {
+        let turn = turn().await;
+        Self::build(Arc::new(store), "exact", nodes, settings, &[], Some(turn)).await
+    }
+
     /// Another world on the store of this one, with the same settings, an origin
     /// of its own and one node.
     pub async fn beside(&self) -> Self {

@@ -9,6 +9,7 @@
 //! | `holders_killed` | SIGKILL of a node that holds slots: the others go on after a lease |
 //! | `breaker` | an origin that fails gets next to nothing, and recovers without a stampede |
 //! | `waits_too_long` | requests that find no slot in time get 503 with `Retry-After` |
+//! | `clients_that_left` | requests that wait for a slot, and whose clients have gone, are not made |
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -18,7 +19,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use leeward_tests::client::get;
+use leeward_tests::client::{RawAsk, get};
 use leeward_tests::{
     Answer, Ask, Crowd, Gate, Reply, Settings, StoreKind, World, on_every_store, wait,
 };
@@ -262,4 +263,71 @@ async fn requests_that_find_no_slot_in_time_are_told_when_to_come_back() {
     }
     assert!(refused >= BUDGET, "{refused} of {} refused", replies.len());
     assert_eq!(world.origin.in_flight_max(), BUDGET);
+}
+
+/// Clients that leave while their requests wait for a slot.
+const LEAVE: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_left_while_they_waited_for_a_slot_cause_no_request() {
+    const SLOTS: usize = 4;
+    let settings = Settings {
+        budget: Some(SLOTS),
+        ..Settings::default()
+    };
+    let world = World::single_with(settings, &[]).await;
+    let node = world.node(0);
+    get(node, "/kept").await;
+    let gate = Gate::closed();
+    world
+        .origin
+        .otherwise(Answer::numbered().max_age(600).gate(&gate));
+    let ask_for = async |name: &'static str, size: usize| {
+        let crowd = Crowd::connect(&[node], size).await;
+        let asks = (0..size).map(|number| Ask::get(&format!("/{name}/{number}")));
+        let asks: Vec<_> = asks.collect();
+        tokio::spawn(async move { crowd.ask_each(asks).await })
+    };
+    let held = ask_for("held", SLOTS).await;
+    wait::until("the budget is in use", wait::SOON, async || {
+        (world.origin.in_flight() == SLOTS).then_some(())
+    })
+    .await;
+
+    let mut leaving = Vec::with_capacity(LEAVE);
+    for number in 0..LEAVE {
+        let request = format!("GET /left/{number} HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+        leaving.push(RawAsk::new(request).send(node).await.unwrap());
+    }
+    // Requests that came before these have reached the component.
+    for _ in 0..LEAVE {
+        get(node, "/kept").await;
+    }
+    for stream in leaving {
+        // Closing it sends a reset.
+        stream.set_zero_linger().unwrap();
+        drop(stream);
+    }
+    // These come later, and stay.
+    let stay = ask_for("stays", SLOTS).await;
+    for _ in 0..LEAVE {
+        get(node, "/kept").await;
+    }
+    gate.open();
+    for replies in [held, stay, ask_for("after", 2 * SLOTS).await] {
+        for reply in replies.await.unwrap() {
+            let reply = reply.unwrap();
+            assert_eq!(reply.status, StatusCode::OK, "{reply}");
+        }
+    }
+    wait::until("the origin is idle", wait::SOON, async || {
+        (world.origin.in_flight() == 0).then_some(())
+    })
+    .await;
+    let paths = world.origin.paths();
+    let left: Vec<_> = paths
+        .iter()
+        .filter(|path| path.starts_with("/left/"))
+        .collect();
+    assert_eq!(left, Vec::<&String>::new());
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::{Backend, Number, StoreError, StoreResult, Watch};
 
@@ -14,6 +15,26 @@ const SPIN_SQLITE_KEY_BYTES_MAX: usize = 256;
 
 /// Largest value that Spin documents for its SQLite store, in bytes.
 const SPIN_SQLITE_VALUE_BYTES_MAX: usize = 1_000_000;
+
+/// Longest that a call of the guest waits for the store. A compare-and-swap and an
+/// increment are synchronous calls: all requests of the instance stand still
+/// meanwhile. Shorter than the component's own timeout for an operation, which cannot
+/// end such a call.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(2);
+
+/// Longest that the guest waits for a listing, which is not synchronous and may be of
+/// many keys.
+pub(super) const LISTING_MAX: Duration = Duration::from_secs(30);
+
+/// Waits for the store, for at most this long. A write that was given up may still be
+/// applied later: the component reads back what it is not sure of.
+async fn within<T>(most: Duration, call: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+    tokio::time::timeout(most, call).await.unwrap_or_else(|_| {
+        Err(StoreError::Other(format!(
+            "the store did not answer within {most:?}"
+        )))
+    })
+}
 
 /// How a store answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +62,8 @@ impl Behaviour {
     }
 }
 
-/// A store as the guest sees it.
+/// A store as the guest sees it. Every call ends within [`CALL_MAX`], a listing within
+/// [`LISTING_MAX`], with an error if the store has not answered by then.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     backend: Arc<dyn Backend>,
@@ -71,13 +93,19 @@ impl Store {
     /// call. Were such a call to wait in a line, for a connection say, it could
     /// reach the head of the line unpolled, and keep its place there while its
     /// own instance waits in a synchronous call further back: for ever.
-    async fn apart<T, F>(&self, work: impl FnOnce(Arc<dyn Backend>) -> F) -> StoreResult<T>
+    ///
+    /// The task ends after `most`, so calls to a store that hangs do not pile up.
+    async fn apart<T, F>(
+        &self,
+        most: Duration,
+        work: impl FnOnce(Arc<dyn Backend>) -> F,
+    ) -> StoreResult<T>
     where
         T: Send + 'static,
         F: Future<Output = StoreResult<T>> + Send + 'static,
     {
         self.unlocked()?;
-        tokio::spawn(work(Arc::clone(&self.backend)))
+        tokio::spawn(within(most, work(Arc::clone(&self.backend))))
             .await
             .map_err(StoreError::other)?
     }
@@ -97,7 +125,7 @@ impl Store {
     /// lock.
     pub(crate) async fn check(&self) -> StoreResult<()> {
         let backend = Arc::clone(&self.backend);
-        tokio::spawn(async move { backend.check().await })
+        tokio::spawn(within(CALL_MAX, async move { backend.check().await }))
             .await
             .map_err(StoreError::other)?
     }
@@ -105,7 +133,7 @@ impl Store {
     /// The value of `key`, or none.
     pub(crate) async fn get(&self, key: &str) -> StoreResult<Option<Vec<u8>>> {
         let key = key.to_owned();
-        self.apart(|backend| async move { backend.get(&key).await })
+        self.apart(CALL_MAX, |backend| async move { backend.get(&key).await })
             .await
     }
 
@@ -113,20 +141,25 @@ impl Store {
     pub(crate) async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()> {
         self.admit(key, value.len())?;
         let (key, value) = (key.to_owned(), value.to_vec());
-        self.apart(|backend| async move { backend.set(&key, &value).await })
-            .await
+        self.apart(CALL_MAX, |backend| async move {
+            backend.set(&key, &value).await
+        })
+        .await
     }
 
     /// Removes `key`; no error if it is not there.
     pub(crate) async fn delete(&self, key: &str) -> StoreResult<()> {
         let key = key.to_owned();
-        self.apart(|backend| async move { backend.delete(&key).await })
-            .await
+        self.apart(
+            CALL_MAX,
+            |backend| async move { backend.delete(&key).await },
+        )
+        .await
     }
 
     /// All keys, in any order.
     pub(crate) async fn keys(&self) -> StoreResult<Vec<String>> {
-        self.apart(|backend| async move { backend.keys().await })
+        self.apart(LISTING_MAX, |backend| async move { backend.keys().await })
             .await
     }
 
@@ -135,32 +168,27 @@ impl Store {
     pub(crate) async fn increment(&self, key: &str, delta: i64) -> StoreResult<i64> {
         self.unlocked()?;
         self.admit(key, 0)?;
-        match self.behaviour {
-            Behaviour::Exact => {
-                let number = self.backend.own_number();
-                self.backend.increment(key, delta, number).await
+        let number = match self.behaviour {
+            Behaviour::Exact => self.backend.own_number(),
+            Behaviour::SpinRedis => Number::Decimal,
+            Behaviour::SpinSqlite => Number::LittleEndian,
+        };
+        let sum = within(CALL_MAX, self.backend.increment(key, delta, number)).await;
+        sum.map_err(|error| match (self.behaviour, error) {
+            // Spin's code panics there, and holds its lock.
+            (Behaviour::SpinSqlite, StoreError::NotANumber(text)) => {
+                self.poisoned.store(true, Ordering::Relaxed);
+                StoreError::Abort(text)
             }
-            Behaviour::SpinRedis => self.backend.increment(key, delta, Number::Decimal).await,
-            Behaviour::SpinSqlite => self
-                .backend
-                .increment(key, delta, Number::LittleEndian)
-                .await
-                .map_err(|error| match error {
-                    // Spin's code panics there, and holds its lock.
-                    StoreError::NotANumber(text) => {
-                        self.poisoned.store(true, Ordering::Relaxed);
-                        StoreError::Abort(text)
-                    }
-                    StoreError::Other(_) | StoreError::Abort(_) => error,
-                }),
-        }
+            (_, error) => error,
+        })
     }
 
     /// Begins a compare-and-swap of `key`.
     pub(crate) async fn handle(&self, key: &str) -> StoreResult<Handle> {
         self.admit(key, 0)?;
         let watch = match self.behaviour {
-            Behaviour::SpinRedis => self.backend.watch(key).await?,
+            Behaviour::SpinRedis => within(CALL_MAX, self.backend.watch(key)).await?,
             Behaviour::Exact | Behaviour::SpinSqlite => None,
         };
         Ok(Handle {
@@ -224,8 +252,8 @@ impl Handle {
     pub(crate) async fn current(&mut self) -> StoreResult<Option<Vec<u8>>> {
         self.store.unlocked()?;
         let value = match &mut self.watch {
-            Some(watch) => watch.current().await?,
-            None => self.store.backend.get(&self.key).await?,
+            Some(watch) => within(CALL_MAX, watch.current()).await?,
+            None => within(CALL_MAX, self.store.backend.get(&self.key)).await?,
         };
         self.read = Read::Value(value.clone());
         Ok(value)
@@ -237,6 +265,11 @@ impl Handle {
     ///
     /// The handle itself is left as it was: an imitated platform may keep it.
     pub(crate) async fn swap(&mut self, value: &[u8]) -> StoreResult<Swapped> {
+        // Around all that a swap does: the bounds of its parts would add up.
+        within(CALL_MAX, self.swap_unbounded(value)).await
+    }
+
+    async fn swap_unbounded(&mut self, value: &[u8]) -> StoreResult<Swapped> {
         self.store.unlocked()?;
         self.store.admit(&self.key, value.len())?;
         let says_done = match self.store.behaviour {

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::behaviour::{CALL_MAX, LISTING_MAX};
 use super::*;
 
 const BEHAVIOURS: [Behaviour; 3] = [
@@ -732,4 +733,129 @@ async fn redis_that_is_down_is_an_error_soon_and_works_once_it_is_back() {
             "{outcome:?}"
         );
     }
+}
+
+/// A store that takes calls and never answers.
+#[derive(Debug)]
+struct Hanging {
+    /// Whether it answers the beginning of a swap.
+    watches: bool,
+}
+
+#[async_trait]
+impl Watch for Hanging {
+    async fn current(&mut self) -> StoreResult<Option<Vec<u8>>> {
+        std::future::pending().await
+    }
+
+    async fn swap(&mut self, _: &[u8]) {
+        std::future::pending().await
+    }
+}
+
+#[async_trait]
+impl Backend for Hanging {
+    async fn check(&self) -> StoreResult<()> {
+        std::future::pending().await
+    }
+
+    async fn get(&self, _: &str) -> StoreResult<Option<Vec<u8>>> {
+        std::future::pending().await
+    }
+
+    async fn set(&self, _: &str, _: &[u8]) -> StoreResult<()> {
+        std::future::pending().await
+    }
+
+    async fn delete(&self, _: &str) -> StoreResult<()> {
+        std::future::pending().await
+    }
+
+    async fn keys(&self) -> StoreResult<Vec<String>> {
+        std::future::pending().await
+    }
+
+    async fn replace(&self, _: &str, _: Option<&[u8]>, _: &[u8]) -> StoreResult<bool> {
+        std::future::pending().await
+    }
+
+    async fn increment(&self, _: &str, _: i64, _: Number) -> StoreResult<i64> {
+        std::future::pending().await
+    }
+
+    fn own_number(&self) -> Number {
+        Number::Decimal
+    }
+
+    async fn watch(&self, _: &str) -> StoreResult<Option<Box<dyn Watch>>> {
+        if self.watches {
+            return Ok(Some(Box::new(Hanging { watches: true })));
+        }
+        std::future::pending().await
+    }
+}
+
+/// Expects that a call to a store that hangs fails when `bound` has passed on the
+/// virtual clock.
+async fn assert_ends<T: Debug>(
+    what: &str,
+    bound: Duration,
+    call: impl Future<Output = StoreResult<T>>,
+) {
+    let began = tokio::time::Instant::now();
+    let outcome = tokio::time::timeout(bound * 10, call).await;
+    let took = began.elapsed();
+    assert!(
+        matches!(&outcome, Ok(Err(StoreError::Other(text))) if text.contains("did not answer")),
+        "{what}: {outcome:?}"
+    );
+    // The clock of the runtime counts whole milliseconds.
+    assert!(took <= bound + Duration::from_millis(5), "{what}: {took:?}");
+}
+
+/// A guest's swap and increment stop its whole instance, and no timeout of its own
+/// ends them.
+#[tokio::test(start_paused = true)]
+async fn every_call_to_a_store_that_hangs_ends_within_its_bound() {
+    for behaviour in BEHAVIOURS {
+        let store = Store::new(Arc::new(Hanging { watches: true }), behaviour);
+        let call = CALL_MAX;
+        assert_ends("check", call, store.check()).await;
+        assert_ends("get", call, store.get("k")).await;
+        assert_ends("set", call, store.set("k", b"v")).await;
+        assert_ends("delete", call, store.delete("k")).await;
+        assert_ends("keys", LISTING_MAX, store.keys()).await;
+        assert_ends("increment", call, store.increment("k", 1)).await;
+        let mut handle = store.handle("k").await.unwrap();
+        assert_ends("current", call, handle.current()).await;
+        assert_ends("swap", call, handle.swap(b"v")).await;
+    }
+    let store = Store::new(Arc::new(Hanging { watches: false }), Behaviour::SpinRedis);
+    assert_ends("handle", CALL_MAX, store.handle("k")).await;
+}
+
+/// A new instance could not read while a write waited for the lock of the file.
+#[tokio::test]
+async fn a_sqlite_file_that_is_locked_for_writes_can_be_opened_and_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let location = sqlite_location(directory.path());
+    let store = open(&location, Behaviour::Exact, EXPIRY);
+    store.set("k", b"v").await.unwrap();
+    let Location::Sqlite(path) = &location else {
+        panic!("{location}");
+    };
+    let holder = rusqlite::Connection::open(path).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reads = async {
+        store.check().await.unwrap();
+        store.get("k").await.unwrap()
+    };
+    // The write is asked for first, and waits for the lock until the reads are done.
+    let (written, read) = tokio::join!(store.set("k", b"w"), async {
+        let read = reads.await;
+        holder.execute_batch("ROLLBACK").unwrap();
+        read
+    });
+    assert_eq!(read, Some(b"v".to_vec()));
+    written.unwrap();
 }
