@@ -86,13 +86,16 @@ fn a_waiting_class_gets_its_reserve_and_no_class_loses_slots_to_one_that_does_no
     assert_eq!(take(&mut record, 1, Class::Fill, 9, at(0)), 8);
     assert!(record.note_waiting(id(2), Class::Unsafe, at(0)));
     // Two fills end. They leave their slots to unsafe requests.
-    let mut slots = PerClass::default();
-    slots.fill = 6;
+    let fills = |fill| PerClass {
+        fill,
+        ..PerClass::default()
+    };
+    let slots = fills(6);
     record.set(id(1), 0, slots, at(5_000));
     assert_eq!(take(&mut record, 1, Class::Fill, 1, at(10)), 0);
     assert_eq!(take(&mut record, 2, Class::Unsafe, 9, at(10)), 2);
     // The reserve is used, so fills may have what becomes free.
-    slots.fill = 5;
+    let slots = fills(5);
     record.set(id(1), 0, slots, at(5_000));
     assert_eq!(take(&mut record, 1, Class::Fill, 1, at(20)), 1);
     // Nobody has waited for long: nothing is kept free.
@@ -132,8 +135,10 @@ fn a_refresh_that_waits_gets_one_slot() {
     let mut record = Record::default();
     take(&mut record, 1, Class::Fill, 8, at(0));
     record.note_waiting(id(2), Class::Refresh, at(0));
-    let mut slots = PerClass::default();
-    slots.fill = 7;
+    let slots = PerClass {
+        fill: 7,
+        ..PerClass::default()
+    };
     record.set(id(1), 0, slots, at(5_000));
     assert_eq!(take(&mut record, 1, Class::Fill, 1, at(1)), 0);
     assert_eq!(take(&mut record, 2, Class::Refresh, 3, at(1)), 1);
