@@ -24,6 +24,9 @@ use crate::report;
 
 use super::{Backend, KEYS_LISTED_MAX, Number, STORE_NAME, StoreError, StoreResult};
 
+/// What SQLite calls `auto_vacuum = incremental`.
+const INCREMENTAL: i64 = 2;
+
 /// Connections of one process that read.
 const READERS: usize = 4;
 
@@ -348,8 +351,12 @@ fn open(path: &Path) -> anyhow::Result<Connection> {
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Only a file without tables takes this.
-    connection.pragma_update(None, "auto_vacuum", "incremental")?;
+    // Only a file without tables takes this. Where it is set, setting it would wait for
+    // the lock that a write of somebody else may hold.
+    let vacuums: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
+    if vacuums != INCREMENTAL {
+        connection.pragma_update(None, "auto_vacuum", "incremental")?;
+    }
     let mut tries = 1;
     loop {
         match connection.pragma_update(None, "journal_mode", "wal") {

@@ -496,6 +496,26 @@ fn a_failure_honours_the_later_of_backoff_and_the_origins_wish() {
     }
 }
 
+/// An origin that comes back must not be asked for all keys at one moment.
+#[test]
+fn keys_whose_refreshes_failed_together_come_back_spread() {
+    const KEYS: u64 = 2_000;
+    let mut by_slice = std::collections::BTreeMap::new();
+    for key in 0..KEYS {
+        let failure = Failure {
+            // As well mixed as what a platform gives.
+            random: key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31),
+            ..FAILURE
+        };
+        let failed = fail(Some(&leased(ME)), ME, &failure, None, stamp(1_000)).unwrap();
+        let pause = failed.marks.retry.unwrap().not_before.since(at(2_000));
+        // The first pause is one second, and up to a quarter longer.
+        *by_slice.entry(pause.as_millis() / 25).or_insert(0_u64) += 1;
+    }
+    let most = by_slice.values().max().unwrap();
+    assert!(*most <= KEYS / 8, "{by_slice:?}");
+}
+
 /// Keys that the origin had sent away with `Retry-After` came back together.
 #[test]
 fn the_pause_that_the_origin_wishes_is_spread_and_never_cut() {
