@@ -265,6 +265,9 @@ async fn requests_that_find_no_slot_in_time_are_told_when_to_come_back() {
     assert_eq!(world.origin.in_flight_max(), BUDGET);
 }
 
+/// Visitors whose answers are still to come.
+struct Asking(tokio::task::JoinHandle<Vec<anyhow::Result<Reply>>>);
+
 /// Clients that leave while their requests wait for a slot.
 const LEAVE: usize = 20;
 
@@ -286,7 +289,7 @@ async fn clients_that_left_while_they_waited_for_a_slot_cause_no_request() {
         let crowd = Crowd::connect(&[node], size).await;
         let asks = (0..size).map(|number| Ask::get(&format!("/{name}/{number}")));
         let asks: Vec<_> = asks.collect();
-        tokio::spawn(async move { crowd.ask_each(asks).await })
+        Asking(tokio::spawn(async move { crowd.ask_each(asks).await }))
     };
     let held = ask_for("held", SLOTS).await;
     wait::until("the budget is in use", wait::SOON, async || {
@@ -315,7 +318,7 @@ async fn clients_that_left_while_they_waited_for_a_slot_cause_no_request() {
     }
     gate.open();
     for replies in [held, stay, ask_for("after", 2 * SLOTS).await] {
-        for reply in replies.await.unwrap() {
+        for reply in replies.0.await.unwrap() {
             let reply = reply.unwrap();
             assert_eq!(reply.status, StatusCode::OK, "{reply}");
         }
