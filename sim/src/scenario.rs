@@ -739,13 +739,13 @@ const APART: u64 = 0x1002;
 /// The same, for purges.
 const PURGES_APART: u64 = 0x301a;
 
-/// One scenario in so many has purges.
+/// One scenario in this number has purges.
 const PURGES_ONE_IN: u32 = 3;
 
 /// The same, for `limits.variants`.
 const VARIANTS_APART: u64 = 0x95;
 
-/// One scenario in so many has fewer variants of a key than visitors ask for.
+/// One scenario in this number has fewer variants of a key than visitors ask for.
 const VARIANTS_ONE_IN: u32 = 8;
 
 /// More variants than visitors ask for.
@@ -814,7 +814,7 @@ fn confirms(seed: u64, theme: Theme, healed: Micros) -> Option<Fault> {
 /// The same, for stores that lose all.
 const LIMITED_APART: u64 = 0x5105;
 
-/// One scenario in so many has a store that loses all that it has.
+/// One scenario in this number has a store that loses all that it has.
 const EMPTIED_ONE_IN: u32 = 8;
 
 /// Gives some scenarios a store that is emptied while it is in use. Drawn apart from all
@@ -836,7 +836,7 @@ fn limited_stores(scenario: &mut Scenario) {
 /// The same, for stores that show writes late.
 const EVENTUAL_APART: u64 = 0x4000;
 
-/// One scenario in so many has such a store, and of those one in so many shows
+/// One scenario in this number has such a store, and of those one in this number shows
 /// writes later than it may.
 const EVENTUAL_ONE_IN: u32 = 8;
 const LATE_ONE_IN: u32 = 3;

@@ -110,7 +110,7 @@ pub struct Window {
 pub enum Limit {
     /// The whole budget.
     Whole,
-    /// So many of the current epoch.
+    /// This number of slots of the current epoch.
     Slots(u32),
     /// None before this time.
     Open(Time),

@@ -149,7 +149,7 @@ impl Coming {
 /// What has become of a body that somebody was writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It is still being written; so many chunks are complete.
+    /// It is still being written; this number of chunks is complete.
     Written(u64),
     /// It is published.
     Whole(Manifest),

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// How long a body of unknown length is watched before it is called a trickle, each
-/// time. Shorter than `wait.budget`, so that those who wait for the body learn in time
+/// time. Shorter than `wait.budget`, so that requests that wait for the body learn in time
 /// that they have to go alone.
 pub(crate) const TRICKLE_WINDOW: Duration = Duration::from_secs(5);
 

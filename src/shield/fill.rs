@@ -405,7 +405,7 @@ impl<P: Platform> Shield<P> {
                 brief: Some(kept),
             } => {
                 let status = parts.status;
-                // Those who wait for an answer do not get a failure before its end.
+                // Waiting requests do not get a failure before the answer has ended.
                 let start = &Start {
                     shared: None,
                     ..*start

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// The least time between two notes of how far a body is.
 const NOTE_PAUSE: Duration = Duration::from_millis(500);
 
-/// At most one part in so many of a writer's time goes into such notes.
+/// Such notes take at most one part in this number of a writer's time.
 const NOTE_PART: u32 = 8;
 
 /// What a body is stored under.

@@ -251,7 +251,7 @@ impl Answer {
         self
     }
 
-    /// Sends the body in pieces of so many bytes, with a pause after each.
+    /// Sends the body in pieces of this number of bytes, with a pause after each.
     #[must_use]
     pub fn paced(mut self, piece: usize, pause: Duration) -> Self {
         self.pace = Some((piece, pause));

@@ -146,7 +146,7 @@ impl World {
         .await
     }
 
-    /// A world of so many nodes on this store, which does what the contract says.
+    /// A world of this number of nodes on this store, which does what the contract says.
     pub async fn on(store: Store, nodes: usize, settings: Settings) -> Self {
         let turn = turn().await;
         Self::build(Arc::new(store), "exact", nodes, settings, &[], Some(turn)).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::origin::PRIVATE_PATH;
 
-/// A client that asks for cold paths asks for [`PRIVATE_PAGE`] every so many answers.
+/// A client that asks for cold paths asks for [`PRIVATE_PAGE`] once in this number of answers.
 const PRIVATE_EVERY: u32 = 4;
 
 /// The page under [`PRIVATE_PATH`], which no shared cache may store.

@@ -7,7 +7,7 @@
 //! - `bodies`: that no chunk is missing and none is forgotten (S3);
 //! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3);
 //! - `budget`: how many requests the origin has at once (B1), what the breaker lets
-//!   through (B2), that no slot is lost (B3), and that none is kept from those who wait
+//!   through (B2), that no slot is lost (B3), and that no waiting request is kept from a free one
 //!   (B4);
 //! - `purges`: what nobody may get any more (S6);
 //! - `questions`: what the origin may be asked, and for whom its answer is (S3, S5);
