@@ -33,6 +33,7 @@ mod losses;
 mod normal;
 pub mod record;
 pub mod settings;
+pub mod slots;
 pub mod state;
 pub mod step;
 mod visit;
