@@ -131,7 +131,7 @@ impl<P: Platform> OriginDoor<P> {
         let request_time = self.platform.now();
         let sending = self.platform.send(request);
         let answered = self.within(timeout, sending).await;
-        self.answered(answered, request_time, slot)
+        self.answered(answered, request_time, slot, false)
     }
 
     /// Tells the breaker what became of a request, and gives the slot to the body.
@@ -140,9 +140,10 @@ impl<P: Platform> OriginDoor<P> {
         answered: Result<Response<P::Body>, OriginError>,
         request_time: Time,
         mut slot: Slot,
+        has_content: bool,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let response_time = self.platform.now();
-        if let Some(outcome) = outcome(&answered, response_time) {
+        if let Some(outcome) = outcome(&answered, response_time, has_content) {
             self.broker.report(slot.report(outcome));
         }
         let is_stream = answered
@@ -184,7 +185,7 @@ impl<P: Platform> OriginDoor<P> {
             true => sending.await,
             false => self.within(timeout, sending).await,
         };
-        self.answered(answered, request_time, slot)
+        self.answered(answered, request_time, slot, has_content)
     }
 
     fn request(
@@ -304,8 +305,13 @@ fn settings(config: &Config) -> slots::Settings {
     }
 }
 
-/// What an answer says about the origin; `None` if nothing was sent.
-fn outcome<B>(answered: &Result<Response<B>, OriginError>, now: Time) -> Option<Outcome> {
+/// What an answer says about the origin; `None` if it says nothing: nothing was sent, or
+/// the visitor may be the cause, whose content comes slowly or breaks off.
+fn outcome<B>(
+    answered: &Result<Response<B>, OriginError>,
+    now: Time,
+    has_content: bool,
+) -> Option<Outcome> {
     Some(match answered {
         Ok(response) => {
             let status = response.status();
@@ -316,6 +322,7 @@ fn outcome<B>(answered: &Result<Response<B>, OriginError>, now: Time) -> Option<
                 false => Outcome::Good,
             }
         }
+        Err(OriginError::Timeout | OriginError::Failed(_)) if has_content => return None,
         Err(OriginError::Timeout | OriginError::Failed(_)) => Outcome::Bad { retry_after: None },
         Err(OriginError::Unreachable(_)) => Outcome::Unreachable,
         Err(OriginError::NotSent(_) | OriginError::TooManyStreams) => return None,
@@ -325,4 +332,29 @@ fn outcome<B>(answered: &Result<Response<B>, OriginError>, now: Time) -> Option<
 /// Stands for a path in the breaker.
 fn hash(path: &str) -> u32 {
     crc32fast::hash(path.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_that_its_visitor_breaks_off_says_nothing_about_the_origin() {
+        let now = Time::default();
+        let bad = Some(Outcome::Bad { retry_after: None });
+        for error in [
+            OriginError::Timeout,
+            OriginError::Failed("reset".to_owned()),
+        ] {
+            let answered: Result<Response<()>, _> = Err(error);
+            assert_eq!(outcome(&answered, now, true), None);
+            assert_eq!(outcome(&answered, now, false), bad);
+        }
+        // These are the origin's whatever the visitor sent.
+        let refused: Result<Response<()>, _> = Err(OriginError::Unreachable("refused".to_owned()));
+        assert_eq!(outcome(&refused, now, true), Some(Outcome::Unreachable));
+        let mut error = Response::new(());
+        *error.status_mut() = StatusCode::BAD_GATEWAY;
+        assert_eq!(outcome(&Ok(error), now, true), bad);
+    }
 }
