@@ -1,12 +1,18 @@
-//! Bindings to the hosts: one thin module for each flavour of the component,
-//! the only code that knows a platform's interfaces.
+//! Bindings to the hosts, the only code that knows a platform's interfaces.
 //!
-//! What a binding decides without its host is in modules of its own, which
-//! compile on every target and are tested there.
+//! The component is built once for each flavour, a Cargo feature. `wasip3` and `wasip2`
+//! bind a version of WASI; [`flavour`] has one module for each flavour: where the cells
+//! are, and where the settings come from. What a binding decides without its host is in
+//! modules of its own, which compile on every target and are tested there.
 
+#[cfg(target_family = "wasm")]
+pub(crate) mod flavour;
 pub mod log;
 pub mod read_buffer;
 pub mod setup;
-#[cfg(target_family = "wasm")]
-mod spin;
 pub mod spin_fields;
+#[cfg(all(
+    target_family = "wasm",
+    not(any(feature = "fermyon-cloud", feature = "akamai"))
+))]
+mod wasip3;

@@ -1,5 +1,7 @@
 //! What an instance makes once, from settings that it may fail to read.
 
+use crate::config::{Config, Origin};
+
 /// Why it could not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetupError {
@@ -7,6 +9,43 @@ pub enum SetupError {
     Misconfigured(String),
     /// The settings could not be read this time.
     Unreadable(String),
+}
+
+/// What the operator sets.
+#[derive(Debug)]
+pub struct Settings {
+    /// The server to protect.
+    pub origin: Origin,
+    /// Options and rules.
+    pub config: Config,
+}
+
+impl Settings {
+    /// Reads them from the platform's variables `origin` and `config`. `variable` returns
+    /// none for a variable that is not set.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them, for the operator, or why they could not be read.
+    pub async fn read(
+        variable: impl AsyncFn(&'static str) -> Result<Option<String>, SetupError>,
+    ) -> Result<Self, SetupError> {
+        let origin = variable("origin").await?.ok_or_else(|| {
+            SetupError::Misconfigured(
+                "the variable `origin` is not set; set it to the base URL of the server to \
+                 protect, for instance SPIN_VARIABLE_ORIGIN=http://10.0.0.5:8080"
+                    .to_owned(),
+            )
+        })?;
+        let origin = Origin::parse(&origin).map_err(misconfigured)?;
+        let config = variable("config").await?.unwrap_or_default();
+        let config = Config::parse(&config).map_err(misconfigured)?;
+        Ok(Settings { origin, config })
+    }
+}
+
+fn misconfigured(error: impl std::fmt::Display) -> SetupError {
+    SetupError::Misconfigured(error.to_string())
 }
 
 /// The outcome of the instance's setup, once it is definite.

@@ -11,7 +11,7 @@
 )]
 
 wasmtime::component::bindgen!({
-    path: "../wit",
+    path: "../wit/spin",
     world: "spin",
     imports: {
         // Synchronous for the guest, which waits with all of its requests, as

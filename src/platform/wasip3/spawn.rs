@@ -6,7 +6,6 @@
 //! may spawn is a [`Spawning`]: it asks to be polled again after a spawn. (wit-bindgen
 //! 0.57, `rt/async_support/spawn.rs`: what is spawned is added after the poll.)
 
-use spin_sdk::wit_bindgen;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -4,9 +4,9 @@ use super::spawn::spawn;
 use crate::platform::read_buffer::ReadBuffer;
 use crate::shield::{AnswerBody, Body, OriginError, Slot};
 use bytes::Bytes;
-use spin_sdk::wasip3::http::types::{ErrorCode, Trailers};
-use spin_sdk::wasip3::{wit_future, wit_stream};
-use spin_sdk::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult};
+use wasip3::http::types::{ErrorCode, Trailers};
+use wasip3::{wit_future, wit_stream};
+use wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult};
 
 /// What ends a body: its trailers, or why it broke off.
 pub(super) type End = FutureReader<Result<Option<Trailers>, ErrorCode>>;

@@ -2,7 +2,7 @@
 
 use super::body::HostBody;
 use crate::shield::Body;
-use spin_sdk::wasip3::http::types::Request;
+use wasip3::http::types::Request;
 
 /// Tells when the client of a request has gone.
 ///

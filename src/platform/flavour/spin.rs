@@ -1,6 +1,13 @@
-//! The platform's key-value store.
+//! The flavour `spin`: Spin 4.1 and later, SpinKube, the embedded host.
+//!
+//! The cells are in Spin's key-value store. Reads go through `spin:key-value`, which is
+//! asynchronous. Swaps go through `wasi:keyvalue/atomics`, which is not: it stops the
+//! instance while it runs, so it is used only when a cell changes.
 
-use crate::store::{KeyValue, Said, StoreError, VALUE_BYTES_MAX, Values};
+use crate::config::Config;
+use crate::platform::setup::SetupError;
+use crate::store::{Guarded, KeyValue, Said, StoreError, VALUE_BYTES_MAX, Values};
+use crate::time::Time;
 use bytes::Bytes;
 // spin-sdk generates these with wit-bindgen and keeps them in a hidden module. A
 // second declaration of the same interface, however small, cannot be linked
@@ -27,6 +34,15 @@ const VALUE_MAX: usize = VALUE_BYTES_MAX;
 
 /// Longest key, in bytes: Spin's SQLite store documents 256.
 const KEY_MAX: usize = 256;
+
+/// The store of the cells.
+pub(crate) type Cells = Guarded<HostStore, fn() -> Time>;
+
+/// Makes the store of the cells.
+pub(crate) async fn cells(config: &Config, clock: fn() -> Time) -> Result<Cells, SetupError> {
+    let bucket = config.lease.guard_bucket();
+    Ok(Guarded::new(HostStore::default(), clock, bucket))
+}
 
 /// The store `default`, opened when it is first used. An error closes it, and the
 /// next operation opens it again.

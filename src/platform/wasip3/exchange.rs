@@ -12,13 +12,13 @@ use crate::shield::{Answer, AnswerBody, OriginError, OriginRequest, Slot};
 use bytes::Bytes;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use spin_sdk::wasip3::http::client;
-use spin_sdk::wasip3::http::types::{
+use std::time::Duration;
+use wasip3::http::client;
+use wasip3::http::types::{
     ErrorCode, Fields, Method as HostMethod, Request, RequestOptions, Response, Scheme,
 };
-use spin_sdk::wasip3::random::random::get_random_u64;
-use spin_sdk::wasip3::wit_future;
-use std::time::Duration;
+use wasip3::random::random::get_random_u64;
+use wasip3::wit_future;
 
 /// `Retry-After` while the settings cannot be read, in seconds: at least this.
 const SETUP_RETRY_AFTER: u64 = 1;
@@ -32,10 +32,10 @@ struct Leeward;
 #[allow(unsafe_code, reason = "exporting a function by name is")]
 mod export {
     use super::Leeward;
-    spin_sdk::wasip3::http::service::export!(Leeward);
+    wasip3::http::service::export!(Leeward);
 }
 
-impl spin_sdk::wasip3::exports::http::handler::Guest for Leeward {
+impl wasip3::exports::http::handler::Guest for Leeward {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         Spawning::new(handle(request)).await
     }

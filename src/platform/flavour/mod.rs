@@ -1,0 +1,33 @@
+//! The flavours: one module for each, of which exactly one is compiled.
+//!
+//! Each has the same items:
+//!
+//! - `Cells`, the [`Store`](crate::store::Store) of the cells;
+//! - `cells(&Config, clock)`, which makes it;
+//! - `variable(name)`, a setting of the platform, or none if it is not set.
+
+#[cfg(feature = "spin")]
+mod spin;
+#[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
+mod spin_variables;
+
+#[cfg(feature = "spin")]
+pub(crate) use spin::{Cells, cells};
+#[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
+pub(crate) use spin_variables::variable;
+
+/// How many flavours are compiled.
+const FLAVOURS: usize = cfg!(feature = "spin") as usize
+    + cfg!(feature = "spin-sqlite") as usize
+    + cfg!(feature = "spin-redis") as usize
+    + cfg!(feature = "fermyon-cloud") as usize
+    + cfg!(feature = "akamai") as usize
+    + cfg!(feature = "wasmcloud") as usize
+    + cfg!(feature = "wasi") as usize;
+
+const _: () = assert!(
+    FLAVOURS == 1,
+    "the component is built for exactly one platform; choose it with \
+     `--no-default-features --features NAME`, where NAME is spin, spin-sqlite, spin-redis, \
+     fermyon-cloud, akamai, wasmcloud or wasi"
+);

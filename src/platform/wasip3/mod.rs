@@ -1,0 +1,127 @@
+//! Hosts of WASI 0.3: every flavour but `fermyon-cloud` and `akamai`.
+//!
+//! One instance serves many requests at once, and what it spawns runs on after the
+//! answer. Where the cells are and where the settings come from is the flavour's, see
+//! [`crate::platform::flavour`].
+
+mod body;
+mod client_watch;
+mod exchange;
+mod spawn;
+
+use crate::platform::flavour;
+use crate::platform::log::write_line;
+use crate::platform::setup::{Settings, Setup, SetupError};
+use crate::shield::{OriginError, OriginRequest, Platform, Shield};
+use crate::time::Time;
+use crate::world::event;
+use body::HostBody;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+use wasip3::clocks::{monotonic_clock, system_clock};
+use wasip3::random::random::get_random_u64;
+use wasip3::wit_stream;
+use wit_bindgen::StreamWriter;
+
+/// A host of WASI 0.3 as a [`Platform`].
+pub(crate) struct Host {
+    store: flavour::Cells,
+}
+
+impl Platform for Host {
+    type Store = flavour::Cells;
+    type Body = HostBody;
+    type Wake = StreamWriter<u8>;
+
+    fn store(&self) -> &Self::Store {
+        &self.store
+    }
+
+    fn now(&self) -> Time {
+        now()
+    }
+
+    fn random(&self) -> u128 {
+        u128::from(get_random_u64()) << 64 | u128::from(get_random_u64())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        monotonic_clock::wait_for(nanos).await;
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        spawn::spawn(task);
+    }
+
+    fn signal(&self) -> (Self::Wake, impl Future<Output = ()> + 'static) {
+        // A stream of the component model: the host reports its end to the task
+        // that reads it. A component can pass itself nothing but numbers.
+        let (wake, mut reader) = wit_stream::new();
+        (wake, async move {
+            let _ = reader.read(Vec::with_capacity(1)).await;
+        })
+    }
+
+    async fn send(
+        &self,
+        request: OriginRequest<HostBody>,
+    ) -> Result<http::Response<HostBody>, OriginError> {
+        exchange::send(request).await
+    }
+
+    fn log(&self, line: &str) {
+        log(line);
+    }
+}
+
+fn log(line: &str) {
+    write_line(&mut std::io::stderr(), line);
+}
+
+fn now() -> Time {
+    let now = system_clock::now();
+    let seconds = u64::try_from(now.seconds).unwrap_or(0);
+    Time::from_unix_millis(
+        seconds
+            .saturating_mul(1_000)
+            .saturating_add(u64::from(now.nanoseconds / 1_000_000)),
+    )
+}
+
+thread_local! {
+    /// The instance's shield. Instances have one thread.
+    static SHIELD: RefCell<Setup<Rc<Shield<Host>>>> = const { RefCell::new(Setup::new()) };
+}
+
+/// The instance's shield. The first request makes it; if the platform's variables
+/// could not be read, the next request tries again.
+///
+/// # Errors
+///
+/// What is wrong with the platform's variables, for the operator.
+async fn shield() -> Result<Rc<Shield<Host>>, SetupError> {
+    if let Some(outcome) = SHIELD.with_borrow(Setup::outcome) {
+        return outcome;
+    }
+    let made = make_shield().await;
+    if let Err(error) = &made {
+        let (kind, text) = match error {
+            SetupError::Misconfigured(text) => ("misconfigured", text),
+            SetupError::Unreadable(text) => ("settings-unreadable", text),
+        };
+        log(&event(kind, &[("error", text.as_str().into())]));
+    }
+    SHIELD.with_borrow_mut(|setup| setup.note(made))
+}
+
+async fn make_shield() -> Result<Rc<Shield<Host>>, SetupError> {
+    let settings = Settings::read(flavour::variable).await?;
+    let store = flavour::cells(&settings.config, now).await?;
+    Ok(Shield::new(
+        Host { store },
+        settings.origin,
+        settings.config,
+    ))
+}
