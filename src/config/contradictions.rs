@@ -3,7 +3,7 @@
 use super::problem::Problems;
 use super::settings::{Places, Scope};
 use super::{BudgetConfig, CHUNKS_MAX, Config, LeaseConfig, Limits, OriginConfig};
-use crate::budget::SLOTS_MIN;
+use crate::budget::{RATE_MIN, SLOTS_MIN};
 use crate::cell::transition::Backoff;
 use crate::config::duration::show;
 use crate::question::policy::{Cookies, any_matches};
@@ -105,6 +105,7 @@ fn all(config: &Config) -> Vec<Contradiction> {
     let BudgetConfig {
         max_concurrency,
         local_concurrency,
+        max_per_hour,
         open,
         ..
     } = config.budget;
@@ -114,6 +115,15 @@ fn all(config: &Config) -> Vec<Contradiction> {
             format!(
                 "a budget of {max_concurrency} is below its reserves: one slot each for fills, \
                  passed requests, unsafe methods and refreshes; write at least {SLOTS_MIN}"
+            ),
+        ));
+    }
+    if (1..RATE_MIN).contains(&max_per_hour) {
+        found.push((
+            &["origin.max_per_hour"],
+            format!(
+                "{max_per_hour} requests an hour are too few to share between visitors and \
+                 refreshes; write at least {RATE_MIN}, or 0 for any number"
             ),
         ));
     }

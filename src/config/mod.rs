@@ -140,6 +140,8 @@ pub struct BudgetConfig {
     pub max_concurrency: u32,
     /// Most requests in flight of one instance while the store fails.
     pub local_concurrency: u32,
+    /// Most requests in an hour, over all nodes; zero: any number.
+    pub max_per_hour: u32,
     /// Most answers without an end that are open at once, over all nodes.
     pub max_streams: u32,
     /// Failures in a row that open the breaker.

@@ -41,6 +41,8 @@ pub struct Settings {
     pub retry_max: Duration,
     /// `origin.max_concurrency`; none for the default.
     pub budget: Option<usize>,
+    /// `origin.max_per_hour`; none for the default.
+    pub per_hour: Option<usize>,
     /// `wait.budget`.
     pub wait: Duration,
     /// Further settings: whole sections, as TOML.
@@ -55,6 +57,7 @@ impl Default for Settings {
             retry_first: Duration::from_millis(200),
             retry_max: Duration::from_millis(1000),
             budget: None,
+            per_hour: None,
             wait: Duration::from_secs(60),
             more: "",
         }
@@ -70,11 +73,15 @@ impl Settings {
             retry_first,
             retry_max,
             budget,
+            per_hour,
             wait,
             more,
         } = self;
         let budget = budget.map_or(String::new(), |budget| {
             format!("max_concurrency = {budget}")
+        });
+        let per_hour = per_hour.map_or(String::new(), |requests| {
+            format!("max_per_hour = {requests}")
         });
         format!(
             r#"
@@ -96,6 +103,7 @@ connect_timeout = "30s"
 first_byte_timeout = "60s"
 retry = {{ first = "{}ms", max = "{}ms" }}
 {budget}
+{per_hour}
 
 [wait]
 budget = "{}ms"
