@@ -352,6 +352,9 @@ impl<P: Platform> Cells<P> {
                 Either::Left((Err(_), _)) | Either::Right(_) => return Err(Stopped),
             }
         };
+        // A store may name a cell twice.
+        names.cells.sort_unstable();
+        names.cells.dedup();
         Ok(can_list.then_some(names))
     }
 
