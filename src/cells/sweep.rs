@@ -127,7 +127,7 @@ impl<P: Platform> Cells<P> {
         // The first request of an instance does not begin a round: there may be many
         // instances, each for one request. Where there are no others, some do.
         let is_first = due == Time::default();
-        let may_be_first = P::ENDS_WITH_REQUEST && self.platform.random() % FIRSTS == 0;
+        let may_be_first = P::ENDS_WITH_REQUEST && self.platform.random().is_multiple_of(FIRSTS);
         if is_first && !may_be_first {
             return;
         }

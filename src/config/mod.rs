@@ -22,6 +22,7 @@ mod settings;
 mod suggest;
 mod value;
 
+pub use duration::parse as parse_duration;
 pub use names::Refused;
 pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};

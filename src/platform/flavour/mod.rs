@@ -4,13 +4,26 @@
 //!
 //! - `Cells`, the [`Store`](crate::store::Store) of the cells;
 //! - `cells(&Config, clock)`, which makes it;
-//! - `variable(name)`, a setting of the platform, or none if it is not set.
+//! - `variable(name)`, a setting of the platform, or none if it is not set;
+//! - on hosts of WASI 0.2 `DEFAULTS`, the options with another default.
 
+#[cfg(feature = "akamai")]
+mod akamai;
+#[cfg(feature = "fermyon-cloud")]
+mod fermyon_cloud;
+#[cfg(any(feature = "fermyon-cloud", feature = "akamai"))]
+mod fermyon_variables;
 #[cfg(feature = "spin")]
 mod spin;
 #[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
 mod spin_variables;
 
+#[cfg(feature = "akamai")]
+pub(crate) use akamai::{Cells, DEFAULTS, cells};
+#[cfg(feature = "fermyon-cloud")]
+pub(crate) use fermyon_cloud::{Cells, DEFAULTS, cells};
+#[cfg(any(feature = "fermyon-cloud", feature = "akamai"))]
+pub(crate) use fermyon_variables::variable;
 #[cfg(feature = "spin")]
 pub(crate) use spin::{Cells, cells};
 #[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]

@@ -27,7 +27,11 @@ use std::time::Duration;
 struct Leeward;
 
 mod export {
-    #![allow(unsafe_code, reason = "exporting a function by name is")]
+    #![allow(
+        unsafe_code,
+        unreachable_pub,
+        reason = "exporting a function by name is"
+    )]
 
     use super::Leeward;
     use crate::platform::wasip2::bindings;

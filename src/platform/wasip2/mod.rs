@@ -124,7 +124,7 @@ async fn ready(pollable: Pollable) {
 }
 
 /// Resolves after `duration`.
-async fn sleep(duration: Duration) {
+pub(crate) async fn sleep(duration: Duration) {
     let end = monotonic_clock::now().saturating_add(nanos(duration));
     ready(monotonic_clock::subscribe_instant(end)).await;
 }
@@ -161,7 +161,7 @@ fn run(answer: impl Future<Output = ()> + 'static) {
             Turn::Waiting | Turn::Done => end.map(nanos),
         };
         let timeout = until.map(monotonic_clock::subscribe_instant);
-        let waited = reactor.turn(timeout.as_ref(), |sources| poll::poll(sources));
+        let waited = reactor.turn(timeout.as_ref(), poll::poll);
         if !waited && turn != Turn::Busy {
             return abandon(&mut tasks, "they wait for nothing");
         }
