@@ -15,4 +15,4 @@ pub mod spin_fields;
     target_family = "wasm",
     not(any(feature = "fermyon-cloud", feature = "akamai"))
 ))]
-mod wasip3;
+pub(crate) mod wasip3;

@@ -6,15 +6,35 @@
 //! - `cells(&Config, clock)`, which makes it;
 //! - `variable(name)`, a setting of the platform, or none if it is not set.
 
+#[cfg(any(feature = "wasmcloud", feature = "wasi"))]
+mod environment;
 #[cfg(feature = "spin")]
 mod spin;
+#[cfg(feature = "spin-redis")]
+mod spin_redis;
+#[cfg(feature = "spin-sqlite")]
+mod spin_sqlite;
 #[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
 mod spin_variables;
+#[cfg(feature = "wasi")]
+mod wasi;
+#[cfg(feature = "wasmcloud")]
+mod wasmcloud;
 
+#[cfg(any(feature = "wasmcloud", feature = "wasi"))]
+pub(crate) use environment::variable;
 #[cfg(feature = "spin")]
 pub(crate) use spin::{Cells, cells};
+#[cfg(feature = "spin-redis")]
+pub(crate) use spin_redis::{Cells, cells};
+#[cfg(feature = "spin-sqlite")]
+pub(crate) use spin_sqlite::{Cells, cells};
 #[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
 pub(crate) use spin_variables::variable;
+#[cfg(feature = "wasi")]
+pub(crate) use wasi::{Cells, cells};
+#[cfg(feature = "wasmcloud")]
+pub(crate) use wasmcloud::{Cells, cells};
 
 /// How many flavours are compiled.
 const FLAVOURS: usize = cfg!(feature = "spin") as usize
