@@ -24,4 +24,4 @@ mod wasip2;
     target_family = "wasm",
     not(any(feature = "fermyon-cloud", feature = "akamai"))
 ))]
-mod wasip3;
+pub(crate) mod wasip3;

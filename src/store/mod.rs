@@ -188,8 +188,8 @@ impl StoreError {
         }
     }
 
-    /// The store works, and too many write this value at once for one of them to know
-    /// that it has.
+    /// The store works, and this operation did not do its work: too many write this
+    /// value at once, or the instance was busy. It may be tried again.
     pub fn contended(message: impl Into<String>) -> Self {
         StoreError {
             is_contention: true,
