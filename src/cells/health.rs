@@ -125,6 +125,7 @@ impl<P: Platform> Cells<P> {
         let shown = match outcome {
             Ok(shown) => shown,
             Err(error) if error.is_refusal() => Shown::Works,
+            Err(error) if error.is_contention() => Shown::Nothing,
             Err(_) => Shown::Fails,
         };
         // An operation that was forced out counts if it works, and changes nothing

@@ -22,6 +22,7 @@ mod settings;
 mod suggest;
 mod value;
 
+pub use duration::parse as parse_duration;
 pub use names::Refused;
 pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
@@ -237,10 +238,22 @@ impl Config {
     ///
     /// All problems, each with line, column, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Config::parse_over(&[], text)
+    }
+
+    /// The same for a platform that needs other `defaults`: names of options with what an
+    /// operator would write in TOML.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::parse`].
+    pub fn parse_over(defaults: &[(&str, &str)], text: &str) -> Result<Self, ConfigError> {
         let mut problems = Problems::new(text);
         let mut config = Config::default();
         for option in OPTIONS {
-            if let Err(fault) = option.apply_default(&mut config, option.default) {
+            let other = defaults.iter().find(|(name, _)| *name == option.name);
+            let default = other.map_or(option.default, |(_, default)| default);
+            if let Err(fault) = option.apply_default(&mut config, default) {
                 problems.add_without_place(option.name, fault.message);
             }
         }

@@ -90,7 +90,7 @@ impl<P: Platform> OriginDoor<P> {
     ) -> Self {
         let name = crate::cells::budget_id(&origin.server());
         OriginDoor {
-            broker: Broker::new(Rc::clone(&platform), cells, name, settings(config)),
+            broker: Broker::new(Rc::clone(&platform), cells, name, settings::<P>(config)),
             platform,
             origin,
         }
@@ -294,7 +294,7 @@ pub(crate) struct LogLine<'a> {
     pub(crate) took: Duration,
 }
 
-fn settings(config: &Config) -> slots::Settings {
+fn settings<P: Platform>(config: &Config) -> slots::Settings {
     let origin = &config.origin;
     slots::Settings {
         limits: Limits {
@@ -310,6 +310,7 @@ fn settings(config: &Config) -> slots::Settings {
             pause: config.budget.open,
             retry_after_max: origin.retry_after_max,
         },
+        keeps_idle: !P::ENDS_WITH_REQUEST,
     }
 }
 

@@ -56,9 +56,20 @@ pub(super) struct Settings {
     /// Most requests in flight of this instance while the store fails.
     pub(super) local_slots: u32,
     pub(super) breaker: BreakerSettings,
+    /// Whether a slot that is idle may be kept for the next request. Not where the
+    /// instance ends with its request.
+    pub(super) keeps_idle: bool,
 }
 
 impl Settings {
+    /// How long an idle slot is kept.
+    fn linger(&self) -> Duration {
+        match self.keeps_idle {
+            true => LINGER,
+            false => Duration::ZERO,
+        }
+    }
+
     pub(super) fn limits(&self, backing: Backing) -> Limits {
         Limits {
             slots: match backing {
@@ -473,7 +484,7 @@ impl<W> Slots<W> {
             } else if (grant.idle() > 0 || grant.used.is_empty()) && !grant.rests {
                 let pause = match grant.yields {
                     true => Duration::ZERO,
-                    false => LINGER,
+                    false => settings.linger(),
                 };
                 due(grant.idle_since.plus(pause).max(self.write_after));
             }
@@ -653,7 +664,7 @@ impl<W> Slots<W> {
             }
             grant.yields |= grant.epoch != epoch
                 || (has_waiters && others_wait && now.since(grant.since) >= QUANTUM);
-            let rested = now >= grant.idle_since.plus(LINGER);
+            let rested = now >= grant.idle_since.plus(settings.linger());
             // One slot at most is left to expire: others may need the rest soon.
             let is_scarce = is_scarce || grant.idle() > 1;
             // Others may have taken what was idle.
@@ -668,7 +679,11 @@ impl<W> Slots<W> {
                 || grant.yields
                 || lapsed
                 // The store may work again by the next request.
-                || (rested && (is_scarce || others_wait || backing == Backing::Local))
+                || (rested
+                    && (is_scarce
+                        || others_wait
+                        || backing == Backing::Local
+                        || (!settings.keeps_idle && !is_wanted)))
                 || (rested && is_due && !is_wanted);
             let gives_back = gives && (grant.idle() > 0 || grant.used.is_empty());
             if gives_back {

@@ -9,20 +9,43 @@ use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 
-/// Values of one instance, the oldest dropped when they grow beyond a limit.
+/// What a value takes beside the bytes of its name and of itself, in bytes, about: the
+/// name is kept twice, and maps have room to spare.
+const ENTRY_BYTES: usize = 256;
+
+/// How many more writes than there are values the order of writes remembers at most,
+/// as a multiple of these values.
+const ORDER_SLACK: usize = 2;
+
+/// Writes that the order remembers in any case.
+const ORDER_MIN: usize = 64;
+
+/// Values of one instance. Those that were not written for the longest time are dropped
+/// when they grow beyond a limit: entries in use are refreshed, and the record of the
+/// origin's budget is written all the time.
 #[derive(Debug)]
 pub struct Memory {
-    /// In bytes, keys and values together.
+    /// In bytes: names, values, and what keeping them takes.
     limit: usize,
     inner: RefCell<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    values: HashMap<String, Bytes>,
-    /// Keys in the order in which they were created.
-    order: VecDeque<String>,
+    values: HashMap<String, Kept>,
+    /// Names in the order in which they were written. A write that was followed by
+    /// another, or by a removal, is passed over.
+    order: VecDeque<(u64, String)>,
+    /// The number of the last write.
+    writes: u64,
     size: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    value: Bytes,
+    /// The number of the write that wrote it.
+    written: u64,
 }
 
 impl Memory {
@@ -37,7 +60,7 @@ impl Memory {
 
 impl Store for Memory {
     async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.inner.borrow().values.get(key).cloned())
+        Ok(self.inner.borrow().value(key).cloned())
     }
 
     async fn swap(
@@ -47,7 +70,7 @@ impl Store for Memory {
         new: &Bytes,
     ) -> Result<Swap, StoreError> {
         let inner = &mut *self.inner.borrow_mut();
-        let current = inner.values.get(key);
+        let current = inner.value(key);
         if current != expected {
             return Ok(Swap::Conflict(current.cloned()));
         }
@@ -61,11 +84,7 @@ impl Store for Memory {
     }
 
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        let inner = &mut *self.inner.borrow_mut();
-        if let Some(value) = inner.values.remove(key) {
-            inner.size = inner.size.saturating_sub(key.len() + value.len());
-            inner.order.retain(|other| other != key);
-        }
+        self.inner.borrow_mut().remove(key);
         Ok(())
     }
 
@@ -77,24 +96,55 @@ impl Store for Memory {
     }
 }
 
+fn size(key: &str, value: &Bytes) -> usize {
+    let bytes = key.len().saturating_add(value.len());
+    bytes.saturating_add(ENTRY_BYTES)
+}
+
 impl Inner {
-    fn insert(&mut self, key: &str, value: &Bytes, limit: usize) {
-        match self.values.insert(key.to_owned(), value.clone()) {
-            Some(old) => self.size = self.size.saturating_sub(old.len()),
-            None => {
-                self.size = self.size.saturating_add(key.len());
-                self.order.push_back(key.to_owned());
-            }
+    fn value(&self, key: &str) -> Option<&Bytes> {
+        self.values.get(key).map(|kept| &kept.value)
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(kept) = self.values.remove(key) {
+            self.size = self.size.saturating_sub(size(key, &kept.value));
         }
-        self.size = self.size.saturating_add(value.len());
+    }
+
+    fn insert(&mut self, key: &str, value: &Bytes, limit: usize) {
+        self.remove(key);
+        // It would drop all others, and itself at last.
+        if size(key, value) > limit {
+            return;
+        }
+        self.writes = self.writes.saturating_add(1);
+        let kept = Kept {
+            value: value.clone(),
+            written: self.writes,
+        };
+        self.values.insert(key.to_owned(), kept);
+        self.order.push_back((self.writes, key.to_owned()));
+        self.size = self.size.saturating_add(size(key, value));
         while self.size > limit {
-            let Some(oldest) = self.order.pop_front() else {
+            let Some((written, oldest)) = self.order.pop_front() else {
                 break;
             };
-            if let Some(value) = self.values.remove(&oldest) {
-                self.size = self.size.saturating_sub(oldest.len() + value.len());
+            if self.is_last_write(written, &oldest) {
+                self.remove(&oldest);
             }
         }
+        let most = self.values.len().saturating_mul(ORDER_SLACK).max(ORDER_MIN);
+        if self.order.len() > most {
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|(written, key)| self.is_last_write(*written, key));
+            self.order = order;
+        }
+    }
+
+    fn is_last_write(&self, written: u64, key: &str) -> bool {
+        let kept = self.values.get(key);
+        kept.is_some_and(|kept| kept.written == written)
     }
 }
 
@@ -125,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_first() {
-        let store = Memory::new(8);
+        let store = Memory::new(2 * (ENTRY_BYTES + 3));
         block_on(async {
             for key in ["1", "2", "3"] {
                 store.swap(key, None, &bytes("xx")).await.unwrap();
@@ -138,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_makes_room() {
-        let store = Memory::new(6);
+        let store = Memory::new(2 * (ENTRY_BYTES + 3));
         block_on(async {
             store.put("1", &bytes("xx")).await.unwrap();
             store.put("2", &bytes("xx")).await.unwrap();
@@ -152,10 +202,41 @@ mod tests {
     }
 
     #[test]
-    fn a_value_over_the_limit_is_not_kept() {
-        let store = Memory::new(8);
+    fn what_is_written_again_stays_and_the_rest_goes() {
+        let store = Memory::new(10 * (ENTRY_BYTES + 8));
         block_on(async {
+            for number in 0..1_000 {
+                store.put("record", &bytes("xx")).await.unwrap();
+                store.put(&number.to_string(), &bytes("xx")).await.unwrap();
+            }
+            assert_eq!(store.load("record").await.unwrap(), Some(bytes("xx")));
+            let mut names = 0;
+            store.names(&mut |_| names += 1).await.unwrap();
+            assert_eq!(names, 10);
+        });
+    }
+
+    #[test]
+    fn a_value_that_is_written_and_removed_for_ever_takes_no_memory() {
+        let store = Memory::new(1 << 20);
+        block_on(async {
+            for _ in 0..10_000 {
+                store.put("1", &bytes("xx")).await.unwrap();
+                store.remove("1").await.unwrap();
+            }
+        });
+        let inner = store.inner.borrow();
+        assert_eq!((inner.size, inner.values.len()), (0, 0));
+        assert!(inner.order.len() <= ORDER_MIN, "{}", inner.order.len());
+    }
+
+    #[test]
+    fn a_value_over_the_limit_is_not_kept() {
+        let store = Memory::new(ENTRY_BYTES + 9);
+        block_on(async {
+            store.swap("0", None, &bytes("1")).await.unwrap();
             store.swap("1", None, &bytes("123456789")).await.unwrap();
+            assert_eq!(store.load("0").await.unwrap(), Some(bytes("1")));
             assert_eq!(store.load("1").await.unwrap(), None);
         });
     }

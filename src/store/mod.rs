@@ -1,9 +1,10 @@
 //! What the shield asks of a store, and the contract that makes it safe.
 //!
 //! A [`Store`] reads values, swaps cells, and keeps the chunks of long bodies.
-//! Platforms whose own swap is exact (SQL, a Redis script) implement it directly. Key-value platforms offer a
-//! [`KeyValue`], whose word cannot be trusted in ways that differ from platform
-//! to platform; [`Guarded`] makes a [`Store`] of any of them. Those with neither
+//! [`SqlStore`] and [`ScriptStore`] make one of a database and of a Redis server, whose
+//! swaps are exact. Key-value platforms offer a [`KeyValue`], whose word cannot be
+//! trusted in ways that differ from platform to platform; [`Guarded`] makes a [`Store`]
+//! of any of them. Those with neither
 //! swap nor counter offer [`Values`]; [`Timed`] makes a [`Store`] of one that
 //! shows writes everywhere within a known time.
 //!
@@ -13,10 +14,14 @@
 mod guarded;
 pub mod health;
 mod memory;
+pub mod script;
+pub mod sql;
 mod timed;
 
 pub use guarded::Guarded;
 pub use memory::Memory;
+pub use script::ScriptStore;
+pub use sql::SqlStore;
 pub use timed::{Timed, WRITE_DELAY_MAX, WriteDelayTooLong};
 
 use crate::time::Time;
@@ -74,8 +79,9 @@ pub trait Store: 'static {
     /// Removes a value that [`Store::put`] wrote, if it is there.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
 
-    /// Calls `each` with the name of every value, in any order, those that come and
-    /// go meanwhile perhaps. Returns false where the store cannot list them.
+    /// Calls `each` with the name of every value, in any order, perhaps more than once,
+    /// those that come and go meanwhile perhaps. Returns false where the store cannot
+    /// list them.
     fn names(&self, each: &mut dyn FnMut(&str)) -> impl Future<Output = Result<bool, StoreError>> {
         let _ = each;
         async { Ok(false) }
@@ -182,8 +188,8 @@ impl StoreError {
         }
     }
 
-    /// The store works, and too many write this value at once for one of them to know
-    /// that it has.
+    /// The store works, and this operation did not do its work: too many write this
+    /// value at once, or the instance was busy. It may be tried again.
     pub fn contended(message: impl Into<String>) -> Self {
         StoreError {
             is_contention: true,

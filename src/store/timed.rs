@@ -63,6 +63,7 @@ use super::{STORE_TIMEOUT, Store, StoreError, Swap, Values};
 use crate::time::Time;
 use bytes::Bytes;
 use futures::future::{Either, select};
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
@@ -80,6 +81,10 @@ const PATIENCE_MIN: Duration = Duration::from_millis(50);
 
 /// How often a swap looks, if looking takes longer than the patience.
 const READ_ATTEMPTS: u32 = 2;
+
+/// After this many swaps in a row that read too slowly, the store is what is slow, and
+/// not this instance, which was busy with something else for a moment.
+const SLOW_LOOKS_MAX: u32 = 8;
 
 /// How often a value that must be there is looked for during a write delay.
 const LOOKS: u32 = 4;
@@ -103,6 +108,8 @@ pub struct Timed<V, C, S> {
     clock: C,
     sleep: S,
     write_delay: Duration,
+    /// Swaps in a row that read too slowly.
+    slow_looks: Cell<u32>,
 }
 
 /// A write delay is longer than [`WRITE_DELAY_MAX`].
@@ -153,6 +160,7 @@ where
             clock,
             sleep,
             write_delay,
+            slow_looks: Cell::new(0),
         })
     }
 
@@ -180,12 +188,17 @@ where
             }
             // Strictly: a clock shows whole milliseconds.
             if now.since(start) < patience {
+                self.slow_looks.set(0);
                 return Ok(current);
             }
         }
-        Err(StoreError::new(format!(
-            "reading {key} took longer than {patience:?}: nothing was written"
-        )))
+        let slow = self.slow_looks.get().saturating_add(1);
+        self.slow_looks.set(slow);
+        let message = format!("reading {key} took longer than {patience:?}: nothing was written");
+        Err(match slow {
+            ..SLOW_LOOKS_MAX => StoreError::contended(message),
+            _ => StoreError::new(message),
+        })
     }
 }
 

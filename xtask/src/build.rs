@@ -1,10 +1,12 @@
 //! Building the product: the component and the host.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 
 use crate::machine::{self, WASM_TARGET};
 use crate::process::{run, status};
@@ -36,22 +38,60 @@ pub(crate) fn cargo(words: &[&str]) -> Command {
     command
 }
 
-/// Builds the component.
+/// A platform that the component is built for: a Cargo feature of the package `leeward`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Flavour {
+    Spin,
+    SpinSqlite,
+    SpinRedis,
+    FermyonCloud,
+    Akamai,
+    Wasmcloud,
+    Wasi,
+}
+
+impl Flavour {
+    /// The name of its feature, of its folder in `wit/`, and of its build profile in
+    /// `spin.toml`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Flavour::Spin => "spin",
+            Flavour::SpinSqlite => "spin-sqlite",
+            Flavour::SpinRedis => "spin-redis",
+            Flavour::FermyonCloud => "fermyon-cloud",
+            Flavour::Akamai => "akamai",
+            Flavour::Wasmcloud => "wasmcloud",
+            Flavour::Wasi => "wasi",
+        }
+    }
+}
+
+/// Builds a flavour of the component. Cargo writes every flavour to the same place, so
+/// it is copied to one of its own, `target/flavours/NAME/leeward.wasm`.
 ///
 /// # Errors
 ///
 /// If its target is missing and cannot be installed, or it does not build.
-pub(crate) fn component() -> Result<PathBuf> {
+pub(crate) fn component(flavour: Flavour) -> Result<PathBuf> {
     machine::need_wasm_target()?;
-    run(&mut cargo(&[
+    let mut command = cargo(&[
         "build",
         "--release",
         "--package",
         "leeward",
         "--target",
         WASM_TARGET,
-    ]))?;
-    made(target().join(WASM_TARGET).join("release/leeward.wasm"))
+        "--no-default-features",
+        "--features",
+    ]);
+    run(command.arg(flavour.name()))?;
+    let made = made(target().join(WASM_TARGET).join("release/leeward.wasm"))?;
+    let folder = target().join("flavours").join(flavour.name());
+    let copied = folder.join("leeward.wasm");
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::copy(&made, &copied))
+        .with_context(|| format!("cannot write {}", copied.display()))?;
+    Ok(copied.canonicalize()?)
 }
 
 /// Builds the host. The first time, this compiles an engine for WebAssembly.
@@ -93,13 +133,26 @@ pub(crate) fn sim(command: &str, args: &[String]) -> Result<ExitCode> {
     })
 }
 
+/// Builds some flavours of the component, and says where they are.
+///
+/// # Errors
+///
+/// As of [`component`].
+pub(crate) fn flavours(flavours: &[Flavour]) -> Result<()> {
+    for flavour in flavours {
+        let path = component(*flavour)?;
+        eprintln!("built {}", path.display());
+    }
+    Ok(())
+}
+
 /// Builds both.
 ///
 /// # Errors
 ///
 /// As of [`component`] and [`host`].
 pub(crate) fn all() -> Result<Built> {
-    let component = component()?;
+    let component = component(Flavour::Spin)?;
     let host = host()?;
     eprintln!("built {} and {}", component.display(), host.display());
     Ok(Built { host, component })
@@ -108,4 +161,27 @@ pub(crate) fn all() -> Result<Built> {
 fn made(path: PathBuf) -> Result<PathBuf> {
     ensure!(path.exists(), "cargo built no {}", path.display());
     Ok(path.canonicalize()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flavour_is_a_feature_with_a_world_of_its_own() -> Result<()> {
+        let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
+        for flavour in Flavour::value_variants() {
+            let name = flavour.name();
+            let value = flavour.to_possible_value();
+            assert!(
+                value.is_some_and(|value| value.get_name() == name),
+                "{name}"
+            );
+            assert!(manifest.contains(&format!("\n{name} = [")), "{name}");
+            // The flavour `wasi` asks for nothing beside WASI.
+            let has_world = root().join("wit").join(name).join("world.wit").exists();
+            assert_eq!(has_world, *flavour != Flavour::Wasi, "{name}");
+        }
+        Ok(())
+    }
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `cargo xtask up` | the shield in front of a demo origin, of `--origin URL`, or of `SPIN_VARIABLE_ORIGIN` |
 //! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
-//! | `cargo xtask build` | the component and the host, in release |
+//! | `cargo xtask build` | the component and the host, in release; `--flavour NAME` |
 //! | `cargo xtask test` | formatting, lints, unit tests, simulation, end-to-end and cache tests |
 //! | `cargo xtask long-tests` | end-to-end tests that take long; `test` leaves them out |
 //! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
@@ -52,7 +52,12 @@ enum Task {
         args: Vec<String>,
     },
     /// Build the component and the host, in release.
-    Build,
+    Build {
+        /// Build the component for another platform instead, into
+        /// target/flavours/NAME/leeward.wasm; may be given more than once
+        #[arg(long, value_enum, value_name = "NAME")]
+        flavour: Vec<build::Flavour>,
+    },
     /// Check formatting and lints, and run all tests.
     Test(test::Args),
     /// Run the end-to-end tests that take long, which `test` leaves out.
@@ -81,7 +86,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Up { args } => up::up(&args),
         Task::Demo { args } => up::demo(&args),
-        Task::Build => build::all().map(|_| ExitCode::SUCCESS),
+        Task::Build { flavour } if flavour.is_empty() => build::all().map(|_| ExitCode::SUCCESS),
+        Task::Build { flavour } => build::flavours(&flavour).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
         Task::LongTests => test::long().map(|()| ExitCode::SUCCESS),
         Task::CacheTests(args) => cache_tests::run(&args),

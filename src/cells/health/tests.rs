@@ -169,6 +169,17 @@ fn a_swap_that_leaves_the_value_as_it_was_is_a_failure_to_write() {
     assert_eq!(locate(&cells, "/a").loaded.backing, Backing::Shared);
 }
 
+/// The store of wasmCloud on Redis: a busy node stopped writing for a second.
+#[test]
+fn a_swap_that_was_only_contended_says_nothing_about_the_store() {
+    let cells = cells();
+    fill(&cells, "/a", b"page");
+    cells.note_store_failure("swap", &StoreError::contended("busy"));
+    assert!(!cells.writes_are_closed());
+    assert_eq!(fill(&cells, "/new", b"new"), Some(Settled::Done));
+    assert_eq!(locate(&cells, "/new").loaded.backing, Backing::Shared);
+}
+
 /// What another node purges while this one cannot write is known to it.
 #[test]
 fn an_entry_in_memory_is_dropped_by_a_purge_in_the_store() {

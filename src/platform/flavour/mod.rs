@@ -4,17 +4,50 @@
 //!
 //! - `Cells`, the [`Store`](crate::store::Store) of the cells;
 //! - `cells(&Config, clock)`, which makes it;
-//! - `variable(name)`, a setting of the platform, or none if it is not set.
+//! - `variable(name)`, a setting of the platform, or none if it is not set;
+//! - on hosts of WASI 0.2 `DEFAULTS`, the options with another default.
 
+#[cfg(feature = "akamai")]
+mod akamai;
+#[cfg(any(feature = "wasmcloud", feature = "wasi"))]
+mod environment;
+#[cfg(feature = "fermyon-cloud")]
+mod fermyon_cloud;
+#[cfg(any(feature = "fermyon-cloud", feature = "akamai"))]
+mod fermyon_variables;
 #[cfg(feature = "spin")]
 mod spin;
+#[cfg(feature = "spin-redis")]
+mod spin_redis;
+#[cfg(feature = "spin-sqlite")]
+mod spin_sqlite;
 #[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
 mod spin_variables;
+#[cfg(feature = "wasi")]
+mod wasi;
+#[cfg(feature = "wasmcloud")]
+mod wasmcloud;
 
+#[cfg(feature = "akamai")]
+pub(crate) use akamai::{Cells, DEFAULTS, cells};
+#[cfg(any(feature = "wasmcloud", feature = "wasi"))]
+pub(crate) use environment::variable;
+#[cfg(feature = "fermyon-cloud")]
+pub(crate) use fermyon_cloud::{Cells, DEFAULTS, cells};
+#[cfg(any(feature = "fermyon-cloud", feature = "akamai"))]
+pub(crate) use fermyon_variables::variable;
 #[cfg(feature = "spin")]
 pub(crate) use spin::{Cells, cells};
+#[cfg(feature = "spin-redis")]
+pub(crate) use spin_redis::{Cells, cells};
+#[cfg(feature = "spin-sqlite")]
+pub(crate) use spin_sqlite::{Cells, cells};
 #[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
 pub(crate) use spin_variables::variable;
+#[cfg(feature = "wasi")]
+pub(crate) use wasi::{Cells, cells};
+#[cfg(feature = "wasmcloud")]
+pub(crate) use wasmcloud::{Cells, cells};
 
 /// How many flavours are compiled.
 const FLAVOURS: usize = cfg!(feature = "spin") as usize

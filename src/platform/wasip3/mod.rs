@@ -76,7 +76,8 @@ impl Platform for Host {
     }
 }
 
-fn log(line: &str) {
+/// Writes one line for the operator.
+pub(super) fn log(line: &str) {
     write_line(&mut std::io::stderr(), line);
 }
 

@@ -171,6 +171,19 @@ fn a_read_that_takes_too_long_begins_anew_and_then_fails_without_writing() {
 }
 
 #[test]
+fn slow_reads_are_a_busy_instance_until_there_are_many_in_a_row() {
+    let world = World::default();
+    let store = world.store();
+    for number in 1..=SLOW_LOOKS_MAX {
+        world.reads.borrow_mut().extend([60, 60]);
+        let new = bytes("a");
+        let swapped = world.run(async { store.swap(KEY, None, &new).await });
+        let is_contention = swapped.unwrap_err().is_contention();
+        assert_eq!(is_contention, number < SLOW_LOOKS_MAX, "{number}");
+    }
+}
+
+#[test]
 fn an_error_of_the_write_leaves_the_outcome_to_the_read() {
     let world = World::default();
     world.loses.set(true);
