@@ -9,12 +9,21 @@ use crate::config::duration::show;
 use crate::question::policy::{Cookies, any_matches};
 
 /// The options that contradict each other, and what to write instead.
-type Contradiction = (&'static [&'static str], String);
+pub(crate) type Contradiction = (&'static [&'static str], String);
+
+/// The contradictions that a platform adds.
+pub(super) type Further<'a> = &'a dyn Fn(&Config) -> Vec<Contradiction>;
 
 /// Adds the contradictions that the options at `places` cause. The place is
 /// that of the first of the options that is set there.
-pub(super) fn of(config: &Config, places: &Places, scope: Scope, problems: &mut Problems<'_>) {
-    for (names, message) in all(config) {
+pub(super) fn of(
+    config: &Config,
+    platform: Further<'_>,
+    places: &Places,
+    scope: Scope,
+    problems: &mut Problems<'_>,
+) {
+    for (names, message) in all(config).into_iter().chain(platform(config)) {
         let set = names
             .iter()
             .find_map(|name| places.get(name).map(|place| (name, *place)));
