@@ -5,6 +5,7 @@
 //! | `cargo xtask up` | the shield in front of a demo origin, of `--origin URL`, or of `SPIN_VARIABLE_ORIGIN` |
 //! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
 //! | `cargo xtask build` | the component and the host, in release; `--flavour NAME` |
+//! | `cargo xtask dist` | what is published: every flavour, sizes and imports, checksums, SBOM |
 //! | `cargo xtask test` | formatting, lints, unit tests, simulation, end-to-end and cache tests |
 //! | `cargo xtask long-tests` | end-to-end tests that take long; `test` leaves them out |
 //! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
@@ -19,6 +20,7 @@
 
 mod build;
 mod cache_tests;
+mod dist;
 mod fuzz;
 mod machine;
 mod process;
@@ -58,6 +60,9 @@ enum Task {
         #[arg(long, value_enum, value_name = "NAME")]
         flavour: Vec<build::Flavour>,
     },
+    /// Build what is published into target/dist: the component for every platform, sizes
+    /// and imports, checksums, and a list of what each is made of.
+    Dist(dist::Args),
     /// Check formatting and lints, and run all tests.
     Test(test::Args),
     /// Run the end-to-end tests that take long, which `test` leaves out.
@@ -88,6 +93,7 @@ fn main() -> ExitCode {
         Task::Demo { args } => up::demo(&args),
         Task::Build { flavour } if flavour.is_empty() => build::all().map(|_| ExitCode::SUCCESS),
         Task::Build { flavour } => build::flavours(&flavour).map(|()| ExitCode::SUCCESS),
+        Task::Dist(args) => dist::dist(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
         Task::LongTests => test::long().map(|()| ExitCode::SUCCESS),
         Task::CacheTests(args) => cache_tests::run(&args),
