@@ -58,10 +58,13 @@ const PAGES_MAX: usize = 10_000;
 
 type Sleep = Pin<Box<dyn Future<Output = ()>>>;
 
+/// The bucket as a store, where the host does not swap.
+type TimedBucket = Timed<Rc<HostBucket>, fn() -> Time, fn(Duration) -> Sleep>;
+
 /// The store of the cells.
 pub(crate) struct Cells {
     bucket: Rc<HostBucket>,
-    timed: Timed<Rc<HostBucket>, fn() -> Time, fn(Duration) -> Sleep>,
+    timed: TimedBucket,
     /// Whether the host has said that it does not swap.
     lacks_swap: Cell<bool>,
 }
