@@ -125,7 +125,21 @@ impl Store for Cells {
         if !self.lacks_swap.get() {
             match self.bucket.replace(key, expected, new).await? {
                 Some(swap) => return Ok(swap),
-                None => self.lacks_swap.set(true),
+                None => {
+                    self.lacks_swap.set(true);
+                    wasip3::log(&event(
+                        "store-without-swap",
+                        &[
+                            (
+                                "effect",
+                                "each change takes half a second, and a store that is slower \
+                                 than 250 ms may let two nodes ask the origin"
+                                    .into(),
+                            ),
+                            ("remedy", "use NATS JetStream".into()),
+                        ],
+                    ));
+                }
             }
         }
         self.timed.swap(key, Some(expected), new).await
