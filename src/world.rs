@@ -21,6 +21,10 @@ pub trait Platform: 'static {
     /// One end of a [`Platform::signal`].
     type Wake: 'static;
 
+    /// Whether an instance serves one request and ends when the work for that is done.
+    /// Then nothing is kept for a next request, and no work is left for later.
+    const ENDS_WITH_REQUEST: bool = false;
+
     /// The store that all nodes share.
     fn store(&self) -> &Self::Store;
 

@@ -19,6 +19,11 @@ use crate::up::Args;
 const ENV_ORIGIN: &str = "SPIN_VARIABLE_ORIGIN";
 const ENV_CONFIG: &str = "SPIN_VARIABLE_CONFIG";
 const ENV_ADMIN_TOKEN: &str = "SPIN_VARIABLE_ADMIN_TOKEN";
+const ENV_REDIS_ADDRESS: &str = "SPIN_VARIABLE_REDIS_ADDRESS";
+
+/// The variable with the address of the Redis server that the component connects to by
+/// itself. It is undefined where there is none.
+const REDIS_ADDRESS: &str = "redis_address";
 
 /// Environment variable for `--connect`. Spin has no such setting.
 const ENV_CONNECT: &str = "LEEWARD_CONNECT";
@@ -90,8 +95,13 @@ impl Settings {
             Some(text) => Some(parse_connect(&text)?),
             None => None,
         };
-        let store = given(args.store, ENV_STORE);
-        let store = parse_store(store.as_deref().unwrap_or(DEFAULT_STORE))?;
+        let store_text = given(args.store, ENV_STORE).unwrap_or_else(|| DEFAULT_STORE.to_owned());
+        let store = parse_store(&store_text)?;
+        let redis_address = match (given(None, ENV_REDIS_ADDRESS), &store) {
+            (Some(text), _) => Some(parse_redis_address(text)?),
+            (None, Location::Redis(_)) => Some(store_text),
+            (None, Location::Memory | Location::Sqlite(_)) => None,
+        };
         let (source, config) = match args.config {
             Some(path) => (path.display().to_string(), read_config(&path)?),
             None => (
@@ -125,12 +135,23 @@ impl Settings {
                 concurrent_requests_max: args.max_instance_concurrent_reuse_count,
                 idle_timeout: args.idle_instance_timeout,
             },
-            variables: vec![
-                ("origin", origin_text),
-                ("config", config),
-                ("admin_token", admin_token),
-            ],
+            variables: [
+                ("origin", Some(origin_text)),
+                ("config", Some(config)),
+                ("admin_token", Some(admin_token)),
+                (REDIS_ADDRESS, redis_address),
+            ]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect(),
         })
+    }
+
+    /// The address of the Redis server that the component may connect to by itself.
+    pub(crate) fn redis_address(&self) -> Option<&str> {
+        let mut variables = self.variables.iter();
+        let (_, address) = variables.find(|(name, _)| *name == REDIS_ADDRESS)?;
+        Some(address)
     }
 }
 
@@ -156,6 +177,17 @@ fn parse_connect(text: &str) -> anyhow::Result<Address> {
 fn parse_store(text: &str) -> anyhow::Result<Location> {
     text.parse()
         .map_err(|error: String| anyhow!("store: {:?}: {error}", without_credentials(text)))
+}
+
+fn parse_redis_address(text: String) -> anyhow::Result<String> {
+    match text.parse() {
+        Ok(Location::Redis(_)) => Ok(text),
+        _ => bail!(
+            "{ENV_REDIS_ADDRESS}: {:?} is not the address of a Redis server; write \
+             redis://HOST:PORT or rediss://HOST:PORT",
+            without_credentials(&text)
+        ),
+    }
 }
 
 /// Returns `text`, an address that is about to be shown, with everything from

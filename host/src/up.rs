@@ -10,12 +10,12 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 use crate::address::Address;
-use crate::guest::{Guest, Variables};
+use crate::guest::{Guest, RedisServers, Services, Variables};
 use crate::instances::Instances;
 use crate::origin::signals::Signals;
 use crate::outbound::{Outbound, Route};
 use crate::settings::{self, Settings};
-use crate::store::{self, Behaviour};
+use crate::store::{self, Behaviour, Database};
 use crate::{descriptors, reach, report, server};
 
 /// The options of `leeward up`.
@@ -38,8 +38,10 @@ pub(crate) struct Args {
 
     /// Where responses are stored: sqlite:PATH, redis://HOST:PORT[/DB],
     /// rediss://HOST:PORT[/DB] for Redis over TLS, or memory. Nodes with the same
-    /// store work as one [else: the environment variable LEEWARD_STORE, which does
-    /// not show a password in the list of processes; default:
+    /// store work as one. A component that uses a SQLite database has it in the same
+    /// file. One that connects to Redis by itself may connect to the server named here,
+    /// or to that in SPIN_VARIABLE_REDIS_ADDRESS [else: the environment variable
+    /// LEEWARD_STORE, which does not show a password in the list of processes; default:
     /// sqlite:.leeward/store.db]
     // Not a `Location`: clap would repeat a wrong value, password included.
     #[arg(long, value_name = "STORE")]
@@ -150,12 +152,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         None => None,
     };
-    let guest = Guest::load(
-        &settings.component,
+    let redis_address = settings.redis_address();
+    let services = Services {
         store,
-        Variables::new(settings.variables),
-        Outbound::new(route)?,
-    )?;
+        database: Database::new(&settings.store, None),
+        redis: RedisServers::new(redis_address),
+        variables: Variables::new(settings.variables),
+        outbound: Outbound::new(route)?,
+    };
+    let guest = Guest::load(&settings.component, services)?;
     let instances = Instances::new(guest, settings.reuse);
     announce(address).context("cannot write to standard output")?;
     // Nothing waits for this: what is stored is served at once.

@@ -11,8 +11,12 @@ const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
 ];
 
-/// Reads a duration, or says what to write instead.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+/// Reads a duration as an operator writes it: `90s`, `500ms`.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -36,7 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration as an operator writes it.
-pub(super) fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     let millis = crate::time::millis(duration);
     if millis == 0 {
         return "0s".to_owned();

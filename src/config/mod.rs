@@ -22,6 +22,9 @@ mod settings;
 mod suggest;
 mod value;
 
+pub(crate) use contradictions::Contradiction;
+pub use duration::parse as parse_duration;
+pub(crate) use duration::show as show_duration;
 pub use names::Refused;
 pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
@@ -36,6 +39,7 @@ pub use crate::question::{Origin, OriginError};
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
 use crate::semantics::{Policy, Preset};
 use ::bytes::Bytes;
+use contradictions::Further;
 use http::{HeaderValue, Method, StatusCode};
 use problem::Problems;
 use settings::{Places, Reader, Scope};
@@ -140,6 +144,8 @@ pub struct BudgetConfig {
     pub max_concurrency: u32,
     /// Most requests in flight of one instance while the store fails.
     pub local_concurrency: u32,
+    /// Most requests in an hour, over all nodes; zero: any number.
+    pub max_per_hour: u32,
     /// Most answers without an end that are open at once, over all nodes.
     pub max_streams: u32,
     /// Failures in a row that open the breaker.
@@ -235,15 +241,37 @@ impl Config {
     ///
     /// All problems, each with line, column, and what to write instead.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Config::parse_over(&[], text)
+    }
+
+    /// The same for a platform that needs other `defaults`: names of options with what an
+    /// operator would write in TOML.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::parse`].
+    pub fn parse_over(defaults: &[(&str, &str)], text: &str) -> Result<Self, ConfigError> {
+        Config::parse_within(defaults, &|_| Vec::new(), text)
+    }
+
+    /// The same, where a platform adds contradictions of its own. They are looked for in
+    /// the settings outside rules, and in those of each rule.
+    pub(crate) fn parse_within(
+        defaults: &[(&str, &str)],
+        platform: Further<'_>,
+        text: &str,
+    ) -> Result<Self, ConfigError> {
         let mut problems = Problems::new(text);
         let mut config = Config::default();
         for option in OPTIONS {
-            if let Err(fault) = option.apply_default(&mut config, option.default) {
+            let other = defaults.iter().find(|(name, _)| *name == option.name);
+            let default = other.map_or(option.default, |(_, default)| default);
+            if let Err(fault) = option.apply_default(&mut config, default) {
                 problems.add_without_place(option.name, fault.message);
             }
         }
         match DeTable::parse(text) {
-            Ok(table) => config.read(table.get_ref(), &mut problems),
+            Ok(table) => config.read(platform, table.get_ref(), &mut problems),
             Err(error) => problems.add(
                 error.span().map_or(0, |span| span.start),
                 "",
@@ -257,7 +285,7 @@ impl Config {
         }
     }
 
-    fn read(&mut self, table: &DeTable<'_>, problems: &mut Problems<'_>) {
+    fn read(&mut self, platform: Further<'_>, table: &DeTable<'_>, problems: &mut Problems<'_>) {
         let mut places = Places::new();
         let mut reader = Reader {
             scope: Scope::All,
@@ -277,10 +305,15 @@ impl Config {
         // A wrong setting has its default here, which may contradict others.
         let is_valid = problems.len() == 0;
         if is_valid {
-            contradictions::of(self, &places, Scope::All, problems);
+            contradictions::of(self, platform, &places, Scope::All, problems);
         }
         if let Some(value) = table.get("rule") {
-            self.rules = rule::rules(value, self, is_valid, problems);
+            let base = rule::Base {
+                config: self,
+                is_valid,
+                platform,
+            };
+            self.rules = rule::rules(value, &base, problems);
         }
         self.health = self.health_rules();
     }

@@ -5,12 +5,22 @@
 //! are, and where the settings come from. What a binding decides without its host is in
 //! modules of its own, which compile on every target and are tested there.
 
+pub mod defaults;
 #[cfg(target_family = "wasm")]
 pub(crate) mod flavour;
+pub mod limits;
 pub mod log;
+pub mod message;
+pub mod reactor;
 pub mod read_buffer;
 pub mod setup;
 pub mod spin_fields;
+pub mod tasks;
+#[cfg(all(
+    target_family = "wasm",
+    any(feature = "fermyon-cloud", feature = "akamai")
+))]
+mod wasip2;
 #[cfg(all(
     target_family = "wasm",
     not(any(feature = "fermyon-cloud", feature = "akamai"))

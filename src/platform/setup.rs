@@ -30,6 +30,18 @@ impl Settings {
     pub async fn read(
         variable: impl AsyncFn(&'static str) -> Result<Option<String>, SetupError>,
     ) -> Result<Self, SetupError> {
+        Settings::read_over(&[], variable).await
+    }
+
+    /// The same, where some options have other defaults; see [`Config::parse_over`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::read`].
+    pub async fn read_over(
+        defaults: &[(&str, &str)],
+        variable: impl AsyncFn(&'static str) -> Result<Option<String>, SetupError>,
+    ) -> Result<Self, SetupError> {
         let origin = variable("origin").await?.ok_or_else(|| {
             SetupError::Misconfigured(
                 "the variable `origin` is not set; set it to the base URL of the server to \
@@ -39,7 +51,7 @@ impl Settings {
         })?;
         let origin = Origin::parse(&origin).map_err(misconfigured)?;
         let config = variable("config").await?.unwrap_or_default();
-        let config = Config::parse(&config).map_err(misconfigured)?;
+        let config = Config::parse_over(defaults, &config).map_err(misconfigured)?;
         Ok(Settings { origin, config })
     }
 }

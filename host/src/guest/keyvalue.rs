@@ -1,12 +1,13 @@
-//! `spin:key-value` and `wasi:keyvalue`: two doors to the one store.
+//! `spin:key-value`, `fermyon:spin/key-value` and `wasi:keyvalue`: doors to the one
+//! store.
 
 use wasmtime::component::{Accessor, FutureReader, HasData, Resource, ResourceTable, StreamReader};
 
-use super::bindings::{atomics, spin_key_value, wasi_store};
+use super::bindings::{atomics, fermyon_key_value, spin_key_value, wasi_store};
 use crate::store::{Handle, Store, StoreError, Swapped};
 
 /// The only store there is.
-const LABEL: &str = "default";
+pub(super) const LABEL: &str = "default";
 
 /// Most stores that an instance may have open, and most compare-and-swap
 /// handles that it may hold, those among them that an imitated platform forgets
@@ -34,7 +35,7 @@ pub struct Cas(Handle);
 /// What the host keeps for one instance about its store.
 #[derive(Debug)]
 pub(super) struct KeyValueState {
-    store: Store,
+    pub(super) store: Store,
     open_stores: usize,
     open_handles: usize,
     /// Handles that a swap consumed and that an imitated platform forgets to
@@ -70,7 +71,7 @@ impl HasData for KeyValue {
 
 impl KeyValueView<'_> {
     /// A new handle to the store; none if the instance has too many.
-    fn push_store(&mut self) -> wasmtime::Result<Option<Resource<OpenStore>>> {
+    pub(super) fn push_store(&mut self) -> wasmtime::Result<Option<Resource<OpenStore>>> {
         if self.state.open_stores == OPEN_MAX {
             return Ok(None);
         }
@@ -79,7 +80,7 @@ impl KeyValueView<'_> {
         Ok(Some(opened))
     }
 
-    fn drop_store(&mut self, store: Resource<OpenStore>) -> wasmtime::Result<()> {
+    pub(super) fn drop_store(&mut self, store: Resource<OpenStore>) -> wasmtime::Result<()> {
         self.table.delete(store)?;
         self.state.open_stores -= 1;
         Ok(())
@@ -124,6 +125,18 @@ impl<T> Answer<T, spin_key_value::Error> for Result<T, StoreError> {
     }
 }
 
+impl<T> Answer<T, fermyon_key_value::Error> for Result<T, StoreError> {
+    fn answer(self) -> wasmtime::Result<Result<T, fermyon_key_value::Error>> {
+        match self {
+            Ok(value) => Ok(Ok(value)),
+            Err(StoreError::Other(text) | StoreError::NotANumber(text)) => {
+                Ok(Err(fermyon_key_value::Error::Other(text)))
+            }
+            Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
+        }
+    }
+}
+
 impl<T> Answer<T, wasi_store::Error> for Result<T, StoreError> {
     fn answer(self) -> wasmtime::Result<Result<T, wasi_store::Error>> {
         match self {
@@ -145,7 +158,7 @@ impl spin_key_value::HostStore for KeyValueView<'_> {
 }
 
 /// The store behind a handle that the guest holds.
-fn store_of<T>(
+pub(super) fn store_of<T>(
     accessor: &Accessor<T, KeyValue>,
     held: &Resource<OpenStore>,
 ) -> wasmtime::Result<Store> {
@@ -215,6 +228,64 @@ impl<T> spin_key_value::HostStoreWithStore<T> for KeyValue {
                 FutureReader::new(&mut access, async move { wasmtime::error::Ok(outcome) })?,
             ))
         })
+    }
+}
+
+impl fermyon_key_value::Host for KeyValueView<'_> {}
+
+impl fermyon_key_value::HostStore for KeyValueView<'_> {
+    async fn open(
+        &mut self,
+        label: String,
+    ) -> wasmtime::Result<Result<Resource<OpenStore>, fermyon_key_value::Error>> {
+        if label != LABEL {
+            return Ok(Err(fermyon_key_value::Error::AccessDenied));
+        }
+        if let Err(error) = self.state.store.check().await {
+            return Err(error).answer();
+        }
+        let opened = self.push_store()?;
+        Ok(opened.ok_or(fermyon_key_value::Error::StoreTableFull))
+    }
+
+    async fn get(
+        &mut self,
+        held: Resource<OpenStore>,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, fermyon_key_value::Error>> {
+        self.table.get(&held)?;
+        self.state.store.get(&key).await.answer()
+    }
+
+    async fn set(
+        &mut self,
+        held: Resource<OpenStore>,
+        key: String,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), fermyon_key_value::Error>> {
+        self.table.get(&held)?;
+        self.state.store.set(&key, &value).await.answer()
+    }
+
+    async fn delete(
+        &mut self,
+        held: Resource<OpenStore>,
+        key: String,
+    ) -> wasmtime::Result<Result<(), fermyon_key_value::Error>> {
+        self.table.get(&held)?;
+        self.state.store.delete(&key).await.answer()
+    }
+
+    async fn get_keys(
+        &mut self,
+        held: Resource<OpenStore>,
+    ) -> wasmtime::Result<Result<Vec<String>, fermyon_key_value::Error>> {
+        self.table.get(&held)?;
+        self.state.store.keys().await.answer()
+    }
+
+    async fn drop(&mut self, held: Resource<OpenStore>) -> wasmtime::Result<()> {
+        self.drop_store(held)
     }
 }
 

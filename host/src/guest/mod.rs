@@ -1,16 +1,20 @@
 //! The component in its sandbox: the engine that compiles it, the interfaces
 //! that it is given, and the state of each instance.
 //!
-//! It is given WASI 0.2 and 0.3 without files, sockets, arguments or
-//! environment, `wasi:http` through [`crate::outbound`], and what Spin gives:
-//! one key-value store and three variables.
+//! It is given WASI 0.2 and 0.3 without files, sockets or arguments, `wasi:http` through
+//! [`crate::outbound`], and what the platforms of all flavours give: one key-value
+//! store, one SQLite database, one Redis server, and a few variables, which are in the
+//! environment too.
 
 mod bindings;
 mod engine;
 mod keyvalue;
 mod log;
+mod redis;
+mod sqlite;
 mod state;
 mod variables;
+mod wasmcloud;
 
 use std::path::Path;
 
@@ -22,10 +26,12 @@ use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
 pub(crate) use self::engine::INSTANCES_MAX;
+use self::keyvalue::KeyValue;
+pub(crate) use self::redis::RedisServers;
 pub(crate) use self::state::GuestState;
 pub(crate) use self::variables::Variables;
 use crate::outbound::Outbound;
-use crate::store::Store;
+use crate::store::{Database, Store};
 
 /// Turns after which a guest lets others go on.
 const TURNS_AT_ONCE: u64 = 1;
@@ -34,19 +40,23 @@ const TURNS_AT_ONCE: u64 = 1;
 pub(crate) struct Guest {
     engine: wasmtime::Engine,
     pre: ProxyPre<GuestState>,
-    store: Store,
-    variables: Variables,
-    outbound: Outbound,
+    services: Services,
+}
+
+/// What all instances share.
+#[derive(Debug, Clone)]
+pub(crate) struct Services {
+    pub(crate) store: Store,
+    /// None if the store is on a Redis server.
+    pub(crate) database: Option<Database>,
+    pub(crate) redis: RedisServers,
+    pub(crate) variables: Variables,
+    pub(crate) outbound: Outbound,
 }
 
 impl Guest {
     /// Compiles and links the component in the file at `path`.
-    pub(crate) fn load(
-        path: &Path,
-        store: Store,
-        variables: Variables,
-        outbound: Outbound,
-    ) -> Result<Self> {
+    pub(crate) fn load(path: &Path, services: Services) -> Result<Self> {
         let engine = engine::engine(path)?;
         let component = Component::from_file(&engine, path).with_context(|| {
             format!(
@@ -76,9 +86,7 @@ impl Guest {
         Ok(Self {
             engine,
             pre,
-            store,
-            variables,
-            outbound,
+            services,
         })
     }
 
@@ -92,12 +100,7 @@ impl Guest {
         &self,
         slot: OwnedSemaphorePermit,
     ) -> Result<(wasmtime::Store<GuestState>, Proxy)> {
-        let state = GuestState::new(
-            self.store.clone(),
-            self.variables.clone(),
-            self.outbound.clone(),
-            slot,
-        );
+        let state = GuestState::new(self.services.clone(), slot);
         let mut store = wasmtime::Store::new(&self.engine, state);
         store.limiter(|state| state.limits());
         store.set_epoch_deadline(TURNS_AT_ONCE);
@@ -113,21 +116,19 @@ fn link(engine: &wasmtime::Engine) -> Result<Linker<GuestState>> {
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     p2::add_only_http_to_linker_async(&mut linker)?;
     p3::add_to_linker(&mut linker)?;
-    bindings::spin::key_value::key_value::add_to_linker::<_, keyvalue::KeyValue>(
-        &mut linker,
-        GuestState::key_value,
-    )?;
-    bindings::wasi::keyvalue::store::add_to_linker::<_, keyvalue::KeyValue>(
-        &mut linker,
-        GuestState::key_value,
-    )?;
-    bindings::wasi::keyvalue::atomics::add_to_linker::<_, keyvalue::KeyValue>(
-        &mut linker,
-        GuestState::key_value,
-    )?;
-    bindings::spin::variables::variables::add_to_linker::<_, HasSelf<Variables>>(
-        &mut linker,
-        GuestState::variables,
-    )?;
+    let l = &mut linker;
+    bindings::spin_key_value::add_to_linker::<_, KeyValue>(l, GuestState::key_value)?;
+    bindings::fermyon_key_value::add_to_linker::<_, KeyValue>(l, GuestState::key_value)?;
+    bindings::wasi_store::add_to_linker::<_, KeyValue>(l, GuestState::key_value)?;
+    bindings::atomics::add_to_linker::<_, KeyValue>(l, GuestState::key_value)?;
+    bindings::wasmcloud::types::add_to_linker::<_, KeyValue>(l, GuestState::key_value)?;
+    bindings::wasmcloud::store::add_to_linker::<_, KeyValue>(l, GuestState::key_value)?;
+    bindings::wasmcloud::cas::add_to_linker::<_, KeyValue>(l, GuestState::key_value)?;
+    bindings::spin_sqlite::add_to_linker::<_, sqlite::Sqlite>(l, GuestState::sqlite)?;
+    bindings::fermyon_sqlite::add_to_linker::<_, sqlite::Sqlite>(l, GuestState::sqlite)?;
+    bindings::spin_redis::add_to_linker::<_, redis::Redis>(l, GuestState::redis)?;
+    bindings::fermyon_redis::add_to_linker::<_, redis::Redis>(l, GuestState::redis)?;
+    bindings::spin_variables::add_to_linker::<_, HasSelf<Variables>>(l, GuestState::variables)?;
+    bindings::fermyon_variables::add_to_linker::<_, HasSelf<Variables>>(l, GuestState::variables)?;
     Ok(linker)
 }

@@ -6,11 +6,12 @@ use wasmtime::{StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::Variables;
 use super::keyvalue::{KeyValueState, KeyValueView};
 use super::log::LogStream;
+use super::redis::{RedisState, RedisView};
+use super::sqlite::{SqliteState, SqliteView};
+use super::{Services, Variables};
 use crate::outbound::Outbound;
-use crate::store::Store;
 
 /// Most memory that one set of header fields may take in the host, in bytes:
 /// more than the server lets in, so that whatever came in can go on.
@@ -26,6 +27,8 @@ pub(crate) struct GuestState {
     http: WasiHttpCtx,
     outbound: Outbound,
     key_value: KeyValueState,
+    sqlite: SqliteState,
+    redis: RedisState,
     variables: Variables,
     limits: StoreLimits,
     /// The instance's place among all that may live, freed with it.
@@ -33,21 +36,29 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(super) fn new(
-        store: Store,
-        variables: Variables,
-        outbound: Outbound,
-        slot: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(services: Services, slot: OwnedSemaphorePermit) -> Self {
+        let Services {
+            store,
+            database,
+            redis,
+            variables,
+            outbound,
+        } = services;
         let log = LogStream::default();
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         Self {
             table: ResourceTable::new(),
-            wasi: WasiCtx::builder().stdout(log.clone()).stderr(log).build(),
+            wasi: WasiCtx::builder()
+                .stdout(log.clone())
+                .stderr(log)
+                .envs(&variables.environment())
+                .build(),
             http,
             outbound,
             key_value: KeyValueState::new(store),
+            sqlite: SqliteState::new(database),
+            redis: RedisState::new(redis),
             variables,
             limits: StoreLimitsBuilder::new()
                 .memory_size(MEMORY_BYTES_MAX)
@@ -59,6 +70,20 @@ impl GuestState {
     pub(super) fn key_value(&mut self) -> KeyValueView<'_> {
         KeyValueView {
             state: &mut self.key_value,
+            table: &mut self.table,
+        }
+    }
+
+    pub(super) fn sqlite(&mut self) -> SqliteView<'_> {
+        SqliteView {
+            state: &mut self.sqlite,
+            table: &mut self.table,
+        }
+    }
+
+    pub(super) fn redis(&mut self) -> RedisView<'_> {
+        RedisView {
+            state: &mut self.redis,
             table: &mut self.table,
         }
     }

@@ -1,11 +1,20 @@
-//! `spin:variables`: what the operator set, as the guest reads it.
+//! `spin:variables` and `fermyon:spin/variables`: what the operator set, as the guest
+//! reads it. Flavours without either read it from their environment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::component::{Accessor, HasSelf};
 
+use super::bindings::fermyon_variables;
 use super::bindings::spin_variables::{Error, Host, HostWithStore};
+
+/// Variables that are in the environment too, with their names there.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("origin", "LEEWARD_ORIGIN"),
+    ("config", "LEEWARD_CONFIG"),
+    ("admin_token", "LEEWARD_ADMIN_TOKEN"),
+];
 
 /// The variables by name.
 #[derive(Debug, Clone)]
@@ -15,6 +24,16 @@ impl Variables {
     /// These variables and no others.
     pub(crate) fn new(values: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         Self(Arc::new(values.into_iter().collect()))
+    }
+
+    /// The environment of the guest: some of the variables, under names that no other
+    /// program uses.
+    pub(super) fn environment(&self) -> Vec<(&'static str, &str)> {
+        let named = ENVIRONMENT.into_iter().filter_map(|(variable, name)| {
+            let value = self.0.get(variable)?;
+            Some((name, value.as_str()))
+        });
+        named.collect()
     }
 
     fn get(&self, name: &str) -> Result<String, Error> {
@@ -43,6 +62,20 @@ fn is_name(name: &str) -> bool {
 
 impl Host for Variables {}
 
+impl fermyon_variables::Host for Variables {
+    async fn get(
+        &mut self,
+        name: String,
+    ) -> wasmtime::Result<Result<String, fermyon_variables::Error>> {
+        Ok(Variables::get(self, &name).map_err(|error| match error {
+            Error::InvalidName(text) => fermyon_variables::Error::InvalidName(text),
+            Error::Undefined(text) => fermyon_variables::Error::Undefined(text),
+            Error::Provider(text) => fermyon_variables::Error::Provider(text),
+            Error::Other(text) => fermyon_variables::Error::Other(text),
+        }))
+    }
+}
+
 impl<T> HostWithStore<T> for HasSelf<Variables> {
     async fn get(
         accessor: &Accessor<T, Self>,
@@ -55,6 +88,17 @@ impl<T> HostWithStore<T> for HasSelf<Variables> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_has_what_flavours_without_variables_need_and_nothing_else() {
+        let variables = Variables::new([
+            ("origin", "http://a".to_owned()),
+            ("redis_address", "redis://:secret@b".to_owned()),
+            ("config", String::new()),
+        ]);
+        let expected = vec![("LEEWARD_ORIGIN", "http://a"), ("LEEWARD_CONFIG", "")];
+        assert_eq!(variables.environment(), expected);
+    }
 
     #[test]
     fn a_variable_is_found_undefined_or_ill_named() {

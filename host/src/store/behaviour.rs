@@ -95,7 +95,7 @@ impl Store {
     /// own instance waits in a synchronous call further back: for ever.
     ///
     /// The task ends after `most`, so calls to a store that hangs do not pile up.
-    async fn apart<T, F>(
+    pub(super) async fn apart<T, F>(
         &self,
         most: Duration,
         work: impl FnOnce(Arc<dyn Backend>) -> F,
@@ -200,7 +200,7 @@ impl Store {
     }
 
     /// Refuses what the imitated platform's documentation refuses.
-    fn admit(&self, key: &str, value_bytes: usize) -> StoreResult<()> {
+    pub(super) fn admit(&self, key: &str, value_bytes: usize) -> StoreResult<()> {
         if self.behaviour != Behaviour::SpinSqlite {
             return Ok(());
         }

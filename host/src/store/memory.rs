@@ -58,6 +58,15 @@ impl Backend for Memory {
         Ok(as_expected)
     }
 
+    async fn remove_if(&self, key: &str, expected: &[u8]) -> StoreResult<bool> {
+        let mut values = self.values();
+        let as_expected = values.get(key).is_some_and(|stored| stored == expected);
+        if as_expected {
+            values.remove(key);
+        }
+        Ok(as_expected)
+    }
+
     async fn increment(&self, key: &str, delta: i64, number: Number) -> StoreResult<i64> {
         let mut values = self.values();
         let (bytes, sum) = number.add(values.get(key).map(Vec::as_slice), delta)?;

@@ -7,13 +7,15 @@
 //! so everything above, see only [`Store`].
 
 mod behaviour;
+mod database;
 mod location;
 mod memory;
 mod number;
 mod redis;
 mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod versioned;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -22,8 +24,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub(crate) use self::behaviour::{Behaviour, Handle, Store, Swapped};
+pub(crate) use self::database::{Database, DatabaseError, Session, Value};
 pub(crate) use self::location::Location;
 use self::number::Number;
+pub(crate) use self::versioned::{Entry, Exchange, Expected};
 
 /// The name under which the rows of the one store are kept, as Spin keeps them:
 /// a database made by one is read by the other.
@@ -97,6 +101,9 @@ trait Backend: Debug + Send + Sync {
     /// Writes `value` if what is stored is `expected` (none: absent), and says
     /// whether it did.
     async fn replace(&self, key: &str, expected: Option<&[u8]>, value: &[u8]) -> StoreResult<bool>;
+
+    /// Removes `key` if what is stored is `expected`, and says whether it did.
+    async fn remove_if(&self, key: &str, expected: &[u8]) -> StoreResult<bool>;
 
     /// Adds `delta` to the number at `key` (absent: zero), stored as `number`
     /// says, and returns the sum.

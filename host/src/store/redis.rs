@@ -46,12 +46,19 @@ redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 return 1
 ";
 
+/// Removes KEYS[1] if it holds ARGV[1]. Returns whether it did.
+const REMOVE_IF: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+";
+
 /// A Redis server.
 #[derive(Debug)]
 pub(super) struct Redis {
     client: Client,
     expiry_millis: u64,
     replace: Script,
+    remove_if: Script,
     /// Made at first use, because that needs a runtime.
     manager: std::sync::OnceLock<ConnectionManagerHandle>,
 }
@@ -73,6 +80,7 @@ impl Redis {
             client,
             expiry_millis: u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX),
             replace: Script::new(REPLACE),
+            remove_if: Script::new(REMOVE_IF),
             manager: std::sync::OnceLock::new(),
         }
     }
@@ -151,6 +159,16 @@ impl Backend for Redis {
             .arg(expected.unwrap_or_default())
             .arg(value)
             .arg(self.expiry_millis)
+            .invoke_async(&mut connection)
+            .await
+            .map_err(StoreError::other)
+    }
+
+    async fn remove_if(&self, key: &str, expected: &[u8]) -> StoreResult<bool> {
+        let mut connection = self.connection()?;
+        self.remove_if
+            .key(key)
+            .arg(expected)
             .invoke_async(&mut connection)
             .await
             .map_err(StoreError::other)

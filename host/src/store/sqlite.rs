@@ -70,6 +70,8 @@ const INSERT_IF_ABSENT: &str = "INSERT INTO spin_key_value (store, key, value) V
     ON CONFLICT (store, key) DO NOTHING";
 const UPDATE_IF_EQUAL: &str =
     "UPDATE spin_key_value SET value = ?3 WHERE store = ?1 AND key = ?2 AND value = ?4";
+const DELETE_IF_EQUAL: &str =
+    "DELETE FROM spin_key_value WHERE store = ?1 AND key = ?2 AND value = ?3";
 const DELETE: &str = "DELETE FROM spin_key_value WHERE store = ?1 AND key = ?2";
 
 /// A SQLite file.
@@ -82,10 +84,7 @@ pub(super) struct Sqlite {
 impl Sqlite {
     /// The store in the file at `path`, which is made at first use.
     pub(super) fn new(path: PathBuf) -> Self {
-        let file = Arc::new(StoreFile {
-            path,
-            moved: Mutex::default(),
-        });
+        let file = Arc::new(StoreFile::new(path));
         Self {
             readers: Arc::new(Lane::new(Arc::clone(&file), READERS)),
             writers: Arc::new(Lane::new(file, WRITERS)),
@@ -104,9 +103,9 @@ struct Lane {
 
 /// A connection, and the file that it is to.
 #[derive(Debug)]
-struct Opened {
-    connection: Connection,
-    identity: Option<Identity>,
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) identity: Option<Identity>,
 }
 
 impl Lane {
@@ -174,24 +173,32 @@ impl Lane {
 }
 
 /// What tells a file from another one that has its name later.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 /// The file by its name.
 #[derive(Debug)]
-struct StoreFile {
+pub(super) struct StoreFile {
     path: PathBuf,
     /// When this process last moved a damaged file aside.
     moved: Mutex<Option<Instant>>,
 }
 
 impl StoreFile {
+    /// The file at `path`, which is made at first use.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            moved: Mutex::default(),
+        }
+    }
+
     /// The file that has the name now, if there is one.
-    fn identity(&self) -> Option<Identity> {
+    pub(super) fn identity(&self) -> Option<Identity> {
         identity(&self.path)
     }
 
     /// Opens the file. If it is damaged, it is replaced by a new one.
-    fn open(&self) -> StoreResult<Opened> {
+    pub(super) fn open(&self) -> StoreResult<Opened> {
         let before = self.identity();
         match open(&self.path) {
             // Another process may have replaced the file meanwhile. Then it is not
@@ -225,7 +232,11 @@ impl StoreFile {
 
     /// Moves the file aside, unless its name stands for another file than the
     /// damaged one by now.
-    fn replace(&self, damaged: Option<Identity>, damage: &rusqlite::Error) -> StoreResult<()> {
+    pub(super) fn replace(
+        &self,
+        damaged: Option<Identity>,
+        damage: &rusqlite::Error,
+    ) -> StoreResult<()> {
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         // The directory stands for a lock among processes. The file itself cannot:
         // SQLite loses its own locks when another handle of the file is closed.
@@ -298,7 +309,7 @@ fn identity(path: &Path) -> Option<Identity> {
 }
 
 /// Whether the file is damaged, or is not a database at all.
-fn is_damage(error: &rusqlite::Error) -> bool {
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
@@ -320,7 +331,7 @@ fn explained(error: rusqlite::Error, path: &Path) -> StoreError {
 
 /// After these errors the file may be another than the connection believes; the
 /// next call opens it afresh.
-fn spoils_connection(error: &rusqlite::Error) -> bool {
+pub(super) fn spoils_connection(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(
@@ -474,6 +485,22 @@ impl Backend for Sqlite {
                 Some(expected) => connection
                     .prepare_cached(UPDATE_IF_EQUAL)?
                     .execute((STORE_NAME, key, value, expected)),
+            })
+            .await?;
+        Ok(rows == 1)
+    }
+
+    async fn remove_if(&self, key: &str, expected: &[u8]) -> StoreResult<bool> {
+        let (key, expected) = (key.to_owned(), expected.to_vec());
+        let rows = self
+            .writers
+            .run(move |connection| {
+                let rows = connection
+                    .prepare_cached(DELETE_IF_EQUAL)?
+                    .execute((STORE_NAME, key, expected))?;
+                // The key is removed, whatever comes of this.
+                drop(return_pages(connection));
+                Ok(rows)
             })
             .await?;
         Ok(rows == 1)

@@ -81,14 +81,14 @@ fn sqlite_location(directory: &Path) -> Location {
 }
 
 /// A Redis server of its own on a free port, killed at the end.
-struct RedisServer {
+pub(crate) struct RedisServer {
     process: Child,
-    url: String,
+    pub(crate) url: String,
     _directory: tempfile::TempDir,
 }
 
 impl RedisServer {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         // Another process may take the port between our letting go of it and
         // the server's taking it: then the server ends, and another is tried.
         const TRIES: usize = 5;
@@ -169,6 +169,108 @@ async fn values_are_read_as_written_overwritten_listed_and_removed() {
             store.delete("a").await.unwrap();
             assert_eq!(store.get("a").await.unwrap(), None, "{at}");
         }
+    }
+}
+
+async fn value(store: &Store, key: &str) -> Option<Vec<u8>> {
+    store.entry(key).await.unwrap().map(|entry| entry.value)
+}
+
+#[tokio::test]
+async fn every_write_of_an_entry_changes_its_version() {
+    for bench in Bench::all() {
+        let store = bench.store(Behaviour::Exact).await;
+        let at = bench.name();
+        assert_eq!(store.entry("k").await.unwrap(), None, "{at}");
+        let mut versions = std::collections::HashSet::new();
+        for _ in 0..3 {
+            assert!(store.set_entry("k", b"v", None, false).await.unwrap());
+            let entry = store.entry("k").await.unwrap().unwrap();
+            assert_eq!(entry.value, b"v", "{at}");
+            assert!(versions.insert(entry.version), "{at}");
+            let expected = Expected {
+                version: Some(entry.version),
+                value: None,
+            };
+            let swapped = store.swap_entry("k", b"v", expected.clone()).await;
+            assert_eq!(swapped, Ok(Exchange::Swapped), "{at}");
+            // The value is as it was, and the version is not.
+            let stale = store.swap_entry("k", b"w", expected).await.unwrap();
+            let now = store.entry("k").await.unwrap();
+            assert!(versions.insert(now.clone().unwrap().version), "{at}");
+            assert_eq!(stale, Exchange::Stale(now), "{at}");
+        }
+        store.delete("k").await.unwrap();
+        assert_eq!(store.entry("k").await.unwrap(), None, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn of_swaps_of_one_version_one_is_applied() {
+    for bench in Bench::all() {
+        let store = bench.store(Behaviour::Exact).await;
+        store.set_entry("k", b"0", None, false).await.unwrap();
+        let entry = store.entry("k").await.unwrap().unwrap();
+        let swaps = (1..=8_u8).map(|writer| {
+            let expected = Expected {
+                version: Some(entry.version),
+                value: Some(b"0".to_vec()),
+            };
+            let store = &store;
+            async move { store.swap_entry("k", &[writer], expected).await.unwrap() }
+        });
+        let outcomes = futures::future::join_all(swaps).await;
+        let applied = outcomes.iter().filter(|it| **it == Exchange::Swapped);
+        assert_eq!(applied.count(), 1, "{}: {outcomes:?}", bench.name());
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_has_expired_is_absent_and_removed() {
+    for bench in Bench::all() {
+        let store = bench.store(Behaviour::Exact).await;
+        let at = bench.name();
+        const LONG: u64 = 3_600_000;
+        assert!(store.set_entry("k", b"1", Some(LONG), true).await.unwrap());
+        assert_eq!(value(&store, "k").await, Some(b"1".to_vec()), "{at}");
+        assert!(!store.set_entry("k", b"2", None, true).await.unwrap());
+        // With a life of zero it has expired when it is written.
+        assert!(store.set_entry("k", b"3", Some(0), false).await.unwrap());
+        assert!(
+            store.set_entry("k", b"4", None, true).await.unwrap(),
+            "{at}"
+        );
+        assert_eq!(value(&store, "k").await, Some(b"4".to_vec()), "{at}");
+        store.set_entry("read", b"5", Some(0), false).await.unwrap();
+        store.set_entry("left", b"5", Some(0), false).await.unwrap();
+        assert_eq!(value(&store, "read").await, None, "{at}");
+        let mut keys = store.keys().await.unwrap();
+        keys.sort_unstable();
+        assert_eq!(keys, ["k", "left"], "{at}");
+        store.remove_expired().await.unwrap();
+        assert_eq!(store.keys().await.unwrap(), ["k"], "{at}");
+    }
+}
+
+#[tokio::test]
+async fn entries_are_listed_by_prefix_and_page() {
+    for bench in Bench::all() {
+        let store = bench.store(Behaviour::Exact).await;
+        let at = bench.name();
+        let count = versioned::PAGE_KEYS + 1;
+        let names: Vec<_> = (0..count).map(|it| format!("a/{it:05}")).collect();
+        for name in &names {
+            store.set_entry(name, b"", None, false).await.unwrap();
+        }
+        store.set_entry("b", b"", None, false).await.unwrap();
+        let first = store.page("a/", None).await.unwrap();
+        assert!(!first.is_last, "{at}");
+        let last = first.keys.last().map(String::as_str);
+        let second = store.page("a/", last).await.unwrap();
+        assert!(second.is_last, "{at}");
+        assert_eq!([first.keys, second.keys].concat(), names, "{at}");
+        let other = store.page("b", None).await.unwrap();
+        assert!(other.is_last && other.keys == ["b"], "{at}: {other:?}");
     }
 }
 
@@ -779,6 +881,10 @@ impl Backend for Hanging {
         std::future::pending().await
     }
 
+    async fn remove_if(&self, _: &str, _: &[u8]) -> StoreResult<bool> {
+        std::future::pending().await
+    }
+
     async fn increment(&self, _: &str, _: i64, _: Number) -> StoreResult<i64> {
         std::future::pending().await
     }
@@ -829,6 +935,11 @@ async fn every_call_to_a_store_that_hangs_ends_within_its_bound() {
         let mut handle = store.handle("k").await.unwrap();
         assert_ends("current", call, handle.current()).await;
         assert_ends("swap", call, handle.swap(b"v")).await;
+        assert_ends("entry", call, store.entry("k")).await;
+        assert_ends("set entry", call, store.set_entry("k", b"v", None, true)).await;
+        let expected = Expected::default();
+        assert_ends("swap entry", call, store.swap_entry("k", b"v", expected)).await;
+        assert_ends("page", LISTING_MAX, store.page("", None)).await;
     }
     let store = Store::new(Arc::new(Hanging { watches: false }), Behaviour::SpinRedis);
     assert_ends("handle", CALL_MAX, store.handle("k")).await;

@@ -4,10 +4,17 @@
 //!
 //! - `Cells`, the [`Store`](crate::store::Store) of the cells;
 //! - `cells(&Config, clock)`, which makes it;
-//! - `variable(name)`, a setting of the platform, or none if it is not set.
+//! - `variable(name)`, a setting of the platform, or none if it is not set;
+//! - on hosts of WASI 0.2 `DEFAULTS`, the options with another default.
 
+#[cfg(feature = "akamai")]
+mod akamai;
 #[cfg(any(feature = "wasmcloud", feature = "wasi"))]
 mod environment;
+#[cfg(feature = "fermyon-cloud")]
+mod fermyon_cloud;
+#[cfg(any(feature = "fermyon-cloud", feature = "akamai"))]
+mod fermyon_variables;
 #[cfg(feature = "spin")]
 mod spin;
 #[cfg(feature = "spin-redis")]
@@ -21,8 +28,14 @@ mod wasi;
 #[cfg(feature = "wasmcloud")]
 mod wasmcloud;
 
+#[cfg(feature = "akamai")]
+pub(crate) use akamai::{Cells, DEFAULTS, cells};
 #[cfg(any(feature = "wasmcloud", feature = "wasi"))]
 pub(crate) use environment::variable;
+#[cfg(feature = "fermyon-cloud")]
+pub(crate) use fermyon_cloud::{Cells, DEFAULTS, cells};
+#[cfg(any(feature = "fermyon-cloud", feature = "akamai"))]
+pub(crate) use fermyon_variables::variable;
 #[cfg(feature = "spin")]
 pub(crate) use spin::{Cells, cells};
 #[cfg(feature = "spin-redis")]

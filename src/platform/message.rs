@@ -1,0 +1,244 @@
+//! Requests and responses: what the bindings to WASI 0.2 and 0.3 have in common.
+
+use super::setup::SetupError;
+use super::spin_fields::Told;
+use crate::question::preflight::is_preflight;
+use crate::shield::{Answer, AnswerBody};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::time::Duration;
+
+/// `Retry-After` while the settings cannot be read, in seconds: at least this.
+const SETUP_RETRY_AFTER: u64 = 1;
+
+/// It is longer by up to this many seconds, at random, so that clients do not return
+/// together.
+const SETUP_RETRY_AFTER_SPREAD: u64 = 2;
+
+/// An answer of the binding itself.
+pub fn plain<B>(status: StatusCode, text: &str) -> Answer<B> {
+    let mut answer = Answer::new(AnswerBody::Full(Bytes::from(format!("{text}\n"))));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store"),
+    );
+    headers.insert(
+        http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        http::header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("Retry-After"),
+    );
+    answer
+}
+
+/// The answer of an instance that could not be set up.
+pub fn not_set_up<B>(error: &SetupError, random: u64) -> Answer<B> {
+    match error {
+        SetupError::Misconfigured(problem) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("leeward is not set up: {problem}"),
+        ),
+        SetupError::Unreadable(_) => {
+            let text = "leeward cannot read its settings at the moment";
+            let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+            let longer = random % (SETUP_RETRY_AFTER_SPREAD + 1);
+            let seconds = HeaderValue::from(SETUP_RETRY_AFTER + longer);
+            let headers = answer.headers_mut();
+            headers.insert(http::header::RETRY_AFTER, seconds);
+            answer
+        }
+    }
+}
+
+/// The fields of a message. Those that are not valid for `http` are left out;
+/// hosts let some of them through.
+pub fn headers_from(fields: impl IntoIterator<Item = (String, Vec<u8>)>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::try_from(value),
+        ) {
+            // Fails beyond 32,768 fields, far above the limit for visitors.
+            let _ = headers.try_append(name, value);
+        }
+    }
+    headers
+}
+
+/// The fields of a message for the host.
+pub fn list_of(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+/// Whether the content of a visitor's request is to be looked at. To take out a body
+/// costs a call of the host, which a hit without a body need not pay.
+pub fn has_content(method: &Method, headers: &HeaderMap, told: &Told) -> bool {
+    let is_mostly_without =
+        matches!(*method, Method::GET | Method::HEAD) || is_preflight(method, headers);
+    !is_mostly_without
+        || told.content
+        || headers.contains_key(http::header::TRANSFER_ENCODING)
+        || headers
+            .get(http::header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
+}
+
+/// A duration as WASI has it.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Our method for the host's, whose type differs between versions of WASI.
+#[cfg(target_family = "wasm")]
+macro_rules! method_from_host {
+    ($Host:ident, $method:expr) => {
+        match $method {
+            $Host::Get => ::http::Method::GET,
+            $Host::Head => ::http::Method::HEAD,
+            $Host::Post => ::http::Method::POST,
+            $Host::Put => ::http::Method::PUT,
+            $Host::Delete => ::http::Method::DELETE,
+            $Host::Connect => ::http::Method::CONNECT,
+            $Host::Options => ::http::Method::OPTIONS,
+            $Host::Trace => ::http::Method::TRACE,
+            $Host::Patch => ::http::Method::PATCH,
+            $Host::Other(name) => ::http::Method::from_bytes(name.as_bytes())?,
+        }
+    };
+}
+
+/// The host's method for ours.
+#[cfg(target_family = "wasm")]
+macro_rules! method_to_host {
+    ($Host:ident, $method:expr) => {
+        match *$method {
+            ::http::Method::GET => $Host::Get,
+            ::http::Method::HEAD => $Host::Head,
+            ::http::Method::POST => $Host::Post,
+            ::http::Method::PUT => $Host::Put,
+            ::http::Method::DELETE => $Host::Delete,
+            ::http::Method::CONNECT => $Host::Connect,
+            ::http::Method::OPTIONS => $Host::Options,
+            ::http::Method::TRACE => $Host::Trace,
+            ::http::Method::PATCH => $Host::Patch,
+            ref other => $Host::Other(other.as_str().to_owned()),
+        }
+    };
+}
+
+/// What an error of the host says about the origin.
+#[cfg(target_family = "wasm")]
+macro_rules! origin_error {
+    ($Host:ident, $error:expr) => {
+        match $error {
+            $Host::ConnectionTimeout
+            | $Host::ConnectionReadTimeout
+            | $Host::ConnectionWriteTimeout
+            | $Host::HttpResponseTimeout => $crate::shield::OriginError::Timeout,
+            error @ ($Host::HttpRequestDenied
+            | $Host::HttpRequestLengthRequired
+            | $Host::HttpRequestMethodInvalid
+            | $Host::HttpRequestUriInvalid
+            | $Host::HttpRequestUriTooLong
+            | $Host::HttpRequestHeaderSectionSize(_)
+            | $Host::HttpRequestHeaderSize(_)
+            | $Host::HttpRequestBodySize(_)) => {
+                $crate::shield::OriginError::NotSent(error.to_string())
+            }
+            error @ ($Host::DnsTimeout
+            | $Host::DnsError(_)
+            | $Host::DestinationNotFound
+            | $Host::DestinationUnavailable
+            | $Host::DestinationIpUnroutable
+            | $Host::ConnectionRefused
+            | $Host::TlsProtocolError
+            | $Host::TlsCertificateError
+            | $Host::TlsAlertReceived(_)) => {
+                $crate::shield::OriginError::Unreachable(error.to_string())
+            }
+            error => $crate::shield::OriginError::Failed(error.to_string()),
+        }
+    };
+}
+
+#[cfg(target_family = "wasm")]
+pub(crate) use {method_from_host, method_to_host, origin_error};
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn headers(list: &[(&str, &str)]) -> HeaderMap {
+        let list = list.iter();
+        headers_from(list.map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())))
+    }
+
+    #[test]
+    fn fields_survive_the_way_to_the_host_and_back_and_invalid_ones_do_not() {
+        let sent = headers(&[("a", "1"), ("b", "2"), ("a", "3"), ("no name", "4")]);
+        assert_eq!(sent.len(), 3);
+        assert_eq!(headers_from(list_of(&sent)), sent);
+        let broken = headers_from([("a".to_owned(), b"1\r\nb: 2".to_vec())]);
+        assert!(broken.is_empty());
+    }
+
+    #[test]
+    fn content_is_looked_at_where_there_may_be_any() {
+        let none = Told::default();
+        let told = Told {
+            content: true,
+            ..none
+        };
+        for (method, fields, told, expected) in [
+            (Method::GET, &[][..], none, false),
+            (Method::GET, &[("content-length", "0")], none, false),
+            (Method::GET, &[("content-length", "5")], none, true),
+            (Method::GET, &[("transfer-encoding", "chunked")], none, true),
+            (Method::GET, &[], told, true),
+            (Method::HEAD, &[], none, false),
+            (Method::POST, &[], none, true),
+            (Method::OPTIONS, &[], none, true),
+            (
+                Method::OPTIONS,
+                &[
+                    ("origin", "http://a.example"),
+                    ("access-control-request-method", "GET"),
+                ],
+                none,
+                false,
+            ),
+        ] {
+            let looked_at = has_content(&method, &headers(fields), &told);
+            assert_eq!(looked_at, expected, "{method} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn an_instance_without_settings_says_when_to_come_back() {
+        let wrong = SetupError::Misconfigured("no origin".to_owned());
+        let answer = not_set_up::<()>(&wrong, 0);
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let unreadable = SetupError::Unreadable("the provider is down".to_owned());
+        for random in [0, 1, 2, u64::MAX] {
+            let answer = not_set_up::<()>(&unreadable, random);
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let after = answer.headers().get(http::header::RETRY_AFTER).unwrap();
+            let seconds: u64 = after.to_str().unwrap().parse().unwrap();
+            assert!((1..=3).contains(&seconds), "{seconds}");
+        }
+    }
+}
