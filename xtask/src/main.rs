@@ -21,6 +21,7 @@
 mod build;
 mod cache_tests;
 mod dist;
+mod foreign;
 mod fuzz;
 mod machine;
 mod process;
