@@ -11,6 +11,8 @@
 //! | [`nodes`] | processes: start, kill, pause, resume, end |
 //! | [`origin`] | answers by script, holds them at a gate, counts, crashes |
 //! | [`client`] | one request, a crowd at one moment, load over a while |
+//! | [`foreign`] | nodes on the programs of other WASI hosts |
+//! | [`nats`] | a NATS server of the test's own |
 //! | [`redis`] | a Redis server of the test's own |
 //! | [`link`] | what is between nodes and a store that is far away |
 //! | [`wait`] | conditions with deadlines |
@@ -27,7 +29,9 @@
 )]
 
 pub mod client;
+pub mod foreign;
 pub mod link;
+pub mod nats;
 pub mod nodes;
 pub mod origin;
 pub mod redis;

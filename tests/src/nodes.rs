@@ -138,7 +138,29 @@ impl Node {
     /// # Panics
     ///
     /// If it ends instead, or takes too long; with what it wrote.
-    pub async fn start(mut command: Command) -> Self {
+    pub async fn start(command: Command) -> Self {
+        Self::start_as(command, |output, _| output.lines().find_map(address)).await
+    }
+
+    /// Starts a program that is to serve at this address, and waits until it has
+    /// written `ready`.
+    ///
+    /// # Panics
+    ///
+    /// If it ends instead, or takes too long; with what it wrote.
+    pub async fn start_at(command: Command, address: SocketAddr, ready: &str) -> Self {
+        let is_ready = |output: &str, errors: &str| {
+            let ready = output.contains(ready) || errors.contains(ready);
+            ready.then_some(address)
+        };
+        Self::start_as(command, is_ready).await
+    }
+
+    /// `ready` makes the address of what it wrote to its standard output and error.
+    async fn start_as(
+        mut command: Command,
+        ready: impl Fn(&str, &str) -> Option<SocketAddr>,
+    ) -> Self {
         let mut process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -154,23 +176,29 @@ impl Node {
             output,
             errors,
         };
-        let ready = wait::until("a node serves", START, async || {
+        let address = wait::until("a node serves", START, async || {
             let ended = node.process.try_wait().unwrap();
-            let address = node.output.text(KEPT_LINES).lines().find_map(address);
+            let address = ready(&node.output.text(KEPT_LINES), &node.errors());
             assert!(
                 ended.is_none() || address.is_some(),
-                "the node ended ({ended:?}): {}",
+                "the node ended ({ended:?}): {}\n{}",
+                node.output(),
                 node.errors()
             );
             address
         });
-        node.address = ready.await;
+        node.address = address.await;
         node
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it wrote to its standard output, the last few hundred lines.
+    pub fn output(&self) -> String {
+        self.output.text(KEPT_LINES)
     }
 
     /// What it wrote to its standard error, the last few hundred lines.

@@ -35,6 +35,8 @@ pub struct Settings {
     /// `lease.duration`: long enough that a node which gets little processor
     /// time still renews its lease.
     pub lease: Duration,
+    /// `lease.clock_skew`.
+    pub clock_skew: Duration,
     /// `origin.retry.first`.
     pub retry_first: Duration,
     /// `origin.retry.max`.
@@ -52,6 +54,7 @@ impl Default for Settings {
         Settings {
             preset: "uptime",
             lease: Duration::from_millis(2000),
+            clock_skew: Duration::from_millis(100),
             retry_first: Duration::from_millis(200),
             retry_max: Duration::from_millis(1000),
             budget: None,
@@ -63,10 +66,11 @@ impl Default for Settings {
 
 impl Settings {
     /// As TOML.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let Settings {
             preset,
             lease,
+            clock_skew,
             retry_first,
             retry_max,
             budget,
@@ -89,7 +93,7 @@ early_refresh = false
 
 [lease]
 duration = "{}ms"
-clock_skew = "100ms"
+clock_skew = "{}ms"
 
 [origin]
 connect_timeout = "30s"
@@ -103,6 +107,7 @@ budget = "{}ms"
 {more}
 "#,
             lease.as_millis(),
+            clock_skew.as_millis(),
             retry_first.as_millis(),
             retry_max.as_millis(),
             wait.as_millis()

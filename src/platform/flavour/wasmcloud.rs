@@ -4,12 +4,20 @@
 //! operator's choice, and differs in one thing: NATS JetStream and memory compare and
 //! write in one step; Redis does not, and only creates a key in one step. There the
 //! cells are swapped as on a store that only keeps values, see
-//! [`Timed`].
+//! [`Timed`]. The host's file store compares and writes in two steps, so only one node
+//! may use it.
+//!
+//! An instance must be kept between requests (`poolSize`), and serve many at once
+//! (`maxConcurrency`). Without, the host ends it with its answer, and with it the work
+//! that runs behind the answer.
 
 use crate::config::Config;
 use crate::platform::setup::SetupError;
+use crate::platform::wasip3;
 use crate::store::{Store, StoreError, Swap, Timed, VALUE_BYTES_MAX, Values};
 use crate::time::Time;
+use crate::world::event;
+use ::wasip3::clocks::monotonic_clock;
 use bindings::wasmcloud::keyvalue::cas::{self, CasOptions, CasResult};
 use bindings::wasmcloud::keyvalue::store as buckets;
 use bindings::wasmcloud::keyvalue::types::{Bucket, Error, SetOptions};
@@ -19,7 +27,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
-use wasip3::clocks::monotonic_clock;
 
 #[allow(
     missing_docs,
@@ -51,10 +58,13 @@ const PAGES_MAX: usize = 10_000;
 
 type Sleep = Pin<Box<dyn Future<Output = ()>>>;
 
+/// The bucket as a store, where the host does not swap.
+type TimedBucket = Timed<Rc<HostBucket>, fn() -> Time, fn(Duration) -> Sleep>;
+
 /// The store of the cells.
 pub(crate) struct Cells {
     bucket: Rc<HostBucket>,
-    timed: Timed<Rc<HostBucket>, fn() -> Time, fn(Duration) -> Sleep>,
+    timed: TimedBucket,
     /// Whether the host has said that it does not swap.
     lacks_swap: Cell<bool>,
 }
@@ -75,6 +85,17 @@ pub(crate) async fn cells(_: &Config, clock: fn() -> Time) -> Result<Cells, Setu
         WRITE_DELAY,
     )
     .map_err(|error| SetupError::Misconfigured(error.to_string()))?;
+    // The host does not tell how it is set up. The operator sees by the number of these
+    // lines.
+    wasip3::log(&event(
+        "instance-started",
+        &[(
+            "remedy",
+            "if each request makes such a line, set poolSize and maxConcurrency of the component: \
+             without them the host ends an instance with its answer, and nothing is stored"
+                .into(),
+        )],
+    ));
     Ok(Cells {
         bucket,
         timed,
@@ -104,7 +125,21 @@ impl Store for Cells {
         if !self.lacks_swap.get() {
             match self.bucket.replace(key, expected, new).await? {
                 Some(swap) => return Ok(swap),
-                None => self.lacks_swap.set(true),
+                None => {
+                    self.lacks_swap.set(true);
+                    wasip3::log(&event(
+                        "store-without-swap",
+                        &[
+                            (
+                                "effect",
+                                "each change takes half a second, and a store that is slower \
+                                 than 250 ms may let two nodes ask the origin"
+                                    .into(),
+                            ),
+                            ("remedy", "use NATS JetStream".into()),
+                        ],
+                    ));
+                }
             }
         }
         self.timed.swap(key, Some(expected), new).await

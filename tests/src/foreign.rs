@@ -1,0 +1,210 @@
+//! Nodes on the programs of other WASI hosts: `wasmtime serve`, and wasmCloud's
+//! `wash dev`.
+//!
+//! `cargo xtask test` gets the programs and builds the flavours of the component.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use futures::future::join_all;
+use tempfile::TempDir;
+
+use crate::nats::NatsServer;
+use crate::nodes::Node;
+use crate::origin::Origin;
+use crate::redis::{RedisServer, free_port};
+use crate::world::Settings;
+
+/// The bucket that the flavour `wasmcloud` opens.
+const BUCKET: &str = "leeward";
+
+/// The component without imports and exports. `wash dev` wants one, and keeps
+/// instances only of those beside it.
+const NOTHING: &[u8] = b"\0asm\x0d\0\x01\0";
+
+/// Where wasmCloud keeps the cells.
+#[derive(Debug)]
+pub enum Backend {
+    /// Redis.
+    Redis(RedisServer),
+    /// NATS JetStream.
+    Nats(NatsServer),
+}
+
+impl Backend {
+    /// A Redis server of the test's own.
+    pub async fn redis() -> Self {
+        Backend::Redis(RedisServer::start().await)
+    }
+
+    /// A NATS server of the test's own.
+    pub async fn nats() -> Self {
+        Backend::Nats(NatsServer::start(BUCKET).await)
+    }
+
+    /// What wasmCloud calls it, and its URL.
+    fn config(&self) -> (&'static str, String) {
+        match self {
+            Backend::Redis(server) => ("redis", server.url()),
+            Backend::Nats(server) => ("nats", server.url()),
+        }
+    }
+}
+
+/// Origin and nodes. Dropped, all of it is gone.
+#[derive(Debug)]
+pub struct ForeignWorld {
+    // Fields are dropped in order: nodes before the store they write to.
+    nodes: Vec<Node>,
+    /// The origin that the nodes shield.
+    pub origin: Origin,
+    /// What the nodes are set to.
+    pub settings: Settings,
+    _backend: Option<Backend>,
+    _directories: Vec<TempDir>,
+}
+
+impl ForeignWorld {
+    /// One `wasmtime serve`, which has no store.
+    pub async fn wasmtime(settings: Settings) -> Self {
+        let origin = Origin::start();
+        let address = free_address();
+        let mut command = program("LEEWARD_WASMTIME");
+        command
+            .args(["serve", "-S", "cli", "--addr", &address.to_string()])
+            // Instances live as long as the test, and serve whoever comes.
+            .args(["--idle-instance-timeout", "600s"])
+            .args(["--max-instance-reuse-count", "1000000"])
+            .args(["--max-instance-concurrent-reuse-count", "1000"])
+            .arg("--env")
+            .arg(format!("LEEWARD_ORIGIN={}", origin.url()))
+            .arg("--env")
+            .arg(format!("LEEWARD_CONFIG={}", settings.text()))
+            .arg(flavour("wasi"));
+        let node = Node::start_at(command, address, "Serving HTTP on").await;
+        ForeignWorld {
+            nodes: vec![node],
+            origin,
+            settings,
+            _backend: None,
+            _directories: Vec::new(),
+        }
+    }
+
+    /// Two `wash dev` on one store.
+    pub async fn wasmcloud(backend: Backend, settings: Settings) -> Self {
+        let origin = Origin::start();
+        let directories: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+        let starting = directories.iter().map(|directory| {
+            let address = free_address();
+            let config = wash_config(address, &origin, &settings, &backend);
+            let folder = directory.path().join(".wash");
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("config.yaml"), config).unwrap();
+            fs::write(directory.path().join("nothing.wasm"), NOTHING).unwrap();
+            let mut command = program("LEEWARD_WASH");
+            command
+                .args(["--non-interactive", "dev"])
+                .current_dir(directory.path())
+                .env("HOME", directory.path());
+            Node::start_at(command, address, "listening for HTTP requests")
+        });
+        let nodes = join_all(starting).await;
+        ForeignWorld {
+            nodes,
+            origin,
+            settings,
+            _backend: Some(backend),
+            _directories: directories,
+        }
+    }
+
+    /// The node with this number, from 0.
+    pub fn node(&self, number: usize) -> SocketAddr {
+        self.nodes[number].address()
+    }
+
+    /// All nodes.
+    pub fn all(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(Node::address).collect()
+    }
+
+    /// The process of a node.
+    pub fn process(&mut self, number: usize) -> &mut Node {
+        &mut self.nodes[number]
+    }
+
+    /// How many instances of the component the host of `wasi` has begun.
+    pub fn instances(&self) -> usize {
+        let lines = |node: &Node| [node.output(), node.errors()].join("\n");
+        let started = |text: String| text.matches("store-in-memory").count();
+        self.nodes.iter().map(lines).map(started).sum()
+    }
+}
+
+/// What `wash dev` is told in its folder.
+fn wash_config(
+    address: SocketAddr,
+    origin: &Origin,
+    settings: &Settings,
+    backend: &Backend,
+) -> String {
+    let (backend, url) = backend.config();
+    // Rust's escapes are YAML's.
+    let (component, config) = (flavour("wasmcloud"), settings.text());
+    let origin = origin.url();
+    format!(
+        r#"
+build:
+  command: "true"
+  component_path: nothing.wasm
+dev:
+  address: "{address}"
+  components:
+    - name: leeward
+      file: {component:?}
+      poolSize: 1
+      maxConcurrency: 1000
+      allowedHosts: ["{origin}"]
+      environment:
+        config:
+          LEEWARD_ORIGIN: "{origin}"
+          LEEWARD_CONFIG: {config:?}
+  host_interfaces:
+    - namespace: wasmcloud
+      package: keyvalue
+      interfaces: [store, cas]
+      version: 0.2.0
+      config:
+        backend: {backend}
+        url: "{url}"
+"#
+    )
+}
+
+fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().unwrap()))
+}
+
+/// The program that a variable names.
+fn program(variable: &str) -> Command {
+    let path = std::env::var_os(variable).unwrap_or_else(|| {
+        panic!("{variable} is not set; `cargo xtask test` gets the program and runs these tests")
+    });
+    let mut command = Command::new(path);
+    command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+    command
+}
+
+/// The component for a platform.
+fn flavour(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/flavours");
+    let folder = std::env::var_os("LEEWARD_FLAVOURS").map_or(target, PathBuf::from);
+    let path = folder.join(name).join("leeward.wasm");
+    let path = path.canonicalize();
+    path.unwrap_or_else(|_| {
+        panic!("the flavour {name} is not there; `cargo xtask build --flavour {name}` builds it")
+    })
+}
