@@ -48,11 +48,19 @@ mod tests {
         }
         let up = cli.find_subcommand_mut("up").unwrap();
         let options = up.render_long_help().to_string();
-        for shown in ["--origin", "--connect", "--listen", "--store ", "--config"] {
+        for shown in [
+            "--origin",
+            "--connect",
+            "--listen",
+            "--store ",
+            "--config",
+            "--limits",
+        ] {
             assert!(options.contains(shown), "{shown}: {options}");
         }
         for hidden in [
             "--store-behaviour",
+            "--replication-delay",
             "--max-instance",
             "--idle-instance-timeout",
             "--admin-token",
@@ -66,7 +74,7 @@ mod tests {
     fn hidden_options_are_accepted() {
         let line = "leeward up --store-behaviour exact --max-instance-reuse-count 1 \
                     --max-instance-concurrent-reuse-count 1 --idle-instance-timeout 1s \
-                    --admin-token x --allow-unreachable-origin";
+                    --admin-token x --allow-unreachable-origin --replication-delay 300ms";
         assert!(Cli::try_parse_from(line.split_whitespace()).is_ok());
     }
 }

@@ -10,9 +10,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 use wasmtime::StoreContextMut;
@@ -22,7 +23,9 @@ use wasmtime_wasi_http::handler::{
     HandlerState, Instance, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
 };
 
+use crate::fate::Fate;
 use crate::guest::{Guest, GuestState, INSTANCES_MAX};
+use crate::limits::{Limit, Limiter};
 use crate::report;
 
 /// When instances are used again, and when they end.
@@ -43,11 +46,12 @@ pub(crate) struct Instances {
     /// One permit for each instance that may live.
     slots: Arc<Semaphore>,
     closing: Arc<Closing>,
+    limiter: Limiter,
 }
 
 impl Instances {
     /// None yet; they are made as requests come.
-    pub(crate) fn new(guest: Guest, reuse: Reuse) -> Self {
+    pub(crate) fn new(guest: Guest, reuse: Reuse, limiter: Limiter) -> Self {
         let reuse = if guest.is_concurrent() {
             reuse
         } else {
@@ -63,6 +67,7 @@ impl Instances {
             reuse,
             slots: Arc::new(Semaphore::new(INSTANCES_MAX as usize)),
             closing: Arc::default(),
+            limiter,
         }
     }
 
@@ -113,6 +118,8 @@ impl HandlerState for Instances {
         // More than the pool holds would be an error; they wait here instead.
         let slot = Arc::clone(&self.slots).acquire_owned().await?;
         let (store, proxy) = self.guest.instantiate(slot).await?;
+        let was_cut = Arc::new(AtomicBool::new(false));
+        let handler_time = self.limiter.limits().handler_time;
         Ok(Instance {
             store,
             proxy,
@@ -122,11 +129,15 @@ impl HandlerState for Instances {
                 idle: Box::pin(tokio::time::sleep(self.reuse.idle_timeout)),
                 closing: Box::pin(Arc::clone(&self.closing).begun()),
                 is_closing: false,
+                cut: handler_time.map(|time| Box::pin(tokio::time::sleep(time))),
+                was_cut: Arc::clone(&was_cut),
             },
             state: Worker {
                 reuse: self.reuse,
                 answers: Mutex::default(),
                 closing: Arc::clone(&self.closing),
+                was_cut,
+                limiter: self.limiter.clone(),
             },
         })
     }
@@ -138,6 +149,10 @@ pub(crate) struct Expiration {
     idle: Pin<Box<Sleep>>,
     closing: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     is_closing: bool,
+    /// When the platform ends the one request of this instance: platforms that do so have
+    /// WASI 0.2.
+    cut: Option<Pin<Box<Sleep>>>,
+    was_cut: Arc<AtomicBool>,
 }
 
 impl WorkerExpiration for Expiration {
@@ -151,9 +166,17 @@ impl WorkerExpiration for Expiration {
             self.is_closing = self.closing.as_mut().poll(cx).is_ready();
         }
         match status {
-            // Neither a request nor what comes behind an answer has a bound
-            // here: the guest has bounds of its own, and Spin's default is none.
-            WorkerStatus::Requests | WorkerStatus::PostReturn => Poll::Pending,
+            // Neither a request nor what comes behind an answer has a bound here, unless
+            // the platform has one: the guest has bounds of its own, and Spin's default
+            // is none.
+            WorkerStatus::Requests | WorkerStatus::PostReturn => {
+                let Some(cut) = &mut self.cut else {
+                    return Poll::Pending;
+                };
+                ready!(cut.as_mut().poll(cx));
+                self.was_cut.store(true, Ordering::SeqCst);
+                Poll::Ready(())
+            }
             WorkerStatus::Idle if self.is_closing => Poll::Ready(()),
             WorkerStatus::Idle => {
                 let deadline = since + self.idle_timeout;
@@ -171,6 +194,8 @@ pub(crate) struct Worker {
     reuse: Reuse,
     answers: Mutex<Vec<Weak<Fate>>>,
     closing: Arc<Closing>,
+    was_cut: Arc<AtomicBool>,
+    limiter: Limiter,
 }
 
 impl WorkerState for Worker {
@@ -201,36 +226,31 @@ impl WorkerState for Worker {
     }
 
     fn drop(&self, store: wasmtime::Store<GuestState>, outcome: Result<(), wasmtime::Error>) {
-        if let Err(error) = outcome {
-            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            for fate in answers.iter().filter_map(Weak::upgrade) {
-                fate.instance_died();
-            }
-            // An instance that outlasts the host's patience is cut off; the
-            // server has said so for all of them.
-            if !self.closing.has_begun() {
-                report::line(format_args!("an instance of the component died: {error:#}"));
-            }
+        let Err(error) = outcome else {
+            return;
+        };
+        if self.was_cut.load(Ordering::SeqCst) {
+            self.limiter.reached(Limit::HandlerTime);
+        } else if !self.closing.has_begun() {
+            // An instance that outlasts the host's patience is cut off; the server has
+            // said so for all of them.
+            report::line(format_args!("an instance of the component died: {error:#}"));
         }
-        // Last: what the bodies under way see of this must come after the above.
-        drop(store);
-    }
-}
-
-/// What became of the instance that makes an answer.
-///
-/// A body whose instance dies just ends, as if it were complete. This tells the
-/// two apart.
-#[derive(Debug, Default)]
-pub(crate) struct Fate(AtomicBool);
-
-impl Fate {
-    fn instance_died(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    /// Whether the instance died before it was done.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = std::mem::take(&mut *answers);
+        let settle = async move {
+            for answer in answers {
+                if let Some(fate) = answer.upgrade() {
+                    fate.taken().await;
+                    fate.instance_died();
+                }
+            }
+            // Last: what the bodies under way see of this must come after the above.
+            drop(store);
+        };
+        // Without a runtime the process is ending, and nobody reads the answers.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(settle);
+        }
     }
 }

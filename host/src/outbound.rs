@@ -9,6 +9,7 @@
 
 mod bound;
 mod progress;
+mod quota;
 mod route;
 
 use std::error::Error as StdError;
@@ -37,6 +38,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use self::bound::{authenticates_connection, offers_connection_authentication};
 use self::progress::{ContentEnd, Deadline, Limits, Progress, Traffic, Upload, Watching};
+pub(crate) use self::quota::Quota;
 pub(crate) use self::route::Route;
 use self::route::Routed;
 
@@ -72,6 +74,8 @@ pub(crate) struct Outbound {
     pooled: HttpClient,
     /// Opens a connection for each request and closes it after the answer.
     unpooled: HttpClient,
+    /// The platform's limit of requests, if one is imposed.
+    quota: Option<Quota>,
 }
 
 impl Outbound {
@@ -106,7 +110,16 @@ impl Outbound {
         Ok(Self {
             pooled: client(IDLE_PER_HOST_MAX),
             unpooled: client(0),
+            quota: None,
         })
+    }
+
+    /// The same with a limit of requests.
+    pub(crate) fn limited(self, quota: Quota) -> Self {
+        Self {
+            quota: Some(quota),
+            ..self
+        }
     }
 
     async fn send(
@@ -269,6 +282,12 @@ impl WasiHttpHooks for Outbound {
         let outbound = self.clone();
         let options = options.unwrap_or_default();
         Box::new(async move {
+            if let Some(quota) = &outbound.quota
+                && !quota.admit().await
+            {
+                // The platform refused it: the origin was not asked.
+                return Err(Error::HttpRequestDenied);
+            }
             let response = outbound.send(request, options).await?;
             // The client drives the connection by itself, so the transmission
             // needs no further work.

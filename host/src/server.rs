@@ -36,7 +36,9 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use self::connection::{InFlight, Line, Wire};
 use self::connections::Connections;
 use self::content::{ClientWatch, Content, Fault, Verdict};
-use crate::instances::{Fate, Instances};
+use crate::fate::Fate;
+use crate::instances::Instances;
+use crate::limits::{Limit, Limiter};
 use crate::report;
 
 /// Largest head of a request, in bytes. The guest has smaller limits and
@@ -72,12 +74,26 @@ const SPIN_CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
 /// What clients may use of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     /// Most connections of one client at once.
     pub(crate) connections_per_client: usize,
     /// Most bytes of the content of a request.
     pub(crate) request_body: Option<u64>,
+    /// What the platform allows beside that.
+    pub(crate) platform: Limiter,
+}
+
+impl Limits {
+    /// Most bytes of the content of a request, and whether the platform says so.
+    fn request_body(&self) -> (Option<u64>, bool) {
+        let platform = self.platform.limits().body_bytes;
+        match (self.request_body, platform) {
+            (Some(own), Some(platform)) if own <= platform => (Some(own), false),
+            (_, Some(platform)) => (Some(platform), true),
+            (own, None) => (own, false),
+        }
+    }
 }
 
 /// Serves until `stop` is ready. Then it finishes the requests in flight, within
@@ -113,7 +129,7 @@ pub(crate) async fn serve(
         let Some(place) = connections.admit(slot, peer, &line) else {
             continue;
         };
-        let serving = serve_connection(line, peer, handler.clone(), limits);
+        let serving = serve_connection(line, peer, handler.clone(), limits.clone());
         tokio::spawn(async move {
             serving.await;
             drop(place);
@@ -150,7 +166,8 @@ fn serve_connection(
     let service = service_fn(move |request| {
         let handler = handler.clone();
         let line = Arc::clone(&requests);
-        async move { Ok::<_, Infallible>(respond(&handler, request, ends, &line, limits).await) }
+        let limits = limits.clone();
+        async move { Ok::<_, Infallible>(respond(&handler, request, ends, &line, &limits).await) }
     });
     let connection = http1::Builder::new()
         // A client may close its side after the request and wait for the answer.
@@ -176,15 +193,17 @@ async fn respond(
     request: Request<Incoming>,
     ends: Ends,
     line: &Arc<Line>,
-    limits: Limits,
+    limits: &Limits,
 ) -> Response<WasiBody> {
     let fate = Arc::new(Fate::default());
     let in_answer = InFlight::answer(line);
     let response = answer(handler, request, ends, line, limits, &fate).await;
     response.map(|body| {
+        fate.take(body);
         let body = WholeOrBroken {
-            body,
             fate,
+            left: limits.platform.limits().body_bytes,
+            platform: limits.platform.clone(),
             _in_flight: in_answer,
         };
         body.boxed_unsync()
@@ -196,7 +215,7 @@ async fn answer(
     request: Request<Incoming>,
     ends: Ends,
     line: &Arc<Line>,
-    limits: Limits,
+    limits: &Limits,
     fate: &Arc<Fate>,
 ) -> Response<WasiBody> {
     let has_content = !request.body().is_end_stream();
@@ -213,6 +232,7 @@ async fn answer(
     // Guests forward the content of other methods without looking at it.
     let is_watched =
         !has_content && !has_length && matches!(*request.method(), Method::GET | Method::HEAD);
+    let (most, is_of_platform) = limits.request_body();
     let (answered, until_answered) = oneshot::channel();
     let verdict = Arc::new(Verdict::default());
     let request = if is_watched {
@@ -221,12 +241,13 @@ async fn answer(
         request.map(|_| ClientWatch::new(Arc::clone(line), until_answered).boxed_unsync())
     } else {
         let in_flight = has_content.then(|| InFlight::content(line));
-        request.map(|body| {
-            Content::new(body, limits.request_body, Arc::clone(&verdict), in_flight).boxed_unsync()
-        })
+        request.map(|body| Content::new(body, most, Arc::clone(&verdict), in_flight).boxed_unsync())
     };
     let outcome = handler.handle(Arc::clone(fate), request).await;
     drop(answered);
+    if is_of_platform && verdict.fault() == Some(Fault::TooLong) {
+        limits.platform.reached(Limit::RequestBody);
+    }
     match (verdict.fault(), outcome) {
         // The component cannot know the reason. It sees that the content broke off.
         (Some(Fault::TooLong), _) => plain(
@@ -239,6 +260,14 @@ async fn answer(
             "The content of this request did not arrive in time.\n",
             REFUSED,
         ),
+        (None, Ok(response)) if is_too_long(&response, &limits.platform) => {
+            limits.platform.reached(Limit::ResponseBody);
+            plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The answer is longer than the platform allows.\n",
+                REFUSED,
+            )
+        }
         (None, Ok(response)) => response,
         (None, Err(error)) => {
             report::line(format_args!(
@@ -251,6 +280,15 @@ async fn answer(
             )
         }
     }
+}
+
+/// Whether an answer announces more content than the platform allows.
+fn is_too_long(response: &Response<WasiBody>, platform: &Limiter) -> bool {
+    let length = response.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    let most = platform.limits().body_bytes;
+    // The answer to a HEAD has a length and no content.
+    !response.body().is_end_stream() && length.zip(most).is_some_and(|(length, most)| length > most)
 }
 
 /// Prepares a request for the guest as Spin does: with an absolute URI, and with
@@ -359,11 +397,14 @@ fn plain(status: StatusCode, text: &'static str, cache_status: &'static str) -> 
     response
 }
 
-/// The body of an answer. If its instance dies, it ends with an error. That
-/// breaks the connection, so that the client sees that the answer is incomplete.
+/// The body of an answer. If its instance dies before it is complete, or if it is longer
+/// than the platform allows, it ends with an error. That breaks the connection, so that
+/// the client sees that the answer is incomplete.
 struct WholeOrBroken {
-    body: WasiBody,
     fate: Arc<Fate>,
+    /// Bytes that the platform still allows.
+    left: Option<u64>,
+    platform: Limiter,
     /// Tells the connection when the answer ends.
     _in_flight: InFlight,
 }
@@ -376,19 +417,24 @@ impl Body for WholeOrBroken {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() && self.fate.is_dead() {
-            return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
+        let frame = ready!(self.fate.poll_frame(cx));
+        if let (Some(Ok(frame)), Some(left)) = (&frame, self.left) {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.left = Some(left.saturating_sub(bytes));
+            if bytes > left {
+                self.platform.reached(Limit::ResponseBody);
+                return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
+            }
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && !self.fate.is_dead()
+        self.fate.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.fate.size_hint()
     }
 }
 

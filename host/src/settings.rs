@@ -10,7 +10,7 @@ use leeward::config::{Config, Origin};
 
 use crate::address::Address;
 use crate::instances::Reuse;
-use crate::server::Limits;
+use crate::limits::Platform;
 use crate::store::{Behaviour, Location};
 use crate::up::Args;
 
@@ -58,8 +58,14 @@ pub(crate) struct Settings {
     pub(crate) store_behaviour: Behaviour,
     /// How long a value stays in Redis after it was written.
     pub(crate) redis_expiry: Duration,
-    /// What clients may use of the server.
-    pub(crate) limits: Limits,
+    /// After which time writes to the store show on other nodes.
+    pub(crate) replication_delay: Option<Duration>,
+    /// The platform whose limits are imposed.
+    pub(crate) platform: Platform,
+    /// Most connections of one client at once.
+    pub(crate) connections_per_client: usize,
+    /// Most bytes of the content of a request.
+    pub(crate) request_body: Option<u64>,
     /// The file of the component.
     pub(crate) component: PathBuf,
     /// How instances of the component are reused.
@@ -124,11 +130,11 @@ impl Settings {
             store,
             store_behaviour: args.store_behaviour,
             redis_expiry: args.redis_expiry,
-            limits: Limits {
-                connections_per_client: args.connections_per_client,
-                // Zero means no limit.
-                request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
-            },
+            replication_delay: args.replication_delay,
+            platform: args.limits,
+            connections_per_client: args.connections_per_client,
+            // Zero means no limit.
+            request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
             component,
             reuse: Reuse {
                 requests_max: args.max_instance_reuse_count,
@@ -269,15 +275,54 @@ mod tests {
     }
 
     #[test]
+    fn the_redis_server_of_the_component_is_that_of_the_variable_or_of_the_store() {
+        let address = |args: &[&str], environment: &[(&str, &str)]| {
+            let args = [&["--origin", "http://a"], args].concat();
+            let settings = settings(&args, environment).unwrap();
+            settings.redis_address().map(str::to_owned)
+        };
+        let store = ["--store", "redis://:secret@a:1"];
+        let variable = [(ENV_REDIS_ADDRESS, "rediss://b:2")];
+        assert_eq!(address(&["--store", "memory"], &[]), None);
+        assert_eq!(address(&store, &[]).as_deref(), Some("redis://:secret@a:1"));
+        assert_eq!(address(&store, &variable).as_deref(), Some("rediss://b:2"));
+        assert_eq!(address(&[], &variable).as_deref(), Some("rediss://b:2"));
+        for wrong in ["sqlite:x", "http://:s3cret@b", "b:2"] {
+            let environment = [(ENV_REDIS_ADDRESS, wrong)];
+            let error = settings(&["--origin", "http://a"], &environment).unwrap_err();
+            let text = format!("{error:#}");
+            assert!(text.contains("write redis://HOST:PORT"), "{text}");
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_platform_is_chosen_by_its_name() {
+        for (name, platform) in [
+            ("none", Platform::None),
+            ("spin", Platform::Spin),
+            ("fermyon-cloud", Platform::FermyonCloud),
+            ("akamai", Platform::Akamai),
+        ] {
+            let settings = settings(&["--origin", "http://a", "--limits", name], &[]);
+            assert_eq!(settings.unwrap().platform, platform);
+            assert_eq!(platform.to_string(), name);
+        }
+    }
+
+    #[test]
     fn defaults() {
         let settings = settings(&["--origin", "http://a"], &[]).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(settings.store.to_string(), "sqlite:.leeward/store.db");
         assert_eq!(settings.store_behaviour, Behaviour::Exact);
+        assert_eq!(settings.replication_delay, None);
+        assert_eq!(settings.platform, Platform::None);
+        assert_eq!(settings.redis_address(), None);
         assert_eq!(settings.connect, None);
         assert_eq!(settings.redis_expiry.as_secs(), 30 * 24 * 60 * 60);
-        assert_eq!(settings.limits.connections_per_client, 2_048);
-        assert_eq!(settings.limits.request_body, None);
+        assert_eq!(settings.connections_per_client, 2_048);
+        assert_eq!(settings.request_body, None);
         assert_eq!(
             settings.reuse,
             Reuse {
@@ -338,7 +383,7 @@ mod tests {
         ] {
             let environment = [(ENV_ORIGIN, "http://env"), (ENV_CONFIG, config)];
             let settings = settings(&[], &environment).unwrap();
-            assert_eq!(settings.limits.request_body, bytes, "{config}");
+            assert_eq!(settings.request_body, bytes, "{config}");
         }
     }
 

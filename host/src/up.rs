@@ -12,8 +12,9 @@ use tokio::net::TcpListener;
 use crate::address::Address;
 use crate::guest::{Guest, RedisServers, Services, Variables};
 use crate::instances::Instances;
+use crate::limits::{Limiter, Platform};
 use crate::origin::signals::Signals;
-use crate::outbound::{Outbound, Route};
+use crate::outbound::{Outbound, Quota, Route};
 use crate::settings::{self, Settings};
 use crate::store::{self, Behaviour, Database};
 use crate::{descriptors, reach, report, server};
@@ -62,6 +63,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Fail where this platform would, to try an application before it is deployed:
+    /// sizes of keys, values, bodies and the database, the time of a request, rates, and
+    /// requests to the origin an hour. A component that asks for an interface which the
+    /// platform lacks is refused
+    #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = Platform::None)]
+    pub(crate) limits: Platform,
+
     /// Reserved for the admin interface [else: SPIN_VARIABLE_ADMIN_TOKEN]
     #[arg(long, value_name = "TOKEN", hide = true)]
     pub(crate) admin_token: Option<String>,
@@ -90,6 +98,11 @@ pub(crate) struct Args {
     /// Imitate the key-value store of a platform
     #[arg(long, value_enum, default_value_t = Behaviour::Exact, hide = true)]
     pub(crate) store_behaviour: Behaviour,
+
+    /// Show what other nodes write to the key-value store only after this time, as a
+    /// store that is replicated between regions does. Such a store has no swaps
+    #[arg(long, value_name = "DURATION", value_parser = duration, hide = true)]
+    pub(crate) replication_delay: Option<Duration>,
 }
 
 fn positive(text: &str) -> Result<usize, String> {
@@ -130,6 +143,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         settings.store_behaviour,
         settings.redis_expiry,
     );
+    let limiter = Limiter::new(settings.platform);
+    let store = match settings.replication_delay {
+        Some(delay) => store.delayed(delay),
+        None => store,
+    };
+    let store = store.limited(limiter.clone());
     if let Err(error) = store.check().await {
         report::line(format_args!(
             "warning: the store {} cannot be used now ({error}); until it can, every node caches \
@@ -153,15 +172,20 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let redis_address = settings.redis_address();
+    let outbound = Outbound::new(route)?;
     let services = Services {
+        outbound: match limiter.limits().outbound_per_hour {
+            Some(_) => outbound.limited(Quota::new(limiter.clone(), store.clone())),
+            None => outbound,
+        },
         store,
-        database: Database::new(&settings.store, None),
+        database: Database::new(&settings.store, limiter.clone()),
         redis: RedisServers::new(redis_address),
         variables: Variables::new(settings.variables),
-        outbound: Outbound::new(route)?,
+        limiter: limiter.clone(),
     };
     let guest = Guest::load(&settings.component, services)?;
-    let instances = Instances::new(guest, settings.reuse);
+    let instances = Instances::new(guest, settings.reuse, limiter.clone());
     announce(address).context("cannot write to standard output")?;
     // Nothing waits for this: what is stored is served at once.
     tokio::spawn(async move {
@@ -171,7 +195,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             ));
         }
     });
-    server::serve(listener, instances, settings.limits, signals.stop()).await;
+    let limits = server::Limits {
+        connections_per_client: settings.connections_per_client,
+        request_body: settings.request_body,
+        platform: limiter,
+    };
+    server::serve(listener, instances, limits, signals.stop()).await;
     Ok(ExitCode::SUCCESS)
 }
 

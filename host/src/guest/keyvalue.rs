@@ -117,9 +117,9 @@ impl<T> Answer<T, spin_key_value::Error> for Result<T, StoreError> {
     fn answer(self) -> wasmtime::Result<Result<T, spin_key_value::Error>> {
         match self {
             Ok(value) => Ok(Ok(value)),
-            Err(StoreError::Other(text) | StoreError::NotANumber(text)) => {
-                Ok(Err(spin_key_value::Error::Other(text)))
-            }
+            Err(
+                StoreError::Other(text) | StoreError::Limited(text) | StoreError::NotANumber(text),
+            ) => Ok(Err(spin_key_value::Error::Other(text))),
             Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
         }
     }
@@ -129,9 +129,9 @@ impl<T> Answer<T, fermyon_key_value::Error> for Result<T, StoreError> {
     fn answer(self) -> wasmtime::Result<Result<T, fermyon_key_value::Error>> {
         match self {
             Ok(value) => Ok(Ok(value)),
-            Err(StoreError::Other(text) | StoreError::NotANumber(text)) => {
-                Ok(Err(fermyon_key_value::Error::Other(text)))
-            }
+            Err(
+                StoreError::Other(text) | StoreError::Limited(text) | StoreError::NotANumber(text),
+            ) => Ok(Err(fermyon_key_value::Error::Other(text))),
             Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
         }
     }
@@ -141,9 +141,9 @@ impl<T> Answer<T, wasi_store::Error> for Result<T, StoreError> {
     fn answer(self) -> wasmtime::Result<Result<T, wasi_store::Error>> {
         match self {
             Ok(value) => Ok(Ok(value)),
-            Err(StoreError::Other(text) | StoreError::NotANumber(text)) => {
-                Ok(Err(wasi_store::Error::Other(text)))
-            }
+            Err(
+                StoreError::Other(text) | StoreError::Limited(text) | StoreError::NotANumber(text),
+            ) => Ok(Err(wasi_store::Error::Other(text))),
             Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
         }
     }

@@ -8,6 +8,7 @@
 
 mod bindings;
 mod engine;
+mod flavour;
 mod keyvalue;
 mod log;
 mod redis;
@@ -19,9 +20,9 @@ mod wasmcloud;
 use std::path::Path;
 
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::Result;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::error::Context as _;
+use wasmtime::{Result, bail};
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
@@ -30,6 +31,7 @@ use self::keyvalue::KeyValue;
 pub(crate) use self::redis::RedisServers;
 pub(crate) use self::state::GuestState;
 pub(crate) use self::variables::Variables;
+use crate::limits::Limiter;
 use crate::outbound::Outbound;
 use crate::store::{Database, Store};
 
@@ -52,6 +54,7 @@ pub(crate) struct Services {
     pub(crate) redis: RedisServers,
     pub(crate) variables: Variables,
     pub(crate) outbound: Outbound,
+    pub(crate) limiter: Limiter,
 }
 
 impl Guest {
@@ -65,14 +68,28 @@ impl Guest {
                 path.display()
             )
         })?;
-        let pre = link(&engine)?
-            .instantiate_pre(&component)
-            .with_context(|| {
-                format!(
-                    "{} asks for an interface that this host does not offer",
-                    path.display()
-                )
-            })?;
+        let component_type = component.component_type();
+        let imports = component_type.imports(&engine);
+        let imports: Vec<_> = imports.map(|(name, _)| name.to_owned()).collect();
+        let platform = services.limiter.platform();
+        let pre = match link(&engine)?.instantiate_pre(&component) {
+            Ok(pre) => pre,
+            Err(error) => {
+                let text = format!("{error:#}");
+                let is_named = |import: &&String| text.contains(&format!("`{import}`"));
+                let named = imports.iter().find(is_named);
+                let named = named.map_or("an interface", String::as_str);
+                let reason = flavour::unknown(named, &imports, platform);
+                return Err(error.context(format!("{} cannot run: {reason}", path.display())));
+            }
+        };
+        let named = flavour::Services {
+            database: services.database.is_some(),
+            redis: !services.redis.is_empty(),
+        };
+        if let Some(reason) = flavour::refusal(&imports, platform, named) {
+            bail!("{} cannot run: {reason}", path.display());
+        }
         let pre = match p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),
             Err(_) => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).with_context(|| {

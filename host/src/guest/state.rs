@@ -1,8 +1,8 @@
 //! What the host keeps for one instance of the component.
 
 use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
-use wasmtime::{StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -11,14 +11,41 @@ use super::log::LogStream;
 use super::redis::{RedisState, RedisView};
 use super::sqlite::{SqliteState, SqliteView};
 use super::{Services, Variables};
+use crate::limits::{Limit, Limiter, Platform};
 use crate::outbound::Outbound;
 
 /// Most memory that one set of header fields may take in the host, in bytes:
 /// more than the server lets in, so that whatever came in can go on.
 const FIELDS_BYTES_MAX: usize = 1024 * 1024;
 
-/// Most memory that one instance may have, in bytes.
-const MEMORY_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bounds the memories of an instance.
+#[derive(Debug)]
+pub(super) struct MemoryLimiter(Limiter);
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let is_within = desired <= self.0.limits().memory_bytes;
+        if !is_within && self.0.platform() != Platform::None {
+            self.0.reached(Limit::Memory);
+        }
+        Ok(is_within && maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // The pool has a bound of its own.
+        Ok(maximum.is_none_or(|maximum| desired <= maximum))
+    }
+}
 
 /// The state of one instance.
 pub(crate) struct GuestState {
@@ -30,7 +57,7 @@ pub(crate) struct GuestState {
     sqlite: SqliteState,
     redis: RedisState,
     variables: Variables,
-    limits: StoreLimits,
+    limiter: MemoryLimiter,
     /// The instance's place among all that may live, freed with it.
     _slot: OwnedSemaphorePermit,
 }
@@ -43,6 +70,7 @@ impl GuestState {
             redis,
             variables,
             outbound,
+            limiter,
         } = services;
         let log = LogStream::default();
         let mut http = WasiHttpCtx::new();
@@ -60,9 +88,7 @@ impl GuestState {
             sqlite: SqliteState::new(database),
             redis: RedisState::new(redis),
             variables,
-            limits: StoreLimitsBuilder::new()
-                .memory_size(MEMORY_BYTES_MAX)
-                .build(),
+            limiter: MemoryLimiter(limiter),
             _slot: slot,
         }
     }
@@ -89,8 +115,8 @@ impl GuestState {
     }
 
     /// What the instance may grow to.
-    pub(super) fn limits(&mut self) -> &mut StoreLimits {
-        &mut self.limits
+    pub(super) fn limits(&mut self) -> &mut MemoryLimiter {
+        &mut self.limiter
     }
 
     pub(super) fn variables(&mut self) -> &mut Variables {

@@ -32,6 +32,7 @@ fn remove_expired(store: &Store) {
 impl From<StoreError> for types::Error {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Limited(_) => Self::QuotaExceeded,
             StoreError::Other(text) | StoreError::NotANumber(text) | StoreError::Abort(text) => {
                 Self::Other(text)
             }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Backend, Number, StoreError, StoreResult, Watch};
+use super::delayed::Delayed;
+use super::{Backend, HOST_KEYS, Number, StoreError, StoreResult, Watch};
+use crate::limits::{Limit, Limiter};
 
 /// Longest key that Spin documents for its SQLite store, in bytes.
 const SPIN_SQLITE_KEY_BYTES_MAX: usize = 256;
@@ -71,15 +73,52 @@ pub(crate) struct Store {
     /// Whether an imitated platform's code has panicked with its lock held. All
     /// instances of this process share the lock.
     poisoned: Arc<AtomicBool>,
+    limiter: Limiter,
+    /// Where the host keeps its own keys, without a delay.
+    host: Arc<dyn Backend>,
 }
 
 impl Store {
     pub(super) fn new(backend: Arc<dyn Backend>, behaviour: Behaviour) -> Self {
         Self {
+            host: Arc::clone(&backend),
             backend,
             behaviour,
             poisoned: Arc::default(),
+            limiter: Limiter::default(),
         }
+    }
+
+    /// The same store with the limits of a platform.
+    pub(crate) fn limited(self, limiter: Limiter) -> Self {
+        Self { limiter, ..self }
+    }
+
+    /// The same store, with writes that show on other nodes after `delay`.
+    pub(crate) fn delayed(self, delay: Duration) -> Self {
+        Self {
+            backend: Arc::new(Delayed::new(self.backend, delay)),
+            ..self
+        }
+    }
+
+    /// Counts one more of something that all nodes count together, and returns how many
+    /// there are. The count is kept in the store under `name`.
+    pub(crate) async fn count(&self, name: &str) -> StoreResult<i64> {
+        let (host, key) = (Arc::clone(&self.host), format!("{HOST_KEYS}{name}"));
+        let number = host.own_number();
+        let counted = async move { host.increment(&key, 1, number).await };
+        tokio::spawn(within(CALL_MAX, counted))
+            .await
+            .map_err(StoreError::other)?
+    }
+
+    /// Forgets a count.
+    pub(crate) async fn forget_count(&self, name: &str) -> StoreResult<()> {
+        let (host, key) = (Arc::clone(&self.host), format!("{HOST_KEYS}{name}"));
+        tokio::spawn(within(CALL_MAX, async move { host.delete(&key).await }))
+            .await
+            .map_err(StoreError::other)?
     }
 
     /// How this store answers.
@@ -132,6 +171,7 @@ impl Store {
 
     /// The value of `key`, or none.
     pub(crate) async fn get(&self, key: &str) -> StoreResult<Option<Vec<u8>>> {
+        self.admit_read()?;
         let key = key.to_owned();
         self.apart(CALL_MAX, |backend| async move { backend.get(&key).await })
             .await
@@ -140,8 +180,11 @@ impl Store {
     /// Writes `value`, whatever was there.
     pub(crate) async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()> {
         self.admit(key, value.len())?;
+        self.admit_write()?;
         let (key, value) = (key.to_owned(), value.to_vec());
+        let limiter = self.limiter.clone();
         self.apart(CALL_MAX, |backend| async move {
+            has_room(&*backend, &limiter, &key).await?;
             backend.set(&key, &value).await
         })
         .await
@@ -149,6 +192,7 @@ impl Store {
 
     /// Removes `key`; no error if it is not there.
     pub(crate) async fn delete(&self, key: &str) -> StoreResult<()> {
+        self.admit_write()?;
         let key = key.to_owned();
         self.apart(
             CALL_MAX,
@@ -159,8 +203,12 @@ impl Store {
 
     /// All keys, in any order.
     pub(crate) async fn keys(&self) -> StoreResult<Vec<String>> {
-        self.apart(LISTING_MAX, |backend| async move { backend.keys().await })
-            .await
+        self.admit_read()?;
+        self.apart(
+            LISTING_MAX,
+            |backend| async move { listed(&*backend).await },
+        )
+        .await
     }
 
     /// Adds `delta` to the number at `key` and returns the sum. This and the
@@ -168,6 +216,7 @@ impl Store {
     pub(crate) async fn increment(&self, key: &str, delta: i64) -> StoreResult<i64> {
         self.unlocked()?;
         self.admit(key, 0)?;
+        self.admit_write()?;
         let number = match self.behaviour {
             Behaviour::Exact => self.backend.own_number(),
             Behaviour::SpinRedis => Number::Decimal,
@@ -199,8 +248,21 @@ impl Store {
         })
     }
 
-    /// Refuses what the imitated platform's documentation refuses.
+    /// Counts a read, unless the platform's rate is exceeded.
+    pub(super) fn admit_read(&self) -> StoreResult<()> {
+        self.limiter.read().map_err(StoreError::Limited)
+    }
+
+    /// Counts a write, unless the platform's rate is exceeded.
+    pub(super) fn admit_write(&self) -> StoreResult<()> {
+        self.limiter.write().map_err(StoreError::Limited)
+    }
+
+    /// Refuses what the platform's limits, or its documentation, refuse.
     pub(super) fn admit(&self, key: &str, value_bytes: usize) -> StoreResult<()> {
+        self.limiter
+            .sizes(key.len(), value_bytes)
+            .map_err(StoreError::Limited)?;
         if self.behaviour != Behaviour::SpinSqlite {
             return Ok(());
         }
@@ -217,6 +279,26 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// All keys that components see.
+pub(super) async fn listed(backend: &dyn Backend) -> StoreResult<Vec<String>> {
+    let mut keys = backend.keys().await?;
+    keys.retain(|key| !key.starts_with(HOST_KEYS));
+    Ok(keys)
+}
+
+/// Refuses a new key where the platform has a limit of keys and it is reached. Writes at
+/// the same time may exceed it. Only plain writes are checked: the platform with such a
+/// limit has no others.
+async fn has_room(backend: &dyn Backend, limiter: &Limiter, key: &str) -> StoreResult<()> {
+    let Some(most) = limiter.limits().keys else {
+        return Ok(());
+    };
+    if backend.get(key).await?.is_none() && listed(backend).await?.len() >= most {
+        return Err(StoreError::Limited(limiter.reached(Limit::Keys)));
+    }
+    Ok(())
 }
 
 /// A compare-and-swap of one key under way: read with [`Handle::current`], then
@@ -251,6 +333,7 @@ impl Handle {
     /// Reads the value; the swap will compare with it.
     pub(crate) async fn current(&mut self) -> StoreResult<Option<Vec<u8>>> {
         self.store.unlocked()?;
+        self.store.admit_read()?;
         let value = match &mut self.watch {
             Some(watch) => within(CALL_MAX, watch.current()).await?,
             None => within(CALL_MAX, self.store.backend.get(&self.key)).await?,
@@ -272,6 +355,7 @@ impl Handle {
     async fn swap_unbounded(&mut self, value: &[u8]) -> StoreResult<Swapped> {
         self.store.unlocked()?;
         self.store.admit(&self.key, value.len())?;
+        self.store.admit_write()?;
         let says_done = match self.store.behaviour {
             Behaviour::Exact => self.replace(value).await?,
             Behaviour::SpinSqlite => match &self.read {

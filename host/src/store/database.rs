@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use super::behaviour::CALL_MAX;
 use super::sqlite::{Opened, StoreFile, is_damage, spoils_connection};
 use super::{Location, StoreError};
+use crate::limits::{Limit, Limiter};
 
 /// Statements of one process that run at once. Others wait in line.
 const STATEMENTS_MAX: usize = 32;
@@ -76,8 +77,7 @@ pub(crate) struct Database(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     place: Place,
-    /// Most bytes of the file; none: as many as the disk has.
-    bytes_max: Option<u64>,
+    limiter: Limiter,
     idle: Mutex<Vec<Opened>>,
     running: Semaphore,
     writing: Semaphore,
@@ -106,8 +106,8 @@ struct SessionState {
 
 impl Database {
     /// The database beside the store at `location`; none if that is on a Redis server.
-    /// With `bytes_max` it takes no more than this.
-    pub(crate) fn new(location: &Location, bytes_max: Option<u64>) -> Option<Self> {
+    /// It takes no more bytes than `limiter` allows.
+    pub(crate) fn new(location: &Location, limiter: Limiter) -> Option<Self> {
         static MEMORIES: AtomicU64 = AtomicU64::new(0);
         let place = match location {
             Location::Sqlite(path) => Place::File(StoreFile::new(path.clone())),
@@ -122,7 +122,7 @@ impl Database {
         };
         Some(Self(Arc::new(Shared {
             place,
-            bytes_max,
+            limiter,
             idle: Mutex::default(),
             running: Semaphore::new(STATEMENTS_MAX),
             writing: Semaphore::new(1),
@@ -174,7 +174,7 @@ impl Shared {
         let connection = &mut opened.connection;
         connection.busy_timeout(WAIT_MAX)?;
         connection.authorizer(Some(authorize))?;
-        if let Some(bytes) = self.bytes_max {
+        if let Some(bytes) = self.limiter.limits().database_bytes {
             let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
             let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
             // It answers the new value, as a query does.
@@ -326,8 +326,12 @@ impl SessionState {
                 } else {
                     *held = Some(opened);
                 }
+                let limits = shared.limiter.limits();
                 Err(match error.sqlite_error_code() {
-                    Some(ErrorCode::DiskFull) if shared.bytes_max.is_some() => DatabaseError::Full,
+                    Some(ErrorCode::DiskFull) if limits.database_bytes.is_some() => {
+                        shared.limiter.reached(Limit::DatabaseBytes);
+                        DatabaseError::Full
+                    }
                     _ => error.into(),
                 })
             }
@@ -362,7 +366,7 @@ fn query(
     parameters: Vec<Value>,
 ) -> Result<Answer, Failure> {
     let mut statement = connection.prepare_cached(statement)?;
-    let columns = statement.column_names().into_iter().map(str::to_owned);
+    let columns = statement.column_names().map(str::to_owned);
     let mut answer = Answer {
         columns: columns.collect(),
         rows: Vec::new(),
@@ -453,9 +457,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::limits::{Platform, PlatformLimits};
 
     fn database(location: &Location) -> Database {
-        Database::new(location, None).unwrap()
+        Database::new(location, Limiter::default()).unwrap()
     }
 
     fn file(directory: &tempfile::TempDir) -> Location {
@@ -610,9 +615,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_database_says_so() {
+        let limits = PlatformLimits {
+            database_bytes: Some(64 * 1024),
+            ..Platform::None.limits()
+        };
+        let small = Limiter::with(Platform::FermyonCloud, limits);
         let directory = tempfile::tempdir().unwrap();
         for location in [Location::Memory, file(&directory)] {
-            let database = Database::new(&location, Some(64 * 1024)).unwrap();
+            let database = Database::new(&location, small.clone()).unwrap();
             let session = database.connect();
             run(&session, "CREATE TABLE t (b)").await.unwrap();
             let full = run(&session, "INSERT INTO t VALUES (zeroblob(100000))").await;
@@ -636,6 +646,6 @@ mod tests {
     #[test]
     fn a_redis_server_has_no_database() {
         let location = "redis://127.0.0.1:6379".parse().unwrap();
-        assert!(Database::new(&location, None).is_none());
+        assert!(Database::new(&location, Limiter::default()).is_none());
     }
 }

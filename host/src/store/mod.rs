@@ -8,6 +8,7 @@
 
 mod behaviour;
 mod database;
+mod delayed;
 mod location;
 mod memory;
 mod number;
@@ -42,6 +43,9 @@ const KEYS_LISTED_MAX: usize = 1_000_000;
 pub(crate) enum StoreError {
     /// The guest is told `other` with this text.
     Other(String),
+    /// A limit of the platform was reached. The guest is told so in the words of the
+    /// interface, with this text where it has words.
+    Limited(String),
     /// `increment` met a value that is no number of the store's format. The
     /// guest is told `other` with this text, unless the platform does worse.
     NotANumber(String),
@@ -69,7 +73,10 @@ impl StoreError {
 impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Other(text) | Self::NotANumber(text) | Self::Abort(text) => f.write_str(text),
+            Self::Other(text)
+            | Self::Limited(text)
+            | Self::NotANumber(text)
+            | Self::Abort(text) => f.write_str(text),
         }
     }
 }
@@ -129,6 +136,10 @@ trait Watch: Debug + Send + Sync {
     /// it did: that is the point of imitating this store.
     async fn swap(&mut self, value: &[u8]);
 }
+
+/// Begins the names of keys that the host itself keeps in the store. Components do not
+/// see them.
+const HOST_KEYS: &str = "leeward-host/";
 
 /// Makes the store at `location`. It is opened at its first use, so this cannot
 /// fail; see [`Store::check`]. Redis removes a value that was not written for

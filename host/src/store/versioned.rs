@@ -8,7 +8,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::behaviour::{CALL_MAX, LISTING_MAX};
+use super::behaviour::{CALL_MAX, LISTING_MAX, listed};
 use super::{Backend, Store, StoreError, StoreResult};
 
 /// Begins the stored bytes of an entry. Bytes without it were written through another
@@ -119,6 +119,7 @@ async fn current(backend: &dyn Backend, key: &str) -> StoreResult<Option<Entry>>
 impl Store {
     /// What `key` holds.
     pub(crate) async fn entry(&self, key: &str) -> StoreResult<Option<Entry>> {
+        self.admit_read()?;
         let key = key.to_owned();
         self.apart(
             CALL_MAX,
@@ -137,6 +138,7 @@ impl Store {
         if_absent: bool,
     ) -> StoreResult<bool> {
         self.admit(key, value.len())?;
+        self.admit_write()?;
         let key = key.to_owned();
         let bytes = encode(value, ttl_millis.map(|ttl| now().saturating_add(ttl)));
         self.apart(CALL_MAX, move |backend| async move {
@@ -166,6 +168,7 @@ impl Store {
         expected: Expected,
     ) -> StoreResult<Exchange> {
         self.admit(key, value.len())?;
+        self.admit_write()?;
         let key = key.to_owned();
         let bytes = encode(value, None);
         self.apart(CALL_MAX, move |backend| async move {
@@ -187,9 +190,10 @@ impl Store {
     /// The keys that begin with `prefix` and come after `after`, in order, a page of
     /// them. Keys that have expired and were not removed yet are among them.
     pub(crate) async fn page(&self, prefix: &str, after: Option<&str>) -> StoreResult<Page> {
+        self.admit_read()?;
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.apart(LISTING_MAX, move |backend| async move {
-            let mut keys = backend.keys().await?;
+            let mut keys = listed(&*backend).await?;
             keys.retain(|key| {
                 key.starts_with(&prefix) && after.as_ref().is_none_or(|after| key > after)
             });
@@ -203,8 +207,13 @@ impl Store {
 
     /// Removes every entry that has expired.
     pub(crate) async fn remove_expired(&self) -> StoreResult<()> {
-        for key in self.keys().await? {
-            self.entry(&key).await?;
+        let listing = |backend: std::sync::Arc<dyn Backend>| async move { listed(&*backend).await };
+        for key in self.apart(LISTING_MAX, listing).await? {
+            self.apart(
+                CALL_MAX,
+                |backend| async move { current(&*backend, &key).await },
+            )
+            .await?;
         }
         Ok(())
     }

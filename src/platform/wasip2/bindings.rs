@@ -13,8 +13,14 @@
 
 #[cfg(feature = "fermyon-cloud")]
 wit_bindgen::generate!({
-    path: "wit/fermyon-cloud",
-    world: "fermyon-cloud",
+    inline: "
+        package leeward:bound;
+        world fermyon-cloud {
+            include leeward:wasip2/wasip2;
+            include leeward:component/fermyon-cloud;
+        }
+    ",
+    path: ["wit/wasip2", "wit/fermyon-cloud"],
     generate_all,
     pub_export_macro: true,
     default_bindings_module: "crate::platform::wasip2::bindings",
@@ -22,8 +28,14 @@ wit_bindgen::generate!({
 
 #[cfg(feature = "akamai")]
 wit_bindgen::generate!({
-    path: "wit/akamai",
-    world: "akamai",
+    inline: "
+        package leeward:bound;
+        world akamai {
+            include leeward:wasip2/wasip2;
+            include leeward:component/akamai;
+        }
+    ",
+    path: ["wit/wasip2", "wit/akamai"],
     generate_all,
     pub_export_macro: true,
     default_bindings_module: "crate::platform::wasip2::bindings",
