@@ -111,7 +111,7 @@ pub(crate) fn dist(args: &Args) -> Result<()> {
     let table = table(&made)?;
     fs::write(folder.join("IMPORTS.md"), &table)?;
     print!("{table}");
-    eprintln!("written to {}", folder.display());
+    eprintln!("written to {}", folder.canonicalize()?.display());
     Ok(())
 }
 
