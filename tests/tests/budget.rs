@@ -98,7 +98,7 @@ async fn thousands(kind: StoreKind) {
         return;
     }
     let settings = Settings {
-        wait: Duration::from_secs(10),
+        wait: Duration::from_secs(5),
         // That of the default: so many clients and nodes share two cores.
         lease: Duration::from_secs(5),
         ..settings()
