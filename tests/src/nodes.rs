@@ -56,6 +56,27 @@ pub fn built() -> (PathBuf, PathBuf) {
 /// its other arguments. It sees no variables of the developer's own.
 pub fn up() -> Command {
     let (host, component) = built();
+    up_with(&host, &component)
+}
+
+/// The same with another flavour of the component.
+///
+/// # Panics
+///
+/// If it has not been built.
+pub fn up_as(flavour: &str) -> Command {
+    let (host, _) = built();
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let component = target.join("flavours").join(flavour).join("leeward.wasm");
+    assert!(
+        component.exists(),
+        "{} is not there; `cargo xtask build --flavour {flavour}` builds it",
+        component.display()
+    );
+    up_with(&host, &component)
+}
+
+fn up_with(host: &Path, component: &Path) -> Command {
     let mut command = Command::new(host);
     command
         .arg("up")

@@ -270,6 +270,20 @@ fn lints(stages: &mut Stages) {
     });
     stages.run("lints of the component", || {
         machine::need_wasm_target()?;
+        for flavour in ["fermyon-cloud", "akamai"] {
+            let mut command = cargo(&[
+                "clippy",
+                "--release",
+                "--package",
+                "leeward",
+                "--target",
+                WASM_TARGET,
+                "--no-default-features",
+                "--features",
+                flavour,
+            ]);
+            run(command.args(["--", "--deny", "warnings"]))?;
+        }
         let mut command = cargo(&[
             "clippy",
             "--release",
@@ -284,6 +298,11 @@ fn lints(stages: &mut Stages) {
 
 fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
     let redis = machine::has_redis();
+    // Some tests have components for clouds.
+    stages.run("build for clouds", || {
+        build::component(build::Flavour::FermyonCloud)?;
+        build::component(build::Flavour::Akamai)
+    });
     stages.run_tests("end to end", || {
         let mut command = cargo(&[
             "test",
