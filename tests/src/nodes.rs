@@ -55,7 +55,12 @@ pub fn built() -> (PathBuf, PathBuf) {
 /// A `leeward up` command on a free port, with the built component, to be given
 /// its other arguments. It sees no variables of the developer's own.
 pub fn up() -> Command {
-    let (host, component) = built();
+    up_with(&built().1)
+}
+
+/// The same with another component.
+pub fn up_with(component: &Path) -> Command {
+    let (host, _) = built();
     let mut command = Command::new(host);
     command
         .arg("up")
