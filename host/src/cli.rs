@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, origin, up};
+use crate::{check, demo, origin, up};
 
 /// Keeps a fragile HTTP origin up.
 #[derive(Debug, Parser)]
@@ -18,6 +18,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the shield in front of an origin.
     Up(up::Args),
+    /// Validate a configuration, for the platform that it is for.
+    Check(check::Args),
     /// Run a stand-in for a fragile origin, to try the shield with.
     #[command(hide = true)]
     Origin(origin::Args),
@@ -38,7 +40,9 @@ mod tests {
     fn help_shows_what_operators_need_and_not_what_tests_need() {
         let mut cli = Cli::command();
         let commands = cli.render_long_help().to_string();
-        assert!(commands.contains("  up "), "{commands}");
+        for shown in ["  up ", "  check "] {
+            assert!(commands.contains(shown), "{shown}: {commands}");
+        }
         for hidden in ["  origin ", "  demo "] {
             assert!(!commands.contains(hidden), "{hidden}: {commands}");
         }

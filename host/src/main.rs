@@ -7,12 +7,14 @@
 //!   origin, `guest` runs the component in its sandbox, `instances` decides how
 //!   many instances there are, `server` and `outbound` are the HTTP server and
 //!   client, and `store` is the key-value store.
+//! - `check` validates a configuration.
 //! - `origin` is a server that fails under load.
 //! - `demo` compares the two.
 
 #![forbid(unsafe_code)]
 
 mod address;
+mod check;
 mod cli;
 mod demo;
 mod descriptors;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Up(args) => up::run(args).await,
+            Command::Check(args) => check::run(&args),
             Command::Origin(args) => origin::run(args).await,
             Command::Demo(args) => demo::run(args).await,
         }

@@ -12,11 +12,13 @@
 
 mod breaker;
 mod codec;
+mod rate;
 
 pub use breaker::{
     Breaker, BreakerSettings, FAILURES_MAX, Limit, Outcome, Phase, Report, WINDOW, WINDOW_MIN,
 };
 pub use codec::{Unreadable, decode, encode};
+pub use rate::{Kind, RATE_MAX, RATE_MIN, Rate, RateLimit};
 
 use crate::cell::Nonce;
 use crate::time::Time;
@@ -143,6 +145,8 @@ pub struct Limits {
     pub lease: Duration,
     /// How far the clocks of two nodes may be apart.
     pub clock_skew: Duration,
+    /// Most requests in an hour; none for any number.
+    pub rate: Option<RateLimit>,
 }
 
 /// What all nodes know about the origin.
@@ -161,6 +165,9 @@ pub struct Record {
     /// The origin's health.
     #[serde(default)]
     pub breaker: Breaker,
+    /// What is left of the requests of this hour.
+    #[serde(default, skip_serializing_if = "Rate::is_unused")]
+    pub rate: Rate,
 }
 
 /// Slots of one instance.
@@ -211,7 +218,44 @@ impl Record {
             }
         }
         self.breaker = self.breaker.bounded(now, limits, breaker);
+        self.rate = match limits.rate {
+            Some(limit) => self.rate.bounded(latest, limit),
+            None => Rate::default(),
+        };
         self
+    }
+
+    /// What a request of `class` to `target` has to wait for at `now`: the breaker, or
+    /// the rate.
+    pub fn limit(&self, class: Class, target: u32, now: Time, limits: &Limits) -> Limit {
+        let limit = self.breaker.limit(target, now, limits.slots);
+        match (limit, self.next_token(class, now, limits)) {
+            (Limit::Whole | Limit::Slots(_), Some(next)) => Limit::Open(next),
+            (Limit::Open(until), Some(next)) => Limit::Open(until.max(next)),
+            (limit, None) => limit,
+        }
+    }
+
+    /// When the rate lets the next request of `class` go, if it lets none go at `now`.
+    fn next_token(&self, class: Class, now: Time, limits: &Limits) -> Option<Time> {
+        self.rate.next(Kind::of(class), now, limits.rate?)
+    }
+
+    /// How many tokens of the rate may be taken for requests of `class`; any number
+    /// without a rate.
+    pub fn tokens(&self, class: Class, now: Time, limits: &Limits) -> u32 {
+        match limits.rate {
+            Some(limit) => self.rate.free(Kind::of(class), now, limit),
+            None => u32::MAX,
+        }
+    }
+
+    /// Takes up to `most` tokens of the rate for requests of `class`; returns how many.
+    pub fn take_tokens(&mut self, class: Class, most: u32, now: Time, limits: &Limits) -> u32 {
+        match limits.rate {
+            Some(limit) => self.rate.take(Kind::of(class), most, now, limit),
+            None => 0,
+        }
     }
 
     /// The slots of a class that are held.

@@ -9,6 +9,7 @@ const LIMITS: Limits = Limits {
     streams: 3,
     lease: Duration::from_secs(5),
     clock_skew: Duration::from_millis(500),
+    rate: None,
 };
 
 const SETTINGS: BreakerSettings = BreakerSettings {

@@ -3,18 +3,27 @@
 use super::problem::Problems;
 use super::settings::{Places, Scope};
 use super::{BudgetConfig, CHUNKS_MAX, Config, LeaseConfig, Limits, OriginConfig};
-use crate::budget::SLOTS_MIN;
+use crate::budget::{RATE_MIN, SLOTS_MIN};
 use crate::cell::transition::Backoff;
 use crate::config::duration::show;
 use crate::question::policy::{Cookies, any_matches};
 
 /// The options that contradict each other, and what to write instead.
-type Contradiction = (&'static [&'static str], String);
+pub(crate) type Contradiction = (&'static [&'static str], String);
+
+/// The contradictions that a platform adds.
+pub(super) type Further<'a> = &'a dyn Fn(&Config) -> Vec<Contradiction>;
 
 /// Adds the contradictions that the options at `places` cause. The place is
 /// that of the first of the options that is set there.
-pub(super) fn of(config: &Config, places: &Places, scope: Scope, problems: &mut Problems<'_>) {
-    for (names, message) in all(config) {
+pub(super) fn of(
+    config: &Config,
+    platform: Further<'_>,
+    places: &Places,
+    scope: Scope,
+    problems: &mut Problems<'_>,
+) {
+    for (names, message) in all(config).into_iter().chain(platform(config)) {
         let set = names
             .iter()
             .find_map(|name| places.get(name).map(|place| (name, *place)));
@@ -105,6 +114,7 @@ fn all(config: &Config) -> Vec<Contradiction> {
     let BudgetConfig {
         max_concurrency,
         local_concurrency,
+        max_per_hour,
         open,
         ..
     } = config.budget;
@@ -114,6 +124,15 @@ fn all(config: &Config) -> Vec<Contradiction> {
             format!(
                 "a budget of {max_concurrency} is below its reserves: one slot each for fills, \
                  passed requests, unsafe methods and refreshes; write at least {SLOTS_MIN}"
+            ),
+        ));
+    }
+    if (1..RATE_MIN).contains(&max_per_hour) {
+        found.push((
+            &["origin.max_per_hour"],
+            format!(
+                "{max_per_hour} requests an hour are too few to share between visitors and \
+                 refreshes; write at least {RATE_MIN}, or 0 for any number"
             ),
         ));
     }

@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration as an operator writes it.
-pub(super) fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     let millis = crate::time::millis(duration);
     if millis == 0 {
         return "0s".to_owned();

@@ -22,7 +22,9 @@ mod settings;
 mod suggest;
 mod value;
 
+pub(crate) use contradictions::Contradiction;
 pub use duration::parse as parse_duration;
+pub(crate) use duration::show as show_duration;
 pub use names::Refused;
 pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
@@ -37,6 +39,7 @@ pub use crate::question::{Origin, OriginError};
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
 use crate::semantics::{Policy, Preset};
 use ::bytes::Bytes;
+use contradictions::Further;
 use http::{HeaderValue, Method, StatusCode};
 use problem::Problems;
 use settings::{Places, Reader, Scope};
@@ -141,6 +144,8 @@ pub struct BudgetConfig {
     pub max_concurrency: u32,
     /// Most requests in flight of one instance while the store fails.
     pub local_concurrency: u32,
+    /// Most requests in an hour, over all nodes; zero: any number.
+    pub max_per_hour: u32,
     /// Most answers without an end that are open at once, over all nodes.
     pub max_streams: u32,
     /// Failures in a row that open the breaker.
@@ -246,6 +251,16 @@ impl Config {
     ///
     /// As [`Config::parse`].
     pub fn parse_over(defaults: &[(&str, &str)], text: &str) -> Result<Self, ConfigError> {
+        Config::parse_within(defaults, &|_| Vec::new(), text)
+    }
+
+    /// The same, where a platform adds contradictions of its own. They are looked for in
+    /// the settings outside rules, and in those of each rule.
+    pub(crate) fn parse_within(
+        defaults: &[(&str, &str)],
+        platform: Further<'_>,
+        text: &str,
+    ) -> Result<Self, ConfigError> {
         let mut problems = Problems::new(text);
         let mut config = Config::default();
         for option in OPTIONS {
@@ -256,7 +271,7 @@ impl Config {
             }
         }
         match DeTable::parse(text) {
-            Ok(table) => config.read(table.get_ref(), &mut problems),
+            Ok(table) => config.read(platform, table.get_ref(), &mut problems),
             Err(error) => problems.add(
                 error.span().map_or(0, |span| span.start),
                 "",
@@ -270,7 +285,7 @@ impl Config {
         }
     }
 
-    fn read(&mut self, table: &DeTable<'_>, problems: &mut Problems<'_>) {
+    fn read(&mut self, platform: Further<'_>, table: &DeTable<'_>, problems: &mut Problems<'_>) {
         let mut places = Places::new();
         let mut reader = Reader {
             scope: Scope::All,
@@ -290,10 +305,15 @@ impl Config {
         // A wrong setting has its default here, which may contradict others.
         let is_valid = problems.len() == 0;
         if is_valid {
-            contradictions::of(self, &places, Scope::All, problems);
+            contradictions::of(self, platform, &places, Scope::All, problems);
         }
         if let Some(value) = table.get("rule") {
-            self.rules = rule::rules(value, self, is_valid, problems);
+            let base = rule::Base {
+                config: self,
+                is_valid,
+                platform,
+            };
+            self.rules = rule::rules(value, &base, problems);
         }
         self.health = self.health_rules();
     }

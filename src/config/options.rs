@@ -4,7 +4,7 @@ use super::Config;
 use super::names::{KEPT_IN_RESPONSES, NEVER_DROPPED, NEVER_FORWARDED};
 use super::problem::Fault;
 use super::value::{Kind, Value};
-use crate::budget::{FAILURES_MAX, SLOTS_MAX, STREAMS_MAX};
+use crate::budget::{FAILURES_MAX, RATE_MAX, SLOTS_MAX, STREAMS_MAX};
 use crate::question::policy::{Credentials, ERROR_TTL_MAX, Unknown};
 use crate::semantics::Preset;
 use std::time::Duration;
@@ -258,6 +258,21 @@ pub const OPTIONS: &[Definition] = &[
         doc: "Most requests in flight of one instance while the store fails: then \
               instances cannot count what the others do.",
         set: set!(u32 => budget.local_concurrency),
+    },
+    Definition {
+        name: "origin.max_per_hour",
+        kind: Kind::Integer {
+            min: 0,
+            max: RATE_MAX as u64,
+        },
+        default: "0",
+        strict: None,
+        per_rule: false,
+        doc: "Most requests to the origin in an hour, over all nodes, for platforms that \
+              refuse more. A quarter of them is kept for refreshes unless they leave it. At \
+              most an eighth goes out at once. 0 stands for any number; the smallest other \
+              value is 16.",
+        set: set!(u32 => budget.max_per_hour),
     },
     Definition {
         name: "origin.max_streams",

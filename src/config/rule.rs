@@ -1,5 +1,6 @@
 //! Rules: settings for the requests of some paths.
 
+use super::contradictions::Further;
 use super::options::YEAR;
 use super::path::PathPattern;
 use super::problem::{Fault, Problems};
@@ -93,12 +94,20 @@ const STATUSES: std::ops::RangeInclusive<u64> = 200..=599;
 /// The methods that are compared with a name that may be misspelt.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Reads all rules. `base` has the settings outside rules, and whether they are
-/// valid.
+/// What rules start from.
+pub(super) struct Base<'a> {
+    /// The settings outside rules.
+    pub(super) config: &'a Config,
+    /// Whether they are valid.
+    pub(super) is_valid: bool,
+    /// What a platform adds.
+    pub(super) platform: Further<'a>,
+}
+
+/// Reads all rules.
 pub(super) fn rules(
     value: &Spanned<DeValue<'_>>,
-    base: &Config,
-    base_is_valid: bool,
+    base: &Base<'_>,
     problems: &mut Problems<'_>,
 ) -> Vec<Rule> {
     let at = value.span().start;
@@ -123,7 +132,7 @@ pub(super) fn rules(
             problems.add(item.span().start, "rule", message);
             continue;
         };
-        let found = rule(table, item.span().start, base, base_is_valid, problems);
+        let found = rule(table, item.span().start, base, problems);
         let Some((rule, at)) = found else {
             continue;
         };
@@ -147,12 +156,11 @@ pub(super) fn rules(
 fn rule(
     table: &DeTable<'_>,
     at: usize,
-    base: &Config,
-    base_is_valid: bool,
+    base: &Base<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<(Rule, usize)> {
     let before = problems.len();
-    let mut config = base.clone();
+    let mut config = base.config.clone();
     let mut places = Places::new();
     let mut reader = Reader {
         scope: Scope::Rule,
@@ -216,8 +224,11 @@ fn rule(
                        concerns silent answers";
         problems.add(at, "rule.ttl", message.to_owned());
     }
-    if is_valid && base_is_valid {
-        contradictions::of(&config, &places, Scope::Rule, problems);
+    if is_valid && base.is_valid {
+        if let Some(at) = ttl_at {
+            places.insert("ttl", at);
+        }
+        contradictions::of(&config, base.platform, &places, Scope::Rule, problems);
     }
     let (matches, at) = matches?;
     let rule = Rule {

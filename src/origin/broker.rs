@@ -14,7 +14,7 @@
 
 use super::slot::{Pool, Slot};
 use super::slots::{KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
-use crate::budget::{Class, Phase, Report, Unreadable, decode, encode};
+use crate::budget::{Class, Phase, Record, Report, Unreadable, decode, encode};
 use crate::cell::Nonce;
 use crate::cells::{Backing, Cells};
 use crate::store::Swap;
@@ -116,6 +116,11 @@ impl Read {
         raw: None,
         backing: Backing::Local,
     };
+
+    /// The record, if there is one that can be read.
+    fn record(&self) -> Option<Record> {
+        self.raw.as_ref().and_then(|raw| decode(raw).ok())
+    }
 }
 
 impl<P: Platform> Broker<P> {
@@ -142,7 +147,7 @@ impl<P: Platform> Broker<P> {
     /// Waits until `limit` for a slot for a request to `target`.
     pub(super) async fn acquire(&self, class: Class, target: u32, limit: Time) -> Admission {
         let now = self.platform.now();
-        if let Some(until) = self.open_until(target, now) {
+        if let Some(until) = self.open_until(class, target, now) {
             return Admission::Open(until);
         }
         let (wake, ended) = self.platform.signal();
@@ -170,9 +175,33 @@ impl<P: Platform> Broker<P> {
         }
     }
 
-    /// Until when the breaker is open for `target`, if this instance has looked lately.
-    pub(super) fn open_until(&self, target: u32, now: Time) -> Option<Time> {
-        self.slots.borrow().open_until(target, now, &self.settings)
+    /// Until when no request of `class` to `target` goes out, if this instance has looked
+    /// lately.
+    pub(super) fn open_until(&self, class: Class, target: u32, now: Time) -> Option<Time> {
+        let slots = self.slots.borrow();
+        slots.open_until(class, target, now, &self.settings)
+    }
+
+    /// Whether no refresh of `target` goes out now. Reads the record where it may say so:
+    /// that costs less than an election for a refresh that is refused.
+    pub(super) async fn refuses_refresh(&self, target: u32) -> bool {
+        let now = self.platform.now();
+        let has_to_look = self.slots.borrow().has_to_look(now, &self.settings);
+        if has_to_look {
+            let read = self.read().await;
+            if let (Backing::Shared, Some(record)) = (read.backing, read.record()) {
+                let now = self.platform.now();
+                let limits = self.settings.limits(read.backing);
+                self.slots.borrow_mut().look(Known {
+                    record: record.at(now, &limits, &self.settings.breaker),
+                    raw: read.raw,
+                    backing: read.backing,
+                    at: now,
+                });
+            }
+        }
+        self.open_until(Class::Refresh, target, self.platform.now())
+            .is_some()
     }
 
     /// Notes what became of a request.
@@ -273,7 +302,7 @@ impl<P: Platform> Broker<P> {
             let backing = read.backing;
             let limits = self.settings.limits(backing);
             let stored = match backing {
-                Backing::Shared => read.raw.as_ref().and_then(|raw| decode(raw).ok()),
+                Backing::Shared => read.record(),
                 Backing::Local => Some(self.slots.borrow().alone(now, &self.settings)),
             };
             let current = stored
@@ -330,8 +359,7 @@ impl<P: Platform> Broker<P> {
                 }
                 Some(Swap::Conflict(raw)) => {
                     read = self.readable(raw);
-                    let record = read.raw.as_ref().and_then(|raw| decode(raw).ok());
-                    if let Some(record) = record.filter(|record| draft.is_in(record)) {
+                    if let Some(record) = read.record().filter(|record| draft.is_in(record)) {
                         let known = Known {
                             record: record.at(now, &limits, &self.settings.breaker),
                             raw: read.raw,

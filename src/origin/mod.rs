@@ -21,7 +21,7 @@ pub(crate) use broker::Admission;
 pub use slot::Slot;
 pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
 
-use crate::budget::{BreakerSettings, Class, Limits, Outcome};
+use crate::budget::{BreakerSettings, Class, Limits, Outcome, RateLimit};
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
@@ -101,9 +101,16 @@ impl<P: Platform> OriginDoor<P> {
         self.broker.acquire(class, hash(target), limit).await
     }
 
-    /// Until when the breaker is open, as far as this instance knows.
+    /// Until when no refresh of `target` goes out, as far as this instance knows.
     pub(crate) fn open_until(&self, target: &str) -> Option<Time> {
-        self.broker.open_until(hash(target), self.platform.now())
+        let now = self.platform.now();
+        self.broker.open_until(Class::Refresh, hash(target), now)
+    }
+
+    /// Whether no refresh of `target` goes out now: asks the store where this instance does
+    /// not know.
+    pub(crate) async fn refuses_refresh(&self, target: &str) -> bool {
+        self.broker.refuses_refresh(hash(target)).await
     }
 
     /// Whom it leads to.
@@ -295,6 +302,7 @@ fn settings<P: Platform>(config: &Config) -> slots::Settings {
             streams: config.budget.max_streams,
             lease: config.lease.duration,
             clock_skew: config.lease.clock_skew,
+            rate: RateLimit::new(config.budget.max_per_hour),
         },
         local_slots: config.budget.local_concurrency,
         breaker: BreakerSettings {

@@ -3,7 +3,7 @@
 
 use super::slot::{Pool, Slot};
 use crate::budget::{
-    BreakerSettings, Class, Holder, Limit, Limits, Outcome, PerClass, Phase, Record, Report,
+    BreakerSettings, Class, Holder, Kind, Limit, Limits, Outcome, PerClass, Phase, Record, Report,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -30,6 +30,10 @@ const RENEW_AFTER: u32 = 3;
 /// A request is not started with a slot in the last part of its lease, this one: its
 /// first renewal has to be in time though others write the record as well.
 const START_BEFORE: u32 = 3;
+
+/// How long tokens of the rate are kept after they were taken. Unused ones are lost: a
+/// token of an earlier hour would be one too many in a later one.
+const TOKENS_KEPT: Duration = Duration::from_secs(1);
 
 /// Most outcomes that wait to be written. Beyond this the oldest is forgotten.
 const REPORTS_MAX: usize = 64;
@@ -103,6 +107,7 @@ pub(super) struct Slots<W> {
     skipped: PerClass<u32>,
     /// The slots from which requests are served.
     grant: Option<Grant>,
+    tokens: Tokens,
     /// Earlier ones whose requests are still in flight, or that are being given back.
     old: Vec<Grant>,
     pub(super) known: Option<Known>,
@@ -154,12 +159,51 @@ impl Grant {
     }
 }
 
+/// Tokens of the rate that this instance has taken, one for each request that it may send.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tokens {
+    visitors: u32,
+    refreshes: u32,
+    taken: Time,
+}
+
+impl Tokens {
+    fn of(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Visitor => self.visitors,
+            Kind::Refresh => self.refreshes,
+        }
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut u32 {
+        match kind {
+            Kind::Visitor => &mut self.visitors,
+            Kind::Refresh => &mut self.refreshes,
+        }
+    }
+
+    /// Those that still count at `now`.
+    fn at(self, now: Time) -> Self {
+        match now.since(self.taken) < TOKENS_KEPT {
+            true => self,
+            false => Tokens::default(),
+        }
+    }
+}
+
 /// The record as it was read or written last.
 pub(super) struct Known {
     pub(super) record: Record,
     pub(super) raw: Option<Bytes>,
     pub(super) backing: Backing,
     pub(super) at: Time,
+}
+
+impl Known {
+    /// Whether it is new enough at `now`.
+    fn counts(&self, now: Time) -> bool {
+        now.since(self.at) < KNOWN_FOR
+    }
 }
 
 /// A request that waits.
@@ -191,6 +235,8 @@ pub(super) struct Draft {
     returned: Vec<u64>,
     /// The slots that are taken, and the grant that they belong to.
     taken: PerClass<u32>,
+    /// The tokens that are taken.
+    tokens: Tokens,
     id: Nonce,
     /// The end of what is taken or renewed.
     deadline: Time,
@@ -208,6 +254,25 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// Takes the tokens for `requests` of a class, of which this instance holds some.
+    fn take_tokens(
+        &mut self,
+        class: Class,
+        requests: u32,
+        held: &mut u32,
+        now: Time,
+        limits: &Limits,
+    ) {
+        let lacking = requests.saturating_sub(*held);
+        *held = held.saturating_sub(requests);
+        let taken = self.record.take_tokens(class, lacking, now, limits);
+        let tokens = self.tokens.of_mut(Kind::of(class));
+        *tokens = tokens.saturating_add(taken);
+        self.writes |= taken > 0;
+    }
+}
+
 impl<W> Slots<W> {
     pub(super) fn new(me: Nonce) -> Self {
         Slots {
@@ -221,6 +286,7 @@ impl<W> Slots<W> {
             },
             skipped: PerClass::default(),
             grant: None,
+            tokens: Tokens::default(),
             old: Vec::new(),
             known: None,
             alone: Record::default(),
@@ -287,16 +353,61 @@ impl<W> Slots<W> {
             .any(|class| !self.waiters.of(*class).is_empty())
     }
 
-    /// Until when the breaker is open for `target`, if this instance has looked lately.
-    pub(super) fn open_until(&self, target: u32, now: Time, settings: &Settings) -> Option<Time> {
+    /// Until when no request of `class` to `target` goes out, if this instance has looked
+    /// lately: the breaker is open, or the rate is used up.
+    pub(super) fn open_until(
+        &self,
+        class: Class,
+        target: u32,
+        now: Time,
+        settings: &Settings,
+    ) -> Option<Time> {
         let known = self.known.as_ref()?;
-        if now.since(known.at) >= KNOWN_FOR {
+        if !known.counts(now) {
             return None;
         }
-        let slots = settings.limits(known.backing).slots;
-        match known.record.breaker.limit(target, now, slots) {
+        let limits = settings.limits(known.backing);
+        match self.limit(&known.record, class, target, now, &limits) {
             Limit::Open(until) => Some(until),
             Limit::Whole | Limit::Slots(_) => None,
+        }
+    }
+
+    /// Whether the record is to be read before a refresh is started that may turn out to
+    /// be refused: this instance has not looked lately, and the rate is bounded, or the
+    /// breaker was not closed when it looked last, or it never has.
+    pub(super) fn has_to_look(&self, now: Time, settings: &Settings) -> bool {
+        match &self.known {
+            None => true,
+            Some(known) if known.counts(now) => false,
+            Some(known) => {
+                settings.limits.rate.is_some()
+                    || !matches!(known.record.breaker.phase, Phase::Closed)
+            }
+        }
+    }
+
+    /// Notes the record as it was read, if this instance has no slots that it says
+    /// something about.
+    pub(super) fn look(&mut self, known: Known) {
+        if self.grant.is_none() && self.old.is_empty() && !self.acting {
+            self.known = Some(known);
+        }
+    }
+
+    /// What a request has to wait for. The tokens that this instance has taken do not
+    /// count in the record any more.
+    fn limit(
+        &self,
+        record: &Record,
+        class: Class,
+        target: u32,
+        now: Time,
+        limits: &Limits,
+    ) -> Limit {
+        match self.tokens.at(now).of(Kind::of(class)) {
+            0 => record.limit(class, target, now, limits),
+            _ => record.breaker.limit(target, now, limits.slots),
         }
     }
 
@@ -432,8 +543,12 @@ impl<W> Slots<W> {
                 .chain(Class::COUNTED)
                 .find(|from| is_idle(*from) && known.record.may_reuse(*from, to, now, &limits))
         };
-        let class = self.next_class(|class| source(class).is_some())?;
+        let tokens = self.tokens.at(now);
+        let has_token = |class| limits.rate.is_none() || tokens.of(Kind::of(class)) > 0;
+        let class = self.next_class(|class| has_token(class) && source(class).is_some())?;
         let from = source(class)?;
+        let left = self.tokens.of_mut(Kind::of(class));
+        *left = left.saturating_sub(1);
         let waiter = self.waiters.of_mut(class).pop_front()?;
         for other in Class::COUNTED {
             let waits = other != class && !self.waiters.of(other).is_empty();
@@ -489,6 +604,7 @@ impl<W> Slots<W> {
             renewed: Vec::new(),
             returned: Vec::new(),
             taken: PerClass::default(),
+            tokens: Tokens::default(),
             id: Nonce::new(random),
             deadline: now.plus(settings.limits.lease),
         };
@@ -619,14 +735,23 @@ impl<W> Slots<W> {
             draft.id = grant.id;
         }
         let mut idle = usable.map_or(0, Grant::idle);
+        let mut held = self.tokens.at(now);
         for class in Class::COUNTED {
             let queue = self.waiters.of(class);
             let Some(first) = queue.front() else {
                 continue;
             };
             let waiting = u32::try_from(queue.len()).unwrap_or(u32::MAX);
+            let kind = Kind::of(class);
+            let tokens = held
+                .of(kind)
+                .saturating_add(draft.record.tokens(class, now, &limits));
+            // A slot without a token is of no use.
+            let waiting = waiting.min(tokens);
             let want = waiting.saturating_sub(idle);
+            let reused = waiting.min(idle);
             idle = idle.saturating_sub(waiting);
+            draft.take_tokens(class, reused, held.of_mut(kind), now, &limits);
             if want == 0 {
                 continue;
             }
@@ -636,11 +761,12 @@ impl<W> Slots<W> {
                 true => 1,
                 false => free.div_ceil(2),
             };
-            let kind = (class, first.target);
+            let target = (class, first.target);
             let taken = draft
                 .record
-                .take(draft.id, kind, want.min(most), now, &limits);
+                .take(draft.id, target, want.min(most), now, &limits);
             *draft.taken.of_mut(class) = taken;
+            draft.take_tokens(class, taken, held.of_mut(kind), now, &limits);
             draft.writes |= taken > 0;
             let open = matches!(
                 draft.record.breaker.limit(first.target, now, limits.slots),
@@ -678,6 +804,14 @@ impl<W> Slots<W> {
             if self.grant.as_ref().is_some_and(is_returned) {
                 self.grant = None;
             }
+            self.tokens = self.tokens.at(now);
+            for kind in [Kind::Visitor, Kind::Refresh] {
+                let tokens = self.tokens.of_mut(kind);
+                *tokens = tokens.saturating_add(draft.tokens.of(kind));
+                if draft.tokens.of(kind) > 0 {
+                    self.tokens.taken = now;
+                }
+            }
             if !draft.taken.is_empty() {
                 self.add_taken(&draft, known.backing, known.record.breaker.epoch, now);
             }
@@ -689,17 +823,18 @@ impl<W> Slots<W> {
         if self.grant.as_ref().is_some_and(is_over) {
             self.grant = None;
         }
-        let slots = settings.limits(known.backing).slots;
+        let limits = settings.limits(known.backing);
         let mut refused = Vec::new();
         for class in Class::COUNTED {
-            let queue = self.waiters.of_mut(class);
-            for waiter in std::mem::take(queue) {
-                match known.record.breaker.limit(waiter.target, now, slots) {
+            for waiter in std::mem::take(self.waiters.of_mut(class)) {
+                match self.limit(&known.record, class, waiter.target, now, &limits) {
                     Limit::Open(until) => {
                         *waiter.verdict.borrow_mut() = Some(Verdict::Open(until));
                         refused.push(waiter);
                     }
-                    Limit::Whole | Limit::Slots(_) => queue.push_back(waiter),
+                    Limit::Whole | Limit::Slots(_) => {
+                        self.waiters.of_mut(class).push_back(waiter);
+                    }
                 }
             }
         }

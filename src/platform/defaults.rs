@@ -8,6 +8,11 @@ pub const FERMYON_CLOUD: &[(&str, &str)] = &[
     ("origin.first_byte_timeout", "\"12s\""),
     ("origin.fill_timeout", "\"16s\""),
     ("origin.pass_timeout", "\"16s\""),
+    // The small plans refuse more than 500. A few are left for requests that are made a
+    // second time.
+    ("origin.max_per_hour", "480"),
+    ("limits.body", "10000000"),
+    ("limits.store_bytes", "\"800MiB\""),
 ];
 
 /// Defaults of the flavour `akamai`: the same, and leases for a store that shows writes up

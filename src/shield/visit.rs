@@ -513,6 +513,13 @@ impl<P: Platform> Shield<P> {
         let shield = Rc::clone(self);
         let (key, config) = (visit.visitor.key().to_owned(), Rc::clone(&visit.config));
         self.platform.spawn(async move {
+            if shield
+                .door
+                .refuses_refresh(path_of(located.question.target()))
+                .await
+            {
+                return;
+            }
             if let Election::Held(held) = shield.cells.elect(&located).await {
                 shield
                     .run_job(Job {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub retry_max: Duration,
     /// `origin.max_concurrency`; none for the default.
     pub budget: Option<usize>,
+    /// `origin.max_per_hour`; none for the default.
+    pub per_hour: Option<usize>,
     /// `wait.budget`.
     pub wait: Duration,
     /// Further settings: whole sections, as TOML.
@@ -58,6 +60,7 @@ impl Default for Settings {
             retry_first: Duration::from_millis(200),
             retry_max: Duration::from_millis(1000),
             budget: None,
+            per_hour: None,
             wait: Duration::from_secs(60),
             more: "",
         }
@@ -74,11 +77,15 @@ impl Settings {
             retry_first,
             retry_max,
             budget,
+            per_hour,
             wait,
             more,
         } = self;
         let budget = budget.map_or(String::new(), |budget| {
             format!("max_concurrency = {budget}")
+        });
+        let per_hour = per_hour.map_or(String::new(), |requests| {
+            format!("max_per_hour = {requests}")
         });
         format!(
             r#"
@@ -100,6 +107,7 @@ connect_timeout = "30s"
 first_byte_timeout = "60s"
 retry = {{ first = "{}ms", max = "{}ms" }}
 {budget}
+{per_hour}
 
 [wait]
 budget = "{}ms"

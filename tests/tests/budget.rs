@@ -5,10 +5,12 @@
 //! | scenario | what it shows |
 //! | --- | --- |
 //! | `cold_keys` | more new keys at once than slots: the budget holds, all are answered |
+//! | `thousands` | two thousand new keys at once: each is answered, or told when to come back, within the wait |
 //! | `posts`, `private_pages`, `agents` | the same with unsafe methods, with what may not be stored, and with a variant for each visitor |
 //! | `holders_killed` | SIGKILL of a node that holds slots: the others go on after a lease |
 //! | `breaker` | an origin that fails gets next to nothing, and recovers without a stampede |
 //! | `waits_too_long` | requests that find no slot in time get 503 with `Retry-After` |
+//! | `an_hour` | the origin gets no more requests in an hour than `origin.max_per_hour` |
 //! | `clients_that_left` | requests that wait for a slot, and whose clients have gone, are not made |
 #![allow(
     clippy::panic,
@@ -34,6 +36,7 @@ const SETTINGS: &str = "[origin.breaker]\nopen_for = \"1s\"\nmax_open_for = \"2s
 
 on_every_store!(
     cold_keys,
+    thousands,
     posts,
     private_pages,
     agents,
@@ -87,6 +90,49 @@ async fn cold_keys(kind: StoreKind) {
     };
     let replies = ask_all(&world, (0..many(kind)).map(ask).collect()).await;
     assert_served(&world, &replies);
+}
+
+async fn thousands(kind: StoreKind) {
+    if many(kind) >= 2_000 {
+        // `cold_keys` shows more: all of them are answered with 200.
+        return;
+    }
+    let settings = Settings {
+        wait: Duration::from_secs(10),
+        // That of the default: so many clients and nodes share two cores.
+        lease: Duration::from_secs(5),
+        ..settings()
+    };
+    let world = World::start_with(kind, settings).await;
+    world
+        .origin
+        .otherwise(Answer::numbered().max_age(600).takes(WORK));
+    // A shield that has served before: its record of the budget is there.
+    get(world.node(0), "/before").await;
+    let asks = (0..2_000).map(|number| Ask::get(&format!("/cold/{number}")));
+    let replies = ask_all(&world, asks.collect()).await;
+    let mut served = 0;
+    for reply in &replies {
+        let reply = reply.as_ref().unwrap();
+        match reply.status {
+            StatusCode::OK => served += 1,
+            _ => assert_told_when(reply),
+        }
+    }
+    assert!(
+        served >= BUDGET,
+        "{served} of {} were answered",
+        replies.len()
+    );
+    let most = world.origin.in_flight_max();
+    assert!(most <= BUDGET, "{most} requests at the origin at once");
+}
+
+/// The visitor is told that the site is busy, and when to come back.
+fn assert_told_when(reply: &Reply) {
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply}");
+    let seconds = reply.header("retry-after").parse::<u64>();
+    assert!(seconds.is_ok_and(|seconds| seconds > 0), "{reply}");
 }
 
 async fn posts(kind: StoreKind) {
@@ -330,4 +376,42 @@ async fn clients_that_left_while_they_waited_for_a_slot_cause_no_request() {
         .filter(|path| path.starts_with("/left/"))
         .collect();
     assert_eq!(left, Vec::<&String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_has_no_more_requests_than_the_rate() {
+    let settings = Settings {
+        per_hour: Some(80),
+        ..settings()
+    };
+    let world = World::start_with(StoreKind::RedisServer, settings).await;
+    world.origin.otherwise(Answer::numbered().max_age(600));
+    world.origin.always("/kept", Answer::numbered().max_age(1));
+    let kept = get(world.node(0), "/kept").await;
+    assert_eq!(kept.status, StatusCode::OK, "{kept}");
+    // Sixty in an hour are for visitors, an eighth of them at once; refreshes lend one.
+    let asks = (0..100).map(|number| Ask::get(&format!("/cold/{number}")));
+    let replies = ask_all(&world, asks.collect()).await;
+    let (served, refused): (Vec<_>, Vec<_>) = replies
+        .iter()
+        .map(|reply| reply.as_ref().unwrap())
+        .partition(|reply| reply.status == StatusCode::OK);
+    for reply in refused {
+        assert_told_when(reply);
+    }
+    assert!(
+        (1..=8).contains(&served.len()),
+        "{} were answered",
+        served.len()
+    );
+    // What is stored is served all the same, and its refreshes have a part of their own.
+    let refreshed = "a refresh behind an answer reaches the origin";
+    wait::until(refreshed, wait::SOON, async || {
+        let reply = get(world.node(1), "/kept").await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+        (world.origin.count("/kept") > 1).then_some(())
+    })
+    .await;
+    let reply = get(world.node(2), "/cold/another").await;
+    assert_told_when(&reply);
 }

@@ -354,3 +354,32 @@ async fn unusual_but_valid_requests_are_served() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_refuses_settings_beyond_the_limits_of_a_platform() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("leeward.toml");
+    fs::write(&file, "origin.max_per_hour = 5000\n").unwrap();
+    let check = |platform: &str, plan: &[&str]| {
+        let mut command = Command::new(nodes::built().0);
+        command.arg("check").arg(&file);
+        command.args(["--platform", platform]).args(plan);
+        command
+    };
+    let expected = ["config:1:23: origin.max_per_hour", "write at most 500"];
+    assert_refused("the small plan", check("fermyon-cloud", &[]), &expected).await;
+    for (platform, plan) in [
+        ("fermyon-cloud", &["--outbound-per-hour", "5000"][..]),
+        ("spin", &[]),
+    ] {
+        let (status, errors) = ending(check(platform, plan)).await;
+        assert!(status.success(), "{platform}: {errors}");
+    }
+    let unknown = check("fermyon", &[]);
+    assert_refused(
+        "an unknown platform",
+        unknown,
+        &["fermyon-cloud", "wasmcloud"],
+    )
+    .await;
+}

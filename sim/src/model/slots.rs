@@ -151,6 +151,7 @@ fn limits(skew: u64) -> Limits {
         streams: 0,
         lease: Duration::from_secs(LEASE),
         clock_skew: Duration::from_secs(skew),
+        rate: None,
     }
 }
 

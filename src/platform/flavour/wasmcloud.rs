@@ -149,6 +149,11 @@ impl Store for Cells {
         self.bucket.set(key, value).await
     }
 
+    async fn load_put(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        // One of several NATS servers may show a write a moment later than another.
+        self.timed.load_put(key).await
+    }
+
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         self.bucket.remove(key).await
     }
