@@ -886,3 +886,106 @@ pub(super) fn phase_name(phase: &Phase) -> &'static str {
         Phase::HalfOpen { .. } => "half-open",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::cell::transition::Backoff;
+    use std::cell::Cell;
+
+    const NOW: Time = Time::from_unix_millis(1_000_000);
+
+    /// Notes the grant of a slot that comes back.
+    #[derive(Default)]
+    struct Back(Cell<Option<u64>>);
+
+    impl Pool for Back {
+        fn give_back(&self, grant: u64, _: Class) {
+            self.0.set(Some(grant));
+        }
+
+        fn become_stream(&self, _: u64, _: Class) -> bool {
+            false
+        }
+    }
+
+    fn settings(keeps_idle: bool) -> Settings {
+        Settings {
+            limits: Limits {
+                slots: 16,
+                streams: 2,
+                lease: Duration::from_secs(5),
+                clock_skew: Duration::from_millis(500),
+            },
+            local_slots: 2,
+            breaker: BreakerSettings {
+                failures: 5,
+                pause: Backoff {
+                    first: Duration::from_secs(5),
+                    max: Duration::from_secs(60),
+                },
+                retry_after_max: Duration::from_secs(600),
+            },
+            keeps_idle,
+        }
+    }
+
+    /// Writes what there is to write.
+    fn write(slots: &mut Slots<()>, record: &Record, now: Time, settings: &Settings) -> Record {
+        let draft = slots.draft(record, Backing::Shared, now, 7, settings);
+        let (written, record) = (draft.writes, draft.record.clone());
+        let known = Known {
+            record: record.clone(),
+            raw: None,
+            backing: Backing::Shared,
+            at: now,
+        };
+        slots.note(known, draft, written, settings);
+        record
+    }
+
+    #[test]
+    fn an_instance_that_ends_with_its_request_gives_its_slot_back_at_once() {
+        for keeps_idle in [true, false] {
+            let settings = settings(keeps_idle);
+            let mut slots = Slots::new(Nonce::new(1));
+            let verdict = Rc::default();
+            slots.queue(Class::Fill, 7, (), &verdict);
+            let record = write(&mut slots, &Record::default(), NOW, &settings);
+            assert_eq!(record.holders.len(), 1);
+            let back = Rc::new(Back::default());
+            let pool: Rc<dyn Pool> = Rc::<Back>::clone(&back);
+            assert!(slots.serve_one(&pool, NOW, &settings).is_some());
+            // In use, it is kept.
+            let record = write(&mut slots, &record, NOW, &settings);
+            assert_eq!(record.holders.len(), 1);
+
+            drop(verdict.borrow_mut().take());
+            slots.give_back(back.0.get().unwrap(), Class::Fill, NOW);
+            let pause = if keeps_idle { LINGER } else { Duration::ZERO };
+            assert_eq!(slots.next(NOW, &settings), Some(NOW.plus(pause)));
+            let record = write(&mut slots, &record, NOW, &settings);
+            assert_eq!(record.holders.is_empty(), !keeps_idle);
+            // Nothing keeps the instance.
+            assert_eq!(slots.next(NOW, &settings).is_none(), !keeps_idle);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_was_taken_slowly_is_kept_for_the_request_that_waits() {
+        let settings = settings(false);
+        let mut slots = Slots::new(Nonce::new(1));
+        let verdict = Rc::default();
+        slots.queue(Class::Fill, 7, (), &verdict);
+        let record = write(&mut slots, &Record::default(), NOW, &settings);
+        let pool: Rc<dyn Pool> = Rc::new(Back::default());
+        // The swap took so long that what is known of the record is old.
+        let later = NOW.plus(KNOWN_FOR);
+        assert!(slots.serve_one(&pool, later, &settings).is_none());
+        let record = write(&mut slots, &record, later, &settings);
+        assert_eq!(record.holders.len(), 1);
+        assert!(slots.serve_one(&pool, later, &settings).is_some());
+    }
+}

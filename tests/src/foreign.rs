@@ -1,5 +1,5 @@
-//! Nodes on the programs of other WASI hosts: `wasmtime serve`, and wasmCloud's
-//! `wash dev`.
+//! Nodes with other flavours of the component: on the programs of other WASI hosts
+//! (`wasmtime serve`, and wasmCloud's `wash dev`), and on the embedded host.
 //!
 //! `cargo xtask test` gets the programs and builds the flavours of the component.
 
@@ -12,7 +12,7 @@ use futures::future::join_all;
 use tempfile::TempDir;
 
 use crate::nats::NatsServer;
-use crate::nodes::Node;
+use crate::nodes::{self, Node};
 use crate::origin::Origin;
 use crate::redis::{RedisServer, free_port};
 use crate::world::Settings;
@@ -24,9 +24,14 @@ const BUCKET: &str = "leeward";
 /// instances only of those beside it.
 const NOTHING: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// Where wasmCloud keeps the cells.
+/// How many nodes of the embedded host share a store.
+const NODES: usize = 4;
+
+/// Where the nodes keep the cells.
 #[derive(Debug)]
 pub enum Backend {
+    /// A SQLite file; not for wasmCloud.
+    Sqlite(TempDir),
     /// Redis.
     Redis(RedisServer),
     /// NATS JetStream.
@@ -34,6 +39,11 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// A SQLite file of the test's own.
+    pub fn sqlite() -> Self {
+        Backend::Sqlite(tempfile::tempdir().unwrap())
+    }
+
     /// A Redis server of the test's own.
     pub async fn redis() -> Self {
         Backend::Redis(RedisServer::start().await)
@@ -44,9 +54,13 @@ impl Backend {
         Backend::Nats(NatsServer::start(BUCKET).await)
     }
 
-    /// What wasmCloud calls it, and its URL.
+    /// What it is called, and its URL.
     fn config(&self) -> (&'static str, String) {
         match self {
+            Backend::Sqlite(directory) => {
+                let file = directory.path().join("store.db");
+                ("sqlite", format!("sqlite:{}", file.display()))
+            }
             Backend::Redis(server) => ("redis", server.url()),
             Backend::Nats(server) => ("nats", server.url()),
         }
@@ -90,6 +104,31 @@ impl ForeignWorld {
             settings,
             _backend: None,
             _directories: Vec::new(),
+        }
+    }
+
+    /// Nodes of the embedded host with this flavour, on one store.
+    pub async fn embedded(flavour_name: &str, backend: Backend, settings: Settings) -> Self {
+        let origin = Origin::start();
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("leeward.toml");
+        fs::write(&config, settings.text()).unwrap();
+        let (_, store) = backend.config();
+        let starting = (0..NODES).map(|_| {
+            let mut command = nodes::up_with(&flavour(flavour_name));
+            command
+                .current_dir(directory.path())
+                .args(["--origin", &origin.url(), "--store", &store, "--config"])
+                .arg(&config);
+            Node::start(command)
+        });
+        let nodes = join_all(starting).await;
+        ForeignWorld {
+            nodes,
+            origin,
+            settings,
+            _backend: Some(backend),
+            _directories: vec![directory],
         }
     }
 

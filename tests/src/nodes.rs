@@ -55,7 +55,28 @@ pub fn built() -> (PathBuf, PathBuf) {
 /// A `leeward up` command on a free port, with the built component, to be given
 /// its other arguments. It sees no variables of the developer's own.
 pub fn up() -> Command {
-    let (host, component) = built();
+    up_with(&built().1)
+}
+
+/// The same with another flavour of the component.
+///
+/// # Panics
+///
+/// If it has not been built.
+pub fn up_as(flavour: &str) -> Command {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    let component = target.join("flavours").join(flavour).join("leeward.wasm");
+    assert!(
+        component.exists(),
+        "{} is not there; `cargo xtask build --flavour {flavour}` builds it",
+        component.display()
+    );
+    up_with(&component)
+}
+
+/// The same with another component.
+pub fn up_with(component: &Path) -> Command {
+    let (host, _) = built();
     let mut command = Command::new(host);
     command
         .arg("up")

@@ -191,6 +191,21 @@ impl World {
         Self::build(store, "exact", 1, settings, arguments, Some(turn)).await
     }
 
+    /// A world of nodes with the flavour for a cloud, under the limits of that cloud, and
+    /// with these settings, as TOML.
+    pub async fn for_cloud(flavour: &str, store: Store, nodes: usize, settings: &str) -> Self {
+        let turn = turn().await;
+        let up = || {
+            let mut command = nodes::up_as(flavour);
+            command.args(["--limits", flavour]);
+            command
+        };
+        let store = Arc::new(store);
+        let defaults = Settings::default();
+        let behaviour = "exact";
+        Self::made_of(up, (store, behaviour), nodes, (defaults, settings), turn).await
+    }
+
     async fn build(
         store: Arc<Store>,
         behaviour: &str,
@@ -199,12 +214,28 @@ impl World {
         arguments: &[&str],
         turn: Option<SemaphorePermit<'static>>,
     ) -> Self {
+        let up = || {
+            let mut command = nodes::up();
+            command.args(arguments);
+            command
+        };
+        let text = settings.text();
+        Self::made_of(up, (store, behaviour), nodes, (settings, &text), turn).await
+    }
+
+    async fn made_of(
+        up: impl Fn() -> Command,
+        (store, behaviour): (Arc<Store>, &str),
+        nodes: usize,
+        (settings, text): (Settings, &str),
+        turn: impl Into<Option<SemaphorePermit<'static>>>,
+    ) -> Self {
         let origin = Origin::start();
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("leeward.toml");
-        fs::write(&config, settings.text()).unwrap();
+        fs::write(&config, text).unwrap();
         let command = || -> Command {
-            let mut command = nodes::up();
+            let mut command = up();
             command.current_dir(directory.path());
             command.args([
                 "--origin",
@@ -215,7 +246,6 @@ impl World {
                 behaviour,
             ]);
             command.arg("--config").arg(&config);
-            command.args(arguments);
             command
         };
         let nodes = join_all((0..nodes).map(|_| Node::start(command()))).await;
@@ -225,7 +255,7 @@ impl World {
             store,
             settings,
             _directory: directory,
-            _turn: turn,
+            _turn: turn.into(),
         }
     }
 

@@ -51,22 +51,24 @@ impl Programs {
             wash: WASH.installed()?,
         })
     }
+}
 
-    /// Builds the flavours that run on them, and tells the tests where all of it is.
-    ///
-    /// # Errors
-    ///
-    /// If a flavour does not build.
-    pub(crate) fn for_tests(&self, command: &mut Command) -> Result<()> {
-        for flavour in [Flavour::Wasi, Flavour::Wasmcloud] {
-            build::component(flavour)?;
-        }
+/// Builds the flavours that the tests need, and tells the tests where all of it is.
+///
+/// # Errors
+///
+/// If a flavour does not build.
+pub(crate) fn prepare(command: &mut Command, programs: Option<&Programs>) -> Result<()> {
+    let mut flavours = vec![Flavour::SpinSqlite, Flavour::SpinRedis];
+    if let Some(Programs { wasmtime, wash }) = programs {
+        flavours.extend([Flavour::Wasi, Flavour::Wasmcloud]);
         command
-            .env("LEEWARD_WASMTIME", &self.wasmtime)
-            .env("LEEWARD_WASH", &self.wash)
-            .env("LEEWARD_FLAVOURS", build::target().join("flavours"));
-        Ok(())
+            .env("LEEWARD_WASMTIME", wasmtime)
+            .env("LEEWARD_WASH", wash);
     }
+    build::flavours(&flavours)?;
+    command.env("LEEWARD_FLAVOURS", build::target().join("flavours"));
+    Ok(())
 }
 
 impl Package {

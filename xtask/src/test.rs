@@ -9,7 +9,7 @@
 //! | simulation | the model, and seeded scenarios of the shield | release |
 //! | host tests | the host | release |
 //! | end to end | several nodes, real stores, a scripted origin | release |
-//! | foreign hosts | the same on `wasmtime serve` and on wasmCloud's `wash dev` | release |
+//! | flavours | the other flavours of the component, on `wasmtime serve`, wasmCloud's `wash dev`, and the host | release |
 //! | cache tests | the public HTTP cache tests, both presets, one node and four | release |
 //!
 //! The WebAssembly engine, by far the largest dependency, is compiled for one
@@ -30,15 +30,15 @@ use anyhow::Result;
 
 use crate::build::{self, Built, cargo};
 use crate::cache_tests;
-use crate::foreign::Programs;
+use crate::foreign::{self, Programs};
 use crate::machine::{self, WASM_TARGET};
 use crate::process::{run, run_tests};
 
 /// How many scenarios are played; `cargo xtask sim` plays as many as one likes.
 const SEEDS: &str = "2000";
 
-/// What the tests on foreign hosts have in their names.
-const FOREIGN: &str = "foreign_hosts";
+/// What the tests of the other flavours have in their names.
+const FLAVOURS: &str = "flavours::";
 
 /// What `cargo xtask test` can be told.
 #[derive(Debug, Default, clap::Args)]
@@ -238,9 +238,9 @@ fn run_stages(args: &Args) -> Stages {
             if args
                 .filter
                 .as_ref()
-                .is_none_or(|filter| filter.contains(FOREIGN))
+                .is_none_or(|filter| filter.contains(FLAVOURS))
             {
-                foreign_hosts(&mut stages, args);
+                flavours(&mut stages, args, &built);
             }
             if args.filter.is_none() {
                 cache_tests(&mut stages, &built);
@@ -248,7 +248,7 @@ fn run_stages(args: &Args) -> Stages {
         }
         None => {
             stages.leave_out("end to end");
-            stages.leave_out("foreign hosts");
+            stages.leave_out("flavours");
             stages.leave_out("cache tests");
         }
     }
@@ -270,6 +270,20 @@ fn lints(stages: &mut Stages) {
     });
     stages.run("lints of the component", || {
         machine::need_wasm_target()?;
+        for flavour in ["fermyon-cloud", "akamai"] {
+            let mut command = cargo(&[
+                "clippy",
+                "--release",
+                "--package",
+                "leeward",
+                "--target",
+                WASM_TARGET,
+                "--no-default-features",
+                "--features",
+                flavour,
+            ]);
+            run(command.args(["--", "--deny", "warnings"]))?;
+        }
         let mut command = cargo(&[
             "clippy",
             "--release",
@@ -284,6 +298,11 @@ fn lints(stages: &mut Stages) {
 
 fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
     let redis = machine::has_redis();
+    // Some tests have components for clouds.
+    stages.run("build for clouds", || {
+        build::component(build::Flavour::FermyonCloud)?;
+        build::component(build::Flavour::Akamai)
+    });
     stages.run_tests("end to end", || {
         let mut command = cargo(&[
             "test",
@@ -292,7 +311,7 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
             "--package",
             "leeward-tests",
         ]);
-        command.args(&args.filter).args(["--", "--skip", FOREIGN]);
+        command.args(&args.filter).args(["--", "--skip", FLAVOURS]);
         if !redis {
             command.args(["--skip", "redis_server"]);
         }
@@ -306,26 +325,26 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
     }
 }
 
-/// The end-to-end tests on the programs of other hosts. Each needs a flavour of the
-/// component, so with a filter they run only if it names them.
-fn foreign_hosts(stages: &mut Stages, args: &Args) {
+/// The end-to-end tests of the other flavours, on the programs of their hosts where this
+/// machine can get them. Each flavour has to be built, so with a filter they run only if
+/// it names them.
+fn flavours(stages: &mut Stages, args: &Args, built: &Built) {
     let programs = match machine::has_pip() {
         true => Programs::installed(),
         false => Err(anyhow::anyhow!("there is no python3 with pip")),
     };
-    let programs = match programs {
-        Ok(programs) => programs,
-        Err(error) => {
-            eprintln!("\nThe tests on foreign hosts were LEFT OUT: {error:#}");
-            stages.leave_out("foreign hosts");
-            return;
-        }
-    };
-    let stores = [
+    let programs = programs
+        .inspect_err(|error| eprintln!("\nThere are no foreign hosts here: {error:#}."))
+        .ok();
+    // What the tests that need it have in their names.
+    let needs = [
         ("redis_server", machine::has_redis()),
-        ("nats_server", machine::has_nats()),
+        ("nats_server", programs.is_some() && machine::has_nats()),
+        ("wasmtime_serve", programs.is_some()),
+        ("wash_dev", programs.is_some()),
     ];
-    stages.run_tests("foreign hosts", || {
+    let missing = || needs.iter().filter(|(_, there)| !there);
+    stages.run_tests("flavours", || {
         let mut command = cargo(&[
             "test",
             "--no-fail-fast",
@@ -333,19 +352,21 @@ fn foreign_hosts(stages: &mut Stages, args: &Args) {
             "--package",
             "leeward-tests",
             "--test",
-            "foreign",
+            "flavours",
         ]);
-        programs.for_tests(&mut command)?;
+        foreign::prepare(&mut command, programs.as_ref())?;
         command.args(&args.filter).arg("--");
-        for (name, _) in stores.iter().filter(|(_, there)| !there) {
+        for (name, _) in missing() {
             command.args(["--skip", name]);
         }
-        run_tests(&mut command)
+        run_tests(with_built(&mut command, built))
     });
-    for (name, _) in stores.iter().filter(|(_, there)| !there) {
-        let server = name.replace('_', "-");
-        eprintln!("\nThere is no {server} here: the tests that need one were LEFT OUT.");
-        stages.leave_out("foreign hosts, a store");
+    for (name, _) in missing() {
+        let name = name.replace('_', " ");
+        eprintln!("\nThere is no {name} here: the tests of flavours that need it were LEFT OUT.");
+    }
+    if missing().count() > 0 {
+        stages.leave_out("flavours, some hosts");
     }
 }
 

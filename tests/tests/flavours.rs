@@ -1,16 +1,21 @@
-//! The component on the programs of other WASI hosts.
+//! The other flavours of the component, on their hosts or on this one.
 //!
 //! | test | what it shows |
 //! | --- | --- |
 //! | `wasmtime_serve_…` | the flavour `wasi`: one request per key and instance, stale answers, also while the origin is down |
-//! | `two_wash_dev_…` | the flavour `wasmcloud`, two nodes on one store: one request per key for 100 visitors, cold and expired, and after SIGKILL of the node that fetches |
+//! | `two_wash_dev_…` | the flavour `wasmcloud`, two nodes on one store |
+//! | `spin_sqlite_…`, `spin_redis_…` | these flavours, four nodes of the embedded host on one store |
+//!
+//! Where nodes share a store: 100 visitors are one request at the origin, for a cold key
+//! and for an expired one; nobody notices that the origin is down; another node takes
+//! over from one that was killed while it fetched.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test fails by panicking"
 )]
 
-mod foreign_hosts {
+mod flavours {
     use std::time::{Duration, Instant};
 
     use http::StatusCode;
@@ -41,6 +46,20 @@ mod foreign_hosts {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn two_wash_dev_on_a_nats_server() {
         let world = ForeignWorld::wasmcloud(Backend::nats().await, settings()).await;
+        all_scenarios(world).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn spin_sqlite_on_four_nodes() {
+        let backend = Backend::sqlite();
+        let world = ForeignWorld::embedded("spin-sqlite", backend, Settings::default()).await;
+        all_scenarios(world).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn spin_redis_on_four_nodes_and_a_redis_server() {
+        let backend = Backend::redis().await;
+        let world = ForeignWorld::embedded("spin-redis", backend, Settings::default()).await;
         all_scenarios(world).await;
     }
 
