@@ -449,6 +449,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::limits::Platform;
 
     const ENDS: Ends = Ends {
         peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_000),
@@ -523,6 +524,53 @@ mod tests {
                 (Err(text), Err(seen)) => assert!(text.starts_with(seen), "{target}: {text}"),
                 (uri, seen) => panic!("{target}: {uri:?} instead of {seen:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_announces_more_than_the_platform_allows_is_too_long() {
+        let answer = |length: &str, text: &'static [u8]| {
+            let body = Full::new(Bytes::from_static(text));
+            let body = body.map_err(|never| match never {}).boxed_unsync();
+            let mut response = Response::new(body);
+            let length = HeaderValue::try_from(length).unwrap();
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length);
+            response
+        };
+        let akamai = Limiter::new(Platform::Akamai);
+        for (length, text, is_long) in [
+            ("10485760", &b"x"[..], false),
+            ("10485761", b"x", true),
+            // The answer to a HEAD.
+            ("10485761", b"", false),
+        ] {
+            let answer = answer(length, text);
+            assert_eq!(is_too_long(&answer, &akamai), is_long, "{length}");
+            assert!(!is_too_long(&answer, &Limiter::default()));
+        }
+    }
+
+    #[test]
+    fn the_smaller_limit_of_content_holds() {
+        for (own, platform, expected) in [
+            (None, Platform::None, (None, false)),
+            (Some(1), Platform::None, (Some(1), false)),
+            (None, Platform::FermyonCloud, (Some(10_000_000), true)),
+            (Some(1), Platform::FermyonCloud, (Some(1), false)),
+            (
+                Some(20_000_000),
+                Platform::FermyonCloud,
+                (Some(10_000_000), true),
+            ),
+        ] {
+            let limits = Limits {
+                connections_per_client: 1,
+                request_body: own,
+                platform: Limiter::new(platform),
+            };
+            assert_eq!(limits.request_body(), expected, "{own:?} {platform}");
         }
     }
 

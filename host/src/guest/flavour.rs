@@ -81,7 +81,13 @@ pub(super) fn refusal(
     platform: Platform,
     services: Services,
 ) -> Option<String> {
-    if let Some(import) = imports.iter().find(|import| !offers(platform, import)) {
+    let mut lacking = imports.iter().filter(|import| !offers(platform, import));
+    // An interface of another platform says more than one of a version of WASI.
+    if let Some(import) = lacking
+        .clone()
+        .find(|import| !import.starts_with("wasi:"))
+        .or_else(|| lacking.next())
+    {
         let remedy = remedy(imports, platform);
         return Some(format!(
             "it asks for {import}, which {platform} does not offer; {remedy}"
@@ -202,6 +208,7 @@ mod tests {
                     assert!(text.contains(&right), "{text}");
                     assert!(text.contains(&format!("of flavour {flavour},")), "{text}");
                     assert!(text.contains(&platform.to_string()), "{text}");
+                    assert!(!text.contains("asks for wasi:"), "{text}");
                 }
             }
         }

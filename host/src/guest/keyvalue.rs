@@ -7,7 +7,7 @@ use super::bindings::{atomics, fermyon_key_value, spin_key_value, wasi_store};
 use crate::store::{Handle, Store, StoreError, Swapped};
 
 /// The only store there is.
-pub(super) const LABEL: &str = "default";
+const LABEL: &str = "default";
 
 /// Most stores that an instance may have open, and most compare-and-swap
 /// handles that it may hold, those among them that an imitated platform forgets

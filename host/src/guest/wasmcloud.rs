@@ -6,8 +6,11 @@ use std::time::Duration;
 use wasmtime::component::{Accessor, Resource};
 
 use super::bindings::wasmcloud::{cas, store, types};
-use super::keyvalue::{KeyValue, KeyValueView, LABEL, OpenStore, store_of};
+use super::keyvalue::{KeyValue, KeyValueView, OpenStore, store_of};
 use crate::store::{Entry, Exchange, Expected, Store, StoreError};
+
+/// The bucket that Leeward opens. wasmCloud has several; here it is the one store.
+const BUCKET: &str = "leeward";
 
 /// How often entries that have expired, and were not read since, are removed.
 const REMOVE_EXPIRED_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -74,7 +77,7 @@ impl<T> store::HostWithStore<T> for KeyValue {
         accessor: &Accessor<T, Self>,
         identifier: String,
     ) -> wasmtime::Result<Result<Resource<OpenStore>, types::Error>> {
-        if identifier != LABEL {
+        if identifier != BUCKET {
             return Ok(Err(types::Error::NoSuchStore));
         }
         let store = accessor.with(|mut access| access.get().state.store.clone());

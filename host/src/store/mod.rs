@@ -1,5 +1,6 @@
-//! The key-value stores that the guest reaches through `spin:key-value` and
-//! `wasi:keyvalue`.
+//! The key-value stores that the guest reaches through `spin:key-value`,
+//! `fermyon:spin/key-value`, `wasi:keyvalue` and `wasmcloud:keyvalue`, and the SQLite
+//! [`Database`].
 //!
 //! A [`Backend`] keeps the bytes and does every operation exactly; there is one
 //! per kind of store. A [`Store`] is a backend together with a [`Behaviour`]:

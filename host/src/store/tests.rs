@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::behaviour::{CALL_MAX, LISTING_MAX};
 use super::*;
+use crate::limits::{Limiter, Platform, PlatformLimits, SECOND};
 
 const BEHAVIOURS: [Behaviour; 3] = [
     Behaviour::Exact,
@@ -271,6 +272,68 @@ async fn entries_are_listed_by_prefix_and_page() {
         assert_eq!([first.keys, second.keys].concat(), names, "{at}");
         let other = store.page("b", None).await.unwrap();
         assert!(other.is_last && other.keys == ["b"], "{at}: {other:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_platforms_limits_hold_in_every_store() {
+    for bench in Bench::all() {
+        let at = bench.name();
+        let limits = PlatformLimits {
+            key_bytes: Some(4),
+            value_bytes: Some(2),
+            keys: Some(2),
+            ..Platform::None.limits()
+        };
+        let limiter = Limiter::with(Platform::FermyonCloud, limits);
+        let store = bench.store(Behaviour::Exact).await.limited(limiter);
+        let limited = |outcome: StoreResult<()>| matches!(outcome, Err(StoreError::Limited(_)));
+        assert!(limited(store.set("12345", b"").await), "{at}");
+        assert!(limited(store.set("k", b"123").await), "{at}");
+        let entry = store.set_entry("k", b"123", None, false).await;
+        assert!(limited(entry.map(drop)), "{at}");
+        assert!(limited(store.handle("12345").await.map(drop)), "{at}");
+        // What the host counts is no key of the component.
+        assert_eq!(store.count("n").await, Ok(1), "{at}");
+        assert_eq!(store.count("n").await, Ok(2), "{at}");
+        store.set("a", b"1").await.unwrap();
+        store.set("b", b"1").await.unwrap();
+        assert!(limited(store.set("c", b"1").await), "{at}");
+        store.set("a", b"2").await.unwrap();
+        store.delete("b").await.unwrap();
+        store.set("c", b"1").await.unwrap();
+        let mut keys = store.keys().await.unwrap();
+        keys.sort_unstable();
+        assert_eq!(keys, ["a", "c"], "{at}");
+        store.forget_count("n").await.unwrap();
+        assert_eq!(store.count("n").await, Ok(1), "{at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_and_writes_of_every_kind_count() {
+    let limits = PlatformLimits {
+        reads_per_second: Some(4),
+        writes_per_second: Some(5),
+        ..Platform::None.limits()
+    };
+    let limiter = Limiter::with(Platform::Akamai, limits);
+    let store = open(&Location::Memory, Behaviour::Exact, EXPIRY).limited(limiter);
+    for _ in 0..2 {
+        store.get("k").await.unwrap();
+        store.keys().await.unwrap();
+        store.entry("k").await.unwrap();
+        let mut handle = store.handle("k").await.unwrap();
+        handle.current().await.unwrap();
+        assert!(matches!(store.get("k").await, Err(StoreError::Limited(_))));
+        handle.swap(b"v").await.unwrap();
+        store.set("a", b"v").await.unwrap();
+        store.delete("a").await.unwrap();
+        store.increment("n", 1).await.unwrap();
+        store.set_entry("e", b"v", None, false).await.unwrap();
+        let refused = store.set("a", b"v").await;
+        assert!(matches!(refused, Err(StoreError::Limited(_))));
+        tokio::time::advance(SECOND).await;
     }
 }
 
