@@ -183,6 +183,8 @@ pub(super) struct Draft {
     id: Nonce,
     /// The end of what is taken or renewed.
     deadline: Time,
+    /// When the first of the slots lapses that are renewed and in use.
+    pub(super) lapses: Option<Time>,
 }
 
 impl Draft {
@@ -480,6 +482,7 @@ impl<W> Slots<W> {
             taken: PerClass::default(),
             id: Nonce::new(random),
             deadline: now.plus(settings.limits.lease),
+            lapses: None,
         };
         self.draft_reports(&mut draft, backing, now, random, settings);
         let yielded = self.draft_grants(&mut draft, current, backing, now, settings);
@@ -574,6 +577,11 @@ impl<W> Slots<W> {
                     .set(grant.id, grant.epoch, grant.held, draft.deadline);
                 draft.renewed.push((grant.number, grant.id, grant.held));
                 draft.writes = true;
+                if !grant.used.is_empty() {
+                    let lapses = settings.lapses(grant.deadline);
+                    let first = draft.lapses.map_or(lapses, |first| first.min(lapses));
+                    draft.lapses = Some(first);
+                }
             } else {
                 grant.rests = rested;
                 let holders = &mut draft.record.holders;
