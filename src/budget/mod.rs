@@ -80,20 +80,31 @@ impl Class {
 }
 
 /// One value for each class.
+///
+/// Defaults are not stored: most instances have slots of one class, and hundreds of them
+/// are in one record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(serialize = "T: Serialize + Default + PartialEq"))]
 pub struct PerClass<T> {
     /// Of [`Class::Fill`].
+    #[serde(skip_serializing_if = "is_default")]
     pub fill: T,
     /// Of [`Class::Pass`].
+    #[serde(skip_serializing_if = "is_default")]
     pub pass: T,
     /// Of [`Class::Unsafe`].
-    #[serde(rename = "unsafe")]
+    #[serde(rename = "unsafe", skip_serializing_if = "is_default")]
     pub unsafe_: T,
     /// Of [`Class::Refresh`].
+    #[serde(skip_serializing_if = "is_default")]
     pub refresh: T,
     /// Of [`Class::Stream`].
+    #[serde(skip_serializing_if = "is_default")]
     pub stream: T,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl<T> PerClass<T> {

@@ -387,3 +387,21 @@ proptest! {
         }
     }
 }
+
+/// Hundreds of instances write this record: classes of which a holder has no slot take
+/// no room. Records that have them in full are read as well.
+#[test]
+fn a_record_of_many_instances_is_short() {
+    let mut record = Record::default();
+    for number in 0..400 {
+        let mut slots = PerClass::default();
+        slots.fill = 1;
+        record.set(id(u128::MAX - number), 7, slots, at(5_000));
+    }
+    let value = encode(&record).unwrap();
+    assert!(value.len() < 400 * 110, "{}", value.len());
+    assert_eq!(decode(&value), Ok(record));
+    let full = r#"{"fill":1,"pass":0,"unsafe":0,"refresh":2,"stream":0}"#;
+    let slots: PerClass<u32> = serde_json::from_str(full).unwrap();
+    assert_eq!((slots.fill, slots.refresh, slots.counted()), (1, 2, 3));
+}

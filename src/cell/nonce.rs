@@ -1,5 +1,6 @@
 //! Random identities of writes and of lease holders.
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -44,9 +45,23 @@ impl Serialize for Nonce {
 
 impl<'de> Deserialize<'de> for Nonce {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        u128::from_str_radix(&text, 16)
+        deserializer.deserialize_str(Digits)
+    }
+}
+
+/// Reads the digits where they are: the budget's record has hundreds of nonces.
+struct Digits;
+
+impl Visitor<'_> for Digits {
+    type Value = Nonce;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a nonce of 32 hexadecimal digits")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Nonce, E> {
+        u128::from_str_radix(text, 16)
             .map(Nonce)
-            .map_err(|_| serde::de::Error::custom("a nonce is 32 hexadecimal digits"))
+            .map_err(|_| E::custom("a nonce is 32 hexadecimal digits"))
     }
 }

@@ -40,6 +40,10 @@ const SWAP_ATTEMPTS: u32 = 8;
 /// First pause before such a repetition; doubles, and is spread at random.
 const SWAP_PAUSE: Duration = Duration::from_millis(4);
 
+/// A pause before the repetition of a swap that renews slots is at most this part of the
+/// time until they lapse: whose slots lapse first has precedence.
+const RENEWAL_PAUSE: u32 = 8;
+
 /// After a write that failed the next one waits for this part of a lease.
 const WRITE_PAUSE: u32 = 12;
 
@@ -107,6 +111,8 @@ enum Written {
 /// The record as it was read.
 struct Read {
     raw: Option<Bytes>,
+    /// What `raw` says. Decoded once: with hundreds of instances it is long.
+    record: Option<Record>,
     backing: Backing,
 }
 
@@ -114,13 +120,9 @@ impl Read {
     /// The store fails, or a newer version of the shield uses the record.
     const ALONE: Read = Read {
         raw: None,
+        record: None,
         backing: Backing::Local,
     };
-
-    /// The record, if there is one that can be read.
-    fn record(&self) -> Option<Record> {
-        self.raw.as_ref().and_then(|raw| decode(raw).ok())
-    }
 }
 
 impl<P: Platform> Broker<P> {
@@ -189,7 +191,7 @@ impl<P: Platform> Broker<P> {
         let has_to_look = self.slots.borrow().has_to_look(now, &self.settings);
         if has_to_look {
             let read = self.read().await;
-            if let (Backing::Shared, Some(record)) = (read.backing, read.record()) {
+            if let (Backing::Shared, Some(record)) = (read.backing, read.record) {
                 let now = self.platform.now();
                 let limits = self.settings.limits(read.backing);
                 self.slots.borrow_mut().look(Known {
@@ -302,7 +304,7 @@ impl<P: Platform> Broker<P> {
             let backing = read.backing;
             let limits = self.settings.limits(backing);
             let stored = match backing {
-                Backing::Shared => read.record(),
+                Backing::Shared => read.record.take(),
                 Backing::Local => Some(self.slots.borrow().alone(now, &self.settings)),
             };
             let current = stored
@@ -359,7 +361,7 @@ impl<P: Platform> Broker<P> {
                 }
                 Some(Swap::Conflict(raw)) => {
                     read = self.readable(raw);
-                    if let Some(record) = read.record().filter(|record| draft.is_in(record)) {
+                    if let Some(record) = read.record.take_if(|record| draft.is_in(record)) {
                         let known = Known {
                             record: record.at(now, &limits, &self.settings.breaker),
                             raw: read.raw,
@@ -370,9 +372,9 @@ impl<P: Platform> Broker<P> {
                         return Written::Done;
                     }
                     let part = u32::try_from(self.platform.random() % 1_000).unwrap_or(0);
-                    self.platform
-                        .sleep(pause.saturating_mul(part) / 1_000)
-                        .await;
+                    let left = draft.lapses.map(|lapses| lapses.since(now));
+                    let most = repetition(pause, left);
+                    self.platform.sleep(most.saturating_mul(part) / 1_000).await;
                     pause = pause.saturating_mul(2);
                 }
                 // Another instance creates the record.
@@ -417,17 +419,22 @@ impl<P: Platform> Broker<P> {
     }
 
     fn readable(&self, raw: Option<Bytes>) -> Read {
-        match raw.as_ref().map(|raw| decode(raw)) {
-            None | Some(Ok(_)) => {}
+        let record = match raw.as_ref().map(|raw| decode(raw)) {
+            None => None,
+            Some(Ok(record)) => Some(record),
             // The next write replaces it.
-            Some(Err(problem @ Unreadable::Corrupt)) => self.platform.log(&event(
-                "budget-unreadable",
-                &[("problem", problem.to_string().into())],
-            )),
+            Some(Err(problem @ Unreadable::Corrupt)) => {
+                self.platform.log(&event(
+                    "budget-unreadable",
+                    &[("problem", problem.to_string().into())],
+                ));
+                None
+            }
             Some(Err(Unreadable::Newer)) => return Read::ALONE,
-        }
+        };
         Read {
             raw,
+            record,
             backing: Backing::Shared,
         }
     }
@@ -458,5 +465,30 @@ impl<P: Platform> Pool for Broker<P> {
             self.wake();
         }
         may
+    }
+}
+
+/// The longest pause before a swap that was lost is repeated. `left` is the time until
+/// slots in use lapse unless it succeeds.
+fn repetition(pause: Duration, left: Option<Duration>) -> Duration {
+    left.map_or(pause, |left| pause.min(left / RENEWAL_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Twelve instances renewed their slots of a short lease at once, and one lost every
+    /// race: its pauses doubled until its slots had lapsed with requests in flight.
+    #[test]
+    fn whose_slots_lapse_first_repeats_its_swap_first() {
+        let millis = Duration::from_millis;
+        let taker = repetition(millis(512), None);
+        let early = repetition(millis(512), Some(millis(640)));
+        let late = repetition(millis(512), Some(millis(80)));
+        assert_eq!(taker, millis(512));
+        assert_eq!(early, millis(80));
+        assert_eq!(late, millis(10));
+        assert_eq!(repetition(millis(4), Some(millis(640))), millis(4));
     }
 }

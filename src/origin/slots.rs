@@ -240,6 +240,8 @@ pub(super) struct Draft {
     id: Nonce,
     /// The end of what is taken or renewed.
     deadline: Time,
+    /// When the first of the slots lapses that are renewed and in use.
+    pub(super) lapses: Option<Time>,
 }
 
 impl Draft {
@@ -607,6 +609,7 @@ impl<W> Slots<W> {
             tokens: Tokens::default(),
             id: Nonce::new(random),
             deadline: now.plus(settings.limits.lease),
+            lapses: None,
         };
         self.draft_reports(&mut draft, backing, now, random, settings);
         let yielded = self.draft_grants(&mut draft, current, backing, now, settings);
@@ -705,6 +708,11 @@ impl<W> Slots<W> {
                     .set(grant.id, grant.epoch, grant.held, draft.deadline);
                 draft.renewed.push((grant.number, grant.id, grant.held));
                 draft.writes = true;
+                if !grant.used.is_empty() {
+                    let lapses = settings.lapses(grant.deadline);
+                    let first = draft.lapses.map_or(lapses, |first| first.min(lapses));
+                    draft.lapses = Some(first);
+                }
             } else {
                 grant.rests = rested;
                 let holders = &mut draft.record.holders;
@@ -918,6 +926,7 @@ mod tests {
                 streams: 2,
                 lease: Duration::from_secs(5),
                 clock_skew: Duration::from_millis(500),
+                rate: None,
             },
             local_slots: 2,
             breaker: BreakerSettings {
@@ -987,5 +996,38 @@ mod tests {
         let record = write(&mut slots, &record, later, &settings);
         assert_eq!(record.holders.len(), 1);
         assert!(slots.serve_one(&pool, later, &settings).is_some());
+    }
+
+    #[test]
+    fn each_request_takes_a_token_of_the_rate_and_the_rest_is_told_when() {
+        let mut settings = settings(true);
+        // Two at once for visitors: an eighth of twelve and what refreshes lend.
+        settings.limits.rate = crate::budget::RateLimit::new(16);
+        let mut slots = Slots::new(Nonce::new(1));
+        let pool: Rc<dyn Pool> = Rc::new(Back::default());
+        let verdicts: Vec<Rc<RefCell<Option<Verdict>>>> = (0..4).map(|_| Rc::default()).collect();
+        for verdict in &verdicts {
+            slots.queue(Class::Pass, 7, (), verdict);
+        }
+        let mut record = Record::default();
+        let mut sent = 0;
+        // The slots are idle again at once, and go to the next request.
+        while slots.has_waiters() {
+            record = write(&mut slots, &record, NOW, &settings);
+            while slots.serve_one(&pool, NOW, &settings).is_some() {
+                sent += 1;
+            }
+            assert!(sent <= 4);
+        }
+        let taken = record.tokens(Class::Pass, NOW, &settings.limits);
+        assert_eq!(taken, 0);
+        let told = verdicts.iter().filter(
+            |verdict| matches!(&*verdict.borrow(), Some(Verdict::Open(until)) if *until > NOW),
+        );
+        assert_eq!(told.count(), 4 - sent);
+        assert!((1..4).contains(&sent), "{sent}");
+        // An instance that has looked says so at once, to visitors and refreshes apart.
+        let until = |class| slots.open_until(class, 7, NOW, &settings);
+        assert!(until(Class::Fill).is_some());
     }
 }

@@ -42,7 +42,9 @@ pub mod world;
 
 use anyhow::{Result, bail};
 use explore::{Extent, configurations, explore, table, without};
+use indicatif::HumanCount;
 use settings::{Behaviour, Safeguard};
+use std::time::Instant;
 
 /// Explores the cell protocol exhaustively.
 #[derive(Clone, Debug, clap::Args)]
@@ -65,9 +67,43 @@ pub struct Args {
     /// Take a measure away, and show what goes wrong.
     #[arg(long, conflicts_with_all = ["nodes", "behaviour", "purges", "quick", "deep"])]
     without: Option<Safeguard>,
+    /// The slots of the origin's budget instead of the cells: two nodes with one and with
+    /// two slots, three nodes with one; with --quick only the first, with --deep also
+    /// three nodes with two.
+    #[arg(long, conflicts_with_all = ["nodes", "behaviour", "purges", "without"])]
+    slots: bool,
     /// Explore as many states at a time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+}
+
+/// Explores the slots of the budget.
+fn budget(args: &Args) -> Result<()> {
+    let extents: &[(usize, u32)] = match (args.quick, args.deep) {
+        (true, _) => &[(2, 1)],
+        (false, false) => &[(2, 1), (2, 2), (3, 1)],
+        (false, true) => &[(2, 1), (2, 2), (3, 1), (3, 2)],
+    };
+    println!("| nodes | slots | states | steps | seconds | result |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for &(nodes, slots) in extents {
+        let began = Instant::now();
+        let report = slots::explore(nodes, slots, None, args.threads);
+        let result = match report.violated {
+            true => "violated",
+            false => "exhausted, holds",
+        };
+        println!(
+            "| {nodes} | {slots} | {} | {} | {:.0} | {result} |",
+            HumanCount(report.states as u64),
+            HumanCount(report.steps as u64),
+            began.elapsed().as_secs_f64()
+        );
+        if report.violated {
+            bail!("the budget was exceeded");
+        }
+    }
+    Ok(())
 }
 
 /// Runs the `model` subcommand.
@@ -76,6 +112,9 @@ pub struct Args {
 ///
 /// If a property does not hold, or, without a safeguard, if all do.
 pub fn run(args: &Args) -> Result<()> {
+    if args.slots {
+        return budget(args);
+    }
     if let Some(safeguard) = args.without {
         let report = {
             let (settings, violated) = without(safeguard);
