@@ -9,9 +9,14 @@ use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use leeward::platform::limits;
 use tokio::time::Instant;
 
 use crate::report;
+
+/// What settings are compared with as well.
+const FERMYON_CLOUD: limits::Limits = limits::Platform::FermyonCloud.limits();
+const AKAMAI: limits::Limits = limits::Platform::Akamai.limits();
 
 /// Spin documents these for its SQLite store.
 const SPIN_KEY_BYTES: usize = 256;
@@ -20,15 +25,9 @@ const SPIN_VALUE_BYTES: usize = 1_000_000;
 const FERMYON_CLOUD_KEY_BYTES: usize = 255;
 const FERMYON_CLOUD_VALUE_BYTES: usize = 1_000_000;
 const FERMYON_CLOUD_KEYS: usize = 1_024;
-const FERMYON_CLOUD_DATABASE_BYTES: u64 = 1_000_000_000;
-const FERMYON_CLOUD_BODY_BYTES: u64 = 10_000_000;
-const FERMYON_CLOUD_HANDLER_TIME: Duration = Duration::from_secs(30);
-const FERMYON_CLOUD_OUTBOUND_PER_HOUR: u32 = 500;
 
 const AKAMAI_KEY_BYTES: usize = 8_000;
 const AKAMAI_VALUE_BYTES: usize = 1_000_000;
-const AKAMAI_BODY_BYTES: u64 = 10 * 1024 * 1024;
-const AKAMAI_HANDLER_TIME: Duration = Duration::from_secs(30);
 const AKAMAI_READS_PER_SECOND: u32 = 1_000;
 const AKAMAI_WRITES_PER_SECOND: u32 = 50;
 const AKAMAI_MEMORY_BYTES: usize = 128 * 1024 * 1024;
@@ -109,17 +108,17 @@ impl Platform {
                 key_bytes: Some(FERMYON_CLOUD_KEY_BYTES),
                 value_bytes: Some(FERMYON_CLOUD_VALUE_BYTES),
                 keys: Some(FERMYON_CLOUD_KEYS),
-                database_bytes: Some(FERMYON_CLOUD_DATABASE_BYTES),
-                body_bytes: Some(FERMYON_CLOUD_BODY_BYTES),
-                handler_time: Some(FERMYON_CLOUD_HANDLER_TIME),
-                outbound_per_hour: Some(FERMYON_CLOUD_OUTBOUND_PER_HOUR),
+                database_bytes: FERMYON_CLOUD.store_bytes,
+                body_bytes: FERMYON_CLOUD.body_bytes,
+                handler_time: FERMYON_CLOUD.request_time,
+                outbound_per_hour: FERMYON_CLOUD.outbound_per_hour,
                 ..UNLIMITED
             },
             Self::Akamai => PlatformLimits {
                 key_bytes: Some(AKAMAI_KEY_BYTES),
                 value_bytes: Some(AKAMAI_VALUE_BYTES),
-                body_bytes: Some(AKAMAI_BODY_BYTES),
-                handler_time: Some(AKAMAI_HANDLER_TIME),
+                body_bytes: AKAMAI.body_bytes,
+                handler_time: AKAMAI.request_time,
                 reads_per_second: Some(AKAMAI_READS_PER_SECOND),
                 writes_per_second: Some(AKAMAI_WRITES_PER_SECOND),
                 memory_bytes: AKAMAI_MEMORY_BYTES,
