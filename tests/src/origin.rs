@@ -141,6 +141,7 @@ pub struct Answer {
     broken_after: Option<usize>,
     held_after: Option<(usize, Gate)>,
     pace: Option<(usize, Duration)>,
+    hides_length: bool,
 }
 
 impl Answer {
@@ -156,6 +157,7 @@ impl Answer {
             broken_after: None,
             held_after: None,
             pace: None,
+            hides_length: false,
         }
     }
 
@@ -255,6 +257,13 @@ impl Answer {
     #[must_use]
     pub fn paced(mut self, piece: usize, pause: Duration) -> Self {
         self.pace = Some((piece, pause));
+        self
+    }
+
+    /// Does not announce the length of a fixed body.
+    #[must_use]
+    pub fn without_length(mut self) -> Self {
+        self.hides_length = true;
         self
     }
 
@@ -703,7 +712,9 @@ async fn answer(
             Content::Made(_) => return Err("the function made no answer but a function".into()),
             Content::Echo => body,
             Content::Fixed(bytes) => {
-                response = response.header(header::CONTENT_LENGTH, bytes.len());
+                if !answer.hides_length {
+                    response = response.header(header::CONTENT_LENGTH, bytes.len());
+                }
                 match (answer.held_after, answer.pace) {
                     (Some((first, gate)), _) => held(bytes, first, gate),
                     (None, Some((piece, pause))) => paced(bytes, piece, pause),
