@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `wasmtime_serve_…` | the flavour `wasi`: one request per key and instance, stale answers, also while the origin is down |
 //! | `two_wash_dev_…` | the flavour `wasmcloud`, two nodes on one store |
-//! | `spin_sqlite_…`, `spin_redis_…` | these flavours, four nodes of the embedded host on one store |
+//! | `spin_sqlite_…`, `spin_redis_…`, `wasmcloud_…` | these flavours, four nodes of the embedded host on one store |
 //!
 //! Where nodes share a store: 100 visitors are one request at the origin, for a cold key
 //! and for an expired one; nobody notices that the origin is down; another node takes
@@ -60,6 +60,13 @@ mod flavours {
     async fn spin_redis_on_four_nodes_and_a_redis_server() {
         let backend = Backend::redis().await;
         let world = ForeignWorld::embedded("spin-redis", backend, Settings::default()).await;
+        all_scenarios(world).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn wasmcloud_on_four_nodes() {
+        let backend = Backend::sqlite();
+        let world = ForeignWorld::embedded("wasmcloud", backend, Settings::default()).await;
         all_scenarios(world).await;
     }
 
