@@ -11,7 +11,7 @@ use crate::origin::{SERIAL, number};
 use crate::requests::{Asked, REWRITING};
 use crate::scenario::{Dependence, Depends};
 use http::HeaderName;
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::{ACCEPT_ENCODING, COOKIE, SET_COOKIE};
 use leeward::cell::{Cell, Entry};
 use leeward::question::{Read, Visitor, key_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +126,7 @@ impl Oracle {
         }
         let wrong = self
             .brought(&made)
-            .or_else(|| self.misnamed(new, &made))
+            .or_else(|| self.misnamed(new, &made, by))
             .or_else(|| self.differs_from_before(old, new, &made));
         if let Some(wrong) = wrong {
             self.violated(
@@ -150,7 +150,7 @@ impl Oracle {
     }
 
     /// Which other question a fill asks than the one that the cell is named for.
-    fn misnamed(&self, new: &Cell, made: &Made) -> Option<String> {
+    fn misnamed(&self, new: &Cell, made: &Made, by: Owner) -> Option<String> {
         let said = made.vary.iter().map(|(name, _)| (*name).to_owned());
         let said: BTreeSet<String> = said.collect();
         let mut marks = self.marks_of(&made.asked);
@@ -161,6 +161,15 @@ impl Oracle {
             vary.into_iter().collect()
         });
         marks.extend(widened.collect::<Vec<_>>());
+        // What an instance learned while it left the store alone, only its memory knows.
+        if made.depends.coding != Dependence::No && self.has_been_alone(by) {
+            for mut vary in marks.clone() {
+                vary.push(ACCEPT_ENCODING.as_str().to_owned());
+                vary.sort_unstable();
+                vary.dedup();
+                marks.push(vary);
+            }
+        }
         let mut why = None;
         for vary in marks {
             let Some(names) = self.names(&made.asked, &vary) else {
@@ -284,7 +293,7 @@ impl Oracle {
     /// Whether a visitor got what is stored because the origin failed.
     pub(super) fn fell_back(&self, got: &Got<'_>) -> bool {
         got.on_error()
-            || got.details("fallback") && self.found_no_slot(got)
+            || got.details("fallback") && (self.found_no_slot(got) || self.closed_alone(got))
             || self.state.borrow().flights.iter().any(|flight| {
                 flight.visitor == got.visitor && flight.began >= got.arrived && flight.has_failed()
             })
