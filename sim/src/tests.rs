@@ -79,6 +79,9 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // The oracle did not know what an instance does by itself on a store without a swap
     // (S3, S5, L1).
     3_807, 4_954, 5_793,
+    // Nor what it learns and keeps of a key whose cell the store refuses for its length
+    // (S3, L1).
+    2_874, 3_661, 200_500, 201_254,
 ];
 
 fn seeds(lists: &[&'static [u64]]) -> impl Iterator<Item = u64> {

@@ -146,7 +146,29 @@ impl Oracle {
 
     /// All that the key has ever learned to vary on.
     fn learned(&self, request: &Asked) -> BTreeSet<String> {
-        self.marks_of(request).into_iter().flatten().collect()
+        let alone = self.learned_alone(request);
+        self.marks_of(request)
+            .into_iter()
+            .flatten()
+            .chain(alone)
+            .collect()
+    }
+
+    /// What instances may have learned in their memory of a key whose cell the store has
+    /// refused for its length.
+    fn learned_alone(&self, request: &Asked) -> BTreeSet<String> {
+        let key = self.key_text(request);
+        let state = self.state.borrow();
+        let mut refused = state.refused_keys.iter();
+        if !refused.any(|refused| refused.starts_with(&key)) {
+            return BTreeSet::new();
+        }
+        let answers = state
+            .made
+            .iter()
+            .filter(|made| self.key_text(&made.asked) == key);
+        let named = answers.flat_map(|made| made.vary.iter().map(|(name, _)| (*name).to_owned()));
+        named.chain([ACCEPT_ENCODING.as_str().to_owned()]).collect()
     }
 
     /// Which other question a fill asks than the one that the cell is named for.
@@ -169,6 +191,16 @@ impl Oracle {
                 vary.dedup();
                 marks.push(vary);
             }
+        }
+        for name in self.learned_alone(&made.asked) {
+            for mut vary in marks.clone() {
+                vary.push(name.clone());
+                vary.sort_unstable();
+                vary.dedup();
+                marks.push(vary);
+            }
+            marks.sort_unstable();
+            marks.dedup();
         }
         let mut why = None;
         for vary in marks {
