@@ -171,6 +171,8 @@ kinds! {
     StoreReadsOnly = "writes refused by a store that reads",
     /// The store lost all that it had.
     StoreEmptied = "stores emptied in use",
+    /// The store did not take a value, because it is too long.
+    ValueRefused = "values refused by the store for their length",
     /// A read failed in a store that writes.
     StoreWritesOnly = "reads refused by a store that writes",
     /// A request reached the origin.

@@ -5,6 +5,7 @@
 //! - [`run`] plays seeded scenarios: the shield itself, on nodes that crash,
 //!   stall and disagree about the time, over stores that lose, delay and lie,
 //!   in front of an origin that fails. An oracle watches each step.
+//! - [`timed`] measures what the election on a store without a swap is worth.
 //! - [`scale`] measures in virtual time what no test machine can: hundreds of
 //!   nodes and tens of millions of requests.
 
@@ -25,6 +26,7 @@ mod shrink;
 mod stores;
 #[cfg(test)]
 mod tests;
+pub mod timed;
 mod trace;
 mod views;
 mod world;

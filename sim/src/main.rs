@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
-use leeward_sim::{model, run, scale};
+use leeward_sim::{model, run, scale, timed};
 use std::process::ExitCode;
 
 /// Checks that the shield keeps its promises, in worlds that we control.
@@ -21,6 +21,8 @@ enum Command {
     Run(run::Args),
     /// Measures many nodes and visitors in virtual time.
     Scale(scale::Args),
+    /// Measures the election on a store that has no swap and shows writes late.
+    Timed(timed::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn command() -> Result<()> {
     match cli.command {
         Command::Model(args) => model::run(&args),
         Command::Scale(args) => scale::run(&args),
+        Command::Timed(args) => timed::run(&args),
         Command::Run(mut args) => {
             let seeds_given = matches
                 .subcommand_matches("run")

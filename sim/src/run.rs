@@ -168,6 +168,12 @@ pub fn many(args: &Args, first: u64) -> Result<Summary> {
             summary.coverage.add(&report.coverage);
             if let Some(violation) = report.violation {
                 let what = format!("{}: {}", violation.promise, violation.what);
+                // A run that is ended early has said so all the same.
+                if args.keep_going {
+                    progress
+                        .bar
+                        .suspend(|| eprintln!("FAILED seed {seed}: {what}"));
+                }
                 summary.failures.push((seed, what));
                 if !args.keep_going {
                     stop.store(true, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 
 use crate::clock::Clocks;
 use crate::executor::{Executor, Micros, Owner, micros};
+use crate::platform::Busy;
 use crate::scale_platform::{Counters, ExactStore, ScalePlatform, Values};
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -39,6 +40,13 @@ pub struct Args {
     /// The store's latency, for each operation.
     #[arg(long, default_value = "2ms")]
     pub store_latency: humantime::Duration,
+    /// A line of the configuration, such as origin.max_concurrency=1024; repeatable.
+    #[arg(long = "set", value_name = "LINE")]
+    pub settings: Vec<String>,
+    /// Most requests that a node has in progress, as the embedded host bounds its
+    /// connections. A visitor who finds a node full is turned away.
+    #[arg(long, default_value_t = 8_192)]
+    pub node_requests: usize,
     /// Of the generator.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -52,7 +60,12 @@ struct Seen {
     stale: u64,
     waited: u64,
     fetched: u64,
+    /// Answers with an error, without those that say when to come back.
     errors: u64,
+    /// 503 with `Retry-After`.
+    refused: u64,
+    /// Turned away by a node that is full.
+    turned_away: u64,
     /// Milliseconds since expiry, of stale answers.
     staleness: Histogram<u64>,
     /// Microseconds to the answer's head.
@@ -69,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
     let executor = Executor::new(args.seed);
     let counters = Rc::new(Counters::new(args.keys));
     let values = Rc::new(Values::default());
-    let config = Config::parse("")?;
+    let config = Config::parse(&args.settings.join("\n"))?;
     let address = Origin::parse("http://origin.example")?;
     let clocks = Rc::new(Clocks::new(executor.clone(), vec![0; args.nodes]));
     let seen = Rc::new(RefCell::new(Seen {
@@ -79,6 +92,8 @@ pub fn run(args: &Args) -> Result<()> {
         waited: 0,
         fetched: 0,
         errors: 0,
+        refused: 0,
+        turned_away: 0,
         staleness: Histogram::new_with_bounds(1, 1_000_000, 3)?,
         latency: Histogram::new_with_bounds(1, 1_000_000_000, 3)?,
     }));
@@ -106,6 +121,7 @@ pub fn run(args: &Args) -> Result<()> {
         let (executor_, seen, zipf) = (executor.clone(), Rc::clone(&seen), Rc::clone(&zipf));
         let counters = Rc::clone(&counters);
         let rps = f64::from(args.rps);
+        let (progress, most) = (Rc::new(Cell::new(0_usize)), args.node_requests);
         executor.spawn(Owner::World, async move {
             let mut turn = 0;
             loop {
@@ -119,7 +135,12 @@ pub fn run(args: &Args) -> Result<()> {
                     return;
                 };
                 let key = zipf.draw(&executor_);
+                if progress.get() >= most {
+                    seen.borrow_mut().turned_away += 1;
+                    continue;
+                }
                 counters.asked(key);
+                let busy = Busy::new(&progress);
                 let (executor, seen) = (executor_.clone(), Rc::clone(&seen));
                 executor_.spawn(Owner::World, async move {
                     let began = executor.now();
@@ -131,6 +152,7 @@ pub fn run(args: &Args) -> Result<()> {
                     seen.borrow_mut().note(&answer, executor.now() - began);
                     let mut body = answer.into_body();
                     while let Some(Ok(_)) = body.chunk().await {}
+                    drop(busy);
                 });
             }
         });
@@ -174,7 +196,10 @@ impl Seen {
             .find_map(|part| part.strip_prefix("ttl="))
             .and_then(|ttl| ttl.parse::<i64>().ok());
         if !answer.status().is_success() {
-            self.errors += 1;
+            match answer.headers().contains_key(http::header::RETRY_AFTER) {
+                true => self.refused += 1,
+                false => self.errors += 1,
+            }
         } else if word.contains("detail=stale") {
             self.stale += 1;
             // Whole seconds rounded down: -1 is anything up to a second.
@@ -255,7 +280,12 @@ fn report(args: &Args, seen: &Seen, counters: &Counters, took: Duration) -> Stri
             percent(seen.waited),
         ),
         ("answers by fetching oneself", percent(seen.fetched)),
-        ("errors", HumanCount(seen.errors).to_string()),
+        ("503 with `Retry-After`", percent(seen.refused)),
+        ("other errors", HumanCount(seen.errors).to_string()),
+        (
+            "turned away by a full node",
+            HumanCount(seen.turned_away).to_string(),
+        ),
         (
             "staleness of stale answers: median, 99 %, most",
             format!(
@@ -282,6 +312,19 @@ fn report(args: &Args, seen: &Seen, counters: &Counters, took: Duration) -> Stri
                 "{:.2}",
                 share(counters.swaps.get(), counters.published.get())
             ),
+        ),
+        (
+            "of these for the budget, per origin request: reads, swaps, lost swaps",
+            format!(
+                "{:.2}, {:.2}, {:.2}",
+                share(counters.record.loads.get(), origin),
+                share(counters.record.swaps.get(), origin),
+                share(counters.record.lost.get(), origin)
+            ),
+        ),
+        (
+            "most bytes of the budget's record",
+            HumanCount(counters.record.bytes.get() as u64).to_string(),
         ),
     ];
     // Writing to a `String` cannot fail.

@@ -1,9 +1,10 @@
 //! A platform without faults that counts what is asked of store and origin.
 
 use crate::clock::Clocks;
-use crate::executor::{Executor, Owner};
+use crate::executor::{Executor, Micros, Owner};
 use crate::oracle::read;
 use crate::origin::key_of;
+use crate::stores::is_budget;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use http::{HeaderValue, Response, header};
@@ -40,6 +41,21 @@ struct OfKey {
     published: u64,
     in_flight: u64,
     most: u64,
+    /// Until when the last answer is fresh.
+    fresh_until: Micros,
+    /// Requests that came while another was in flight, or its answer fresh.
+    doubled: u64,
+}
+
+/// What the budget's record costs.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) loads: Cell<u64>,
+    pub(crate) swaps: Cell<u64>,
+    /// Swaps that another instance's came before.
+    pub(crate) lost: Cell<u64>,
+    /// The longest value.
+    pub(crate) bytes: Cell<usize>,
 }
 
 /// What is counted.
@@ -47,6 +63,8 @@ struct OfKey {
 pub(crate) struct Counters {
     pub(crate) loads: Cell<u64>,
     pub(crate) swaps: Cell<u64>,
+    /// Loads, swaps, lost swaps and most bytes of the budget's record.
+    pub(crate) record: Record,
     pub(crate) origin: Cell<u64>,
     pub(crate) published: Cell<u64>,
     in_flight: Cell<u64>,
@@ -73,6 +91,7 @@ impl Counters {
         Counters {
             loads: Cell::default(),
             swaps: Cell::default(),
+            record: Record::default(),
             origin: Cell::default(),
             published: Cell::default(),
             in_flight: Cell::default(),
@@ -108,6 +127,11 @@ impl Counters {
         keys.iter().map(|key| key.most).max().unwrap_or(0)
     }
 
+    /// Requests for a key that came while another was in flight, or its answer fresh.
+    pub(crate) fn doubled(&self) -> u64 {
+        self.keys.borrow().iter().map(|key| key.doubled).sum()
+    }
+
     /// Sums by lifetime.
     pub(crate) fn bands(&self) -> Vec<Band> {
         let keys = self.keys.borrow();
@@ -138,11 +162,11 @@ impl Counters {
 
 /// An instance's platform.
 #[derive(Debug)]
-pub(crate) struct ScalePlatform {
+pub(crate) struct ScalePlatform<S> {
     pub(crate) executor: Executor,
     pub(crate) clocks: Rc<Clocks>,
     pub(crate) node: usize,
-    pub(crate) store: ExactStore,
+    pub(crate) store: S,
     pub(crate) counters: Rc<Counters>,
     pub(crate) origin_latency: Duration,
 }
@@ -159,6 +183,9 @@ pub(crate) struct ExactStore {
 impl Store for ExactStore {
     async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         add(&self.counters.loads);
+        if is_budget(key) {
+            add(&self.counters.record.loads);
+        }
         self.executor.sleep(self.latency / 2).await;
         let value = self.values.0.borrow().get(key).cloned();
         self.executor.sleep(self.latency / 2).await;
@@ -172,15 +199,27 @@ impl Store for ExactStore {
         new: &Bytes,
     ) -> Result<Swap, StoreError> {
         add(&self.counters.swaps);
+        if is_budget(key) {
+            add(&self.counters.record.swaps);
+        }
         self.executor.sleep(self.latency / 2).await;
         let swap = {
             let values = &mut *self.values.0.borrow_mut();
             let current = values.get(key);
             if current == expected {
-                self.note(current, new);
+                match is_budget(key) {
+                    true => {
+                        let bytes = &self.counters.record.bytes;
+                        bytes.set(bytes.get().max(new.len()));
+                    }
+                    false => self.note(current, new),
+                }
                 values.insert(key.to_owned(), new.clone());
                 Swap::Done
             } else {
+                if is_budget(key) {
+                    add(&self.counters.record.lost);
+                }
                 Swap::Conflict(current.cloned())
             }
         };
@@ -223,12 +262,12 @@ impl Body for Whole {
     }
 }
 
-impl Platform for ScalePlatform {
-    type Store = ExactStore;
+impl<S: Store> Platform for ScalePlatform<S> {
+    type Store = S;
     type Body = Whole;
     type Wake = oneshot::Sender<()>;
 
-    fn store(&self) -> &ExactStore {
+    fn store(&self) -> &S {
         &self.store
     }
 
@@ -264,13 +303,19 @@ impl Platform for ScalePlatform {
             .most
             .set(counters.most.get().max(counters.in_flight.get()));
         counters.of_key(key, |counts| {
+            let now = self.executor.now();
+            counts.doubled += u64::from(counts.in_flight > 0 || now < counts.fresh_until);
             counts.origin += 1;
             counts.in_flight += 1;
             counts.most = counts.most.max(counts.in_flight);
         });
         self.executor.sleep(self.origin_latency).await;
         counters.in_flight.set(counters.in_flight.get() - 1);
-        counters.of_key(key, |counts| counts.in_flight -= 1);
+        let fresh_until = self.executor.now() + lifetime(key) * 1_000_000;
+        counters.of_key(key, |counts| {
+            counts.in_flight -= 1;
+            counts.fresh_until = fresh_until;
+        });
         let mut response = Response::new(Whole(Some(Bytes::from(vec![b'x'; BODY]))));
         let control = format!("max-age={}", lifetime(key));
         if let Ok(control) = HeaderValue::from_str(&control) {

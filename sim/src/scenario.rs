@@ -473,6 +473,10 @@ pub(crate) struct Scenario {
     /// How long a write takes at most to be visible, apart from
     /// [`FaultKind::Late`].
     pub(crate) visible_within: Duration,
+    /// The longest value that the store takes, in bytes, if it has a limit.
+    pub(crate) value_max: Option<usize>,
+    /// The store does not say that it is the value that it refuses.
+    pub(crate) refuses_without_a_word: bool,
     /// How far each node's clock is off, in milliseconds.
     pub(crate) offsets: Vec<i64>,
     pub(crate) resources: Vec<Resource>,
@@ -570,6 +574,8 @@ impl Scenario {
             end: 0,
             write_delay: Duration::ZERO,
             visible_within: Duration::ZERO,
+            value_max: None,
+            refuses_without_a_word: false,
             settings,
             resources,
         };
@@ -814,6 +820,14 @@ fn confirms(seed: u64, theme: Theme, healed: Micros) -> Option<Fault> {
 /// The same, for stores that lose all.
 const LIMITED_APART: u64 = 0x5105;
 
+/// The same, for stores that refuse long values.
+const REFUSES_APART: u64 = 0x1a26_e000;
+
+/// One scenario in this number has a store that refuses values of more bytes than one of
+/// these: entries in the cell, or most of them. The origin's record is shorter.
+const REFUSES_ONE_IN: u32 = 8;
+const VALUE_MAX: [usize; 3] = [1_800, 2_500, 3_200];
+
 /// One scenario in this number has a store that loses all that it has.
 const EMPTIED_ONE_IN: u32 = 8;
 
@@ -830,6 +844,10 @@ fn limited_stores(scenario: &mut Scenario) {
                 kind: FaultKind::Emptied,
             });
         }
+    }
+    let mut rng = fastrand::Rng::with_seed(scenario.seed ^ REFUSES_APART);
+    if rng.u32(..REFUSES_ONE_IN) == 0 && scenario.store != StoreKind::Eventual {
+        scenario.value_max = rng.choice(VALUE_MAX);
     }
 }
 

@@ -154,7 +154,8 @@ impl Server {
     }
 }
 
-fn is_budget(name: &str) -> bool {
+/// Whether a value is the record of the origin's budget.
+pub(crate) fn is_budget(name: &str) -> bool {
     name.starts_with("budget/")
 }
 
@@ -643,6 +644,22 @@ impl Watched {
         }
     }
 
+    /// What the store says of a value that is too long for it.
+    async fn refused(&self, key: &str, value: &Bytes) -> Option<StoreError> {
+        let most = self.link.scenario.value_max?;
+        if value.len() <= most {
+            return None;
+        }
+        let pause = self.link.pause();
+        pause.await;
+        self.link.oracle.refused_value(self.link.owner, value);
+        let why = format!("{key} has {} bytes, and {most} are allowed", value.len());
+        Some(match self.link.scenario.refuses_without_a_word {
+            true => StoreError::new(why),
+            false => StoreError::refused(why),
+        })
+    }
+
     async fn load_inner(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         match &self.inner {
             Inner::Exact(store) => store.load(key).await,
@@ -698,7 +715,10 @@ impl Store for Watched {
                 swapped => swapped,
             });
         }
-        let result = self.swap_inner(key, expected, new).await;
+        let result = match self.refused(key, new).await {
+            Some(refused) => Err(refused),
+            None => self.swap_inner(key, expected, new).await,
+        };
         self.link
             .oracle
             .swapped(task, self.link.owner, key, new, &result);
@@ -713,6 +733,9 @@ impl Store for Watched {
     }
 
     async fn put(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
+        if let Some(refused) = self.refused(key, value).await {
+            return Err(refused);
+        }
         match &self.inner {
             Inner::Exact(store) => store.put(key, value).await,
             Inner::Blind(store) => store.put(key, value).await,

@@ -394,8 +394,10 @@ proptest! {
 fn a_record_of_many_instances_is_short() {
     let mut record = Record::default();
     for number in 0..400 {
-        let mut slots = PerClass::default();
-        slots.fill = 1;
+        let slots = PerClass {
+            fill: 1,
+            ..PerClass::default()
+        };
         record.set(id(u128::MAX - number), 7, slots, at(5_000));
     }
     let value = encode(&record).unwrap();

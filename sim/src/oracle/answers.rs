@@ -222,7 +222,8 @@ impl Oracle {
     /// An unsafe request was answered: what the origin said before is not to be
     /// used any more, if the store could be told.
     fn posted(&self, got: &Got<'_>, made: &Made, now: Micros) {
-        let told = self.hampered_since(got.owner, got.arrived) == 0;
+        let told = self.hampered_since(got.owner, got.arrived) == 0
+            && !self.refused_since(got.owner, got.arrived);
         let state = &mut *self.state.borrow_mut();
         if got.status.is_success() && told {
             state.changed.entry(made.key).or_default().push(made.at);
@@ -432,6 +433,11 @@ impl Oracle {
             return;
         }
         let Some(made) = made.filter(|made| made.normal) else {
+            // Where the store has no swap, a burst of what may not be stored waits for
+            // the few slots that instances have alone: B4 is not asked there.
+            if got.says("origin-busy") && !self.has_swaps() {
+                return;
+            }
             return self.violated(
                 got.owner,
                 "L1",
@@ -443,6 +449,13 @@ impl Oracle {
                 ),
             );
         };
+        // What the store does not take is refreshed in each instance's memory. Who comes
+        // to a new instance gets what the store still has, and a refresh behind it.
+        let key = self.key_text(&crate::world::asked(got.visit));
+        let refused = &self.state.borrow().refused_keys;
+        if refused.iter().any(|refused| refused.starts_with(&key)) {
+            return;
+        }
         let settings = &self.scenario.settings;
         let most = made.lifetime + settings.lease + settings.skew * 2 + Duration::from_secs(5);
         if now - made.at > micros(most) {

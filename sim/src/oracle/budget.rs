@@ -138,7 +138,7 @@ impl Oracle {
     /// Whether the store has a swap. Where it has none, writes that lose their race are
     /// there for a moment, and instances that cannot write the record for the others'
     /// writes go by what they have.
-    fn has_swaps(&self) -> bool {
+    pub(super) fn has_swaps(&self) -> bool {
         self.scenario.write_delay.is_zero()
     }
 
@@ -349,6 +349,26 @@ impl Oracle {
             || self.was_open(got.arrived)
             || now.saturating_sub(got.arrived) >= waited
             || self.alone_lately(got)
+    }
+
+    /// Whether the visitor's instance may have closed the way to the origin by a record of
+    /// its own: where the store has no swap, an instance that cannot write the record for
+    /// the others' writes goes by what it has seen itself.
+    pub(super) fn closed_alone(&self, got: &Got<'_>) -> bool {
+        let settings = &self.scenario.settings;
+        let back = micros(settings.open_max * 2 + settings.lease);
+        let from = got.arrived.saturating_sub(back);
+        !self.has_swaps()
+            && self.state.borrow().flights.iter().any(|flight| {
+                flight.owner == got.owner && flight.has_failed() && flight.began >= from
+            })
+    }
+
+    /// Whether an instance has left the store alone at some time.
+    pub(super) fn has_been_alone(&self, owner: Owner) -> bool {
+        let state = self.state.borrow();
+        let left_alone = &state.leaving_alone;
+        state.recovered.contains_key(&owner) || left_alone.iter().any(|(left, _)| *left == owner)
     }
 
     /// Whether the visitor's instance may have gone by a record of its own.

@@ -34,7 +34,7 @@ use crate::clock::Clocks;
 use crate::coverage::{Coverage, Kind};
 use crate::executor::{Executor, Micros, Owner, TaskId};
 use crate::requests::Asked;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, StoreKind};
 use crate::trace::Trace;
 use leeward::cell::Nonce;
 use std::cell::RefCell;
@@ -114,6 +114,10 @@ struct State {
     budget: budget::Budget,
     /// Instances that leave a part of the store alone, as they say themselves.
     leaving_alone: HashSet<(Owner, String)>,
+    /// When the store refused a value of an instance.
+    too_long: HashMap<Owner, Vec<Micros>>,
+    /// The keys, as cells have them, of which the store refused a cell.
+    refused_keys: HashSet<String>,
     /// When instances used it again.
     recovered: HashMap<Owner, Micros>,
     lineage: lineage::Lineage,
@@ -239,9 +243,38 @@ impl Oracle {
         times.iter().any(|at| *at >= since)
     }
 
+    /// The store has refused a value of an instance, for its length.
+    pub(crate) fn refused_value(&self, owner: Owner, value: &bytes::Bytes) {
+        let now = self.executor.now();
+        self.count(Kind::ValueRefused);
+        let state = &mut *self.state.borrow_mut();
+        state
+            .refused_keys
+            .extend(read(value).map(|cell| cell.key.clone()));
+        state.too_long.entry(owner).or_default().push(now);
+    }
+
+    /// Whether the store has refused a value of an instance since then.
+    fn refused_since(&self, owner: Owner, since: Micros) -> bool {
+        let state = self.state.borrow();
+        let times = state.too_long.get(&owner).map_or(&[][..], Vec::as_slice);
+        times.iter().any(|at| *at >= since)
+    }
+
     /// An instance says that a part of the store fails, or works again.
     pub(crate) fn store_health(&self, owner: Owner, part: &str, works: bool) {
         let now = self.executor.now();
+        // A value that is refused concerns its key.
+        let is_sound = self.scenario.store == StoreKind::Exact
+            && !self.scenario.has_jumps()
+            && self.hampered_since(owner, 0) == 0;
+        if !works && is_sound && self.refused_since(owner, 0) {
+            self.violated(
+                owner,
+                "L3",
+                format!("{part} of the store counts as failing, and it only refused a value"),
+            );
+        }
         let state = &mut *self.state.borrow_mut();
         if works {
             state.leaving_alone.remove(&(owner, part.to_owned()));

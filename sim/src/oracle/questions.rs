@@ -11,7 +11,7 @@ use crate::origin::{SERIAL, number};
 use crate::requests::{Asked, REWRITING};
 use crate::scenario::{Dependence, Depends};
 use http::HeaderName;
-use http::header::{COOKIE, SET_COOKIE};
+use http::header::{ACCEPT_ENCODING, COOKIE, SET_COOKIE};
 use leeward::cell::{Cell, Entry};
 use leeward::question::{Read, Visitor, key_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +126,7 @@ impl Oracle {
         }
         let wrong = self
             .brought(&made)
-            .or_else(|| self.misnamed(new, &made))
+            .or_else(|| self.misnamed(new, &made, by))
             .or_else(|| self.differs_from_before(old, new, &made));
         if let Some(wrong) = wrong {
             self.violated(
@@ -146,11 +146,33 @@ impl Oracle {
 
     /// All that the key has ever learned to vary on.
     fn learned(&self, request: &Asked) -> BTreeSet<String> {
-        self.marks_of(request).into_iter().flatten().collect()
+        let alone = self.learned_alone(request);
+        self.marks_of(request)
+            .into_iter()
+            .flatten()
+            .chain(alone)
+            .collect()
+    }
+
+    /// What instances may have learned in their memory of a key whose cell the store has
+    /// refused for its length.
+    fn learned_alone(&self, request: &Asked) -> BTreeSet<String> {
+        let key = self.key_text(request);
+        let state = self.state.borrow();
+        let mut refused = state.refused_keys.iter();
+        if !refused.any(|refused| refused.starts_with(&key)) {
+            return BTreeSet::new();
+        }
+        let answers = state
+            .made
+            .iter()
+            .filter(|made| self.key_text(&made.asked) == key);
+        let named = answers.flat_map(|made| made.vary.iter().map(|(name, _)| (*name).to_owned()));
+        named.chain([ACCEPT_ENCODING.as_str().to_owned()]).collect()
     }
 
     /// Which other question a fill asks than the one that the cell is named for.
-    fn misnamed(&self, new: &Cell, made: &Made) -> Option<String> {
+    fn misnamed(&self, new: &Cell, made: &Made, by: Owner) -> Option<String> {
         let said = made.vary.iter().map(|(name, _)| (*name).to_owned());
         let said: BTreeSet<String> = said.collect();
         let mut marks = self.marks_of(&made.asked);
@@ -161,6 +183,25 @@ impl Oracle {
             vary.into_iter().collect()
         });
         marks.extend(widened.collect::<Vec<_>>());
+        // What an instance learned while it left the store alone, only its memory knows.
+        if made.depends.coding != Dependence::No && self.has_been_alone(by) {
+            for mut vary in marks.clone() {
+                vary.push(ACCEPT_ENCODING.as_str().to_owned());
+                vary.sort_unstable();
+                vary.dedup();
+                marks.push(vary);
+            }
+        }
+        for name in self.learned_alone(&made.asked) {
+            for mut vary in marks.clone() {
+                vary.push(name.clone());
+                vary.sort_unstable();
+                vary.dedup();
+                marks.push(vary);
+            }
+            marks.sort_unstable();
+            marks.dedup();
+        }
         let mut why = None;
         for vary in marks {
             let Some(names) = self.names(&made.asked, &vary) else {
@@ -284,7 +325,7 @@ impl Oracle {
     /// Whether a visitor got what is stored because the origin failed.
     pub(super) fn fell_back(&self, got: &Got<'_>) -> bool {
         got.on_error()
-            || got.details("fallback") && self.found_no_slot(got)
+            || got.details("fallback") && (self.found_no_slot(got) || self.closed_alone(got))
             || self.state.borrow().flights.iter().any(|flight| {
                 flight.visitor == got.visitor && flight.began >= got.arrived && flight.has_failed()
             })
