@@ -112,8 +112,39 @@ pub enum Limit {
     Whole,
     /// This number of slots of the current epoch.
     Slots(u32),
-    /// None before this time.
-    Open(Time),
+    /// None for now.
+    Halted(Halt),
+}
+
+/// Nothing is sent to the origin for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// Until then.
+    pub until: Time,
+    /// Why.
+    pub by: HaltedBy,
+}
+
+/// Why nothing is sent to the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HaltedBy {
+    /// The origin fails.
+    Breaker,
+    /// The requests of this hour are used up.
+    Rate,
+    /// The store fails, and the settings allow no request without it.
+    Store,
+}
+
+impl HaltedBy {
+    /// The name in `Cache-Status` and in the log.
+    pub fn token(self) -> &'static str {
+        match self {
+            HaltedBy::Breaker => "breaker-open",
+            HaltedBy::Rate => "rate-used-up",
+            HaltedBy::Store => "store-failing",
+        }
+    }
 }
 
 /// How a request to the origin ended.
@@ -152,7 +183,10 @@ impl Breaker {
                     false => until,
                 };
                 match now < until {
-                    true => Limit::Open(until),
+                    true => Limit::Halted(Halt {
+                        until,
+                        by: HaltedBy::Breaker,
+                    }),
                     false => Limit::Slots(1),
                 }
             }

@@ -15,7 +15,8 @@ mod codec;
 mod rate;
 
 pub use breaker::{
-    Breaker, BreakerSettings, FAILURES_MAX, Limit, Outcome, Phase, Report, WINDOW, WINDOW_MIN,
+    Breaker, BreakerSettings, FAILURES_MAX, Halt, HaltedBy, Limit, Outcome, Phase, Report, WINDOW,
+    WINDOW_MIN,
 };
 pub use codec::{Unreadable, decode, encode};
 pub use rate::{Kind, RATE_MAX, RATE_MIN, Rate, RateLimit};
@@ -241,9 +242,11 @@ impl Record {
     pub fn limit(&self, class: Class, target: u32, now: Time, limits: &Limits) -> Limit {
         let limit = self.breaker.limit(target, now, limits.slots);
         match (limit, self.next_token(class, now, limits)) {
-            (Limit::Whole | Limit::Slots(_), Some(next)) => Limit::Open(next),
-            (Limit::Open(until), Some(next)) => Limit::Open(until.max(next)),
-            (limit, None) => limit,
+            (Limit::Whole | Limit::Slots(_), Some(until)) => Limit::Halted(Halt {
+                until,
+                by: HaltedBy::Rate,
+            }),
+            (limit @ Limit::Halted(_), _) | (limit, None) => limit,
         }
     }
 
@@ -307,7 +310,7 @@ impl Record {
                     });
                 limit.saturating_sub(used).min(free)
             }
-            Limit::Open(_) => 0,
+            Limit::Halted(_) => 0,
         }
     }
 

@@ -249,14 +249,16 @@ pub const OPTIONS: &[Definition] = &[
     Definition {
         name: "origin.local_concurrency",
         kind: Kind::Integer {
-            min: 1,
+            min: 0,
             max: SLOTS_MAX as u64,
         },
         default: "2",
         strict: None,
         per_rule: false,
         doc: "Most requests in flight of one instance while the store fails: then \
-              instances cannot count what the others do.",
+              instances cannot count what the others do. 0: none, visitors get what is in \
+              memory, else 503. That is the default on Fermyon Cloud and Akamai Functions, \
+              where every request has an instance of its own.",
         set: set!(u32 => budget.local_concurrency),
     },
     Definition {

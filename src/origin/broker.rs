@@ -14,7 +14,7 @@
 
 use super::slot::{Pool, Slot};
 use super::slots::{KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
-use crate::budget::{Class, Phase, Record, Report, Unreadable, decode, encode};
+use crate::budget::{Class, Halt, Phase, Record, Report, Unreadable, decode, encode};
 use crate::cell::Nonce;
 use crate::cells::{Backing, Cells};
 use crate::store::Swap;
@@ -52,8 +52,8 @@ const WRITE_PAUSE: u32 = 12;
 pub(crate) enum Admission {
     /// The request may go.
     Granted(Slot),
-    /// The breaker is open until then.
-    Open(Time),
+    /// Nothing is sent for now.
+    Halted(Halt),
     /// No slot became free in time.
     Busy,
     /// The client has gone meanwhile.
@@ -149,8 +149,8 @@ impl<P: Platform> Broker<P> {
     /// Waits until `limit` for a slot for a request to `target`.
     pub(super) async fn acquire(&self, class: Class, target: u32, limit: Time) -> Admission {
         let now = self.platform.now();
-        if let Some(until) = self.open_until(class, target, now) {
-            return Admission::Open(until);
+        if let Some(halt) = self.halted(class, target, now) {
+            return Admission::Halted(halt);
         }
         let (wake, ended) = self.platform.signal();
         let verdict = Rc::new(RefCell::new(None));
@@ -172,16 +172,16 @@ impl<P: Platform> Broker<P> {
         let decided = verdict.borrow_mut().take();
         match decided {
             Some(Verdict::Slot(slot)) => Admission::Granted(slot),
-            Some(Verdict::Open(until)) => Admission::Open(until),
+            Some(Verdict::Halted(halt)) => Admission::Halted(halt),
             None => Admission::Busy,
         }
     }
 
-    /// Until when no request of `class` to `target` goes out, if this instance has looked
+    /// Why no request of `class` to `target` goes out for now, if this instance has looked
     /// lately.
-    pub(super) fn open_until(&self, class: Class, target: u32, now: Time) -> Option<Time> {
+    pub(super) fn halted(&self, class: Class, target: u32, now: Time) -> Option<Halt> {
         let slots = self.slots.borrow();
-        slots.open_until(class, target, now, &self.settings)
+        slots.halted(class, target, now, &self.settings)
     }
 
     /// Whether no refresh of `target` goes out now. Reads the record where it may say so:
@@ -202,7 +202,7 @@ impl<P: Platform> Broker<P> {
                 });
             }
         }
-        self.open_until(Class::Refresh, target, self.platform.now())
+        self.halted(Class::Refresh, target, self.platform.now())
             .is_some()
     }
 

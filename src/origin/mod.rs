@@ -21,7 +21,7 @@ pub(crate) use broker::Admission;
 pub use slot::Slot;
 pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
 
-use crate::budget::{BreakerSettings, Class, Limits, Outcome, RateLimit};
+use crate::budget::{BreakerSettings, Class, Halt, Limits, Outcome, RateLimit};
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
@@ -54,8 +54,8 @@ pub(crate) struct OriginDoor<P: Platform> {
 pub(crate) enum NoAnswer {
     /// No slot became free in time.
     Busy,
-    /// The breaker is open until then.
-    Open(Time),
+    /// Nothing is sent for now.
+    Halted(Halt),
     /// The client has gone, and nothing was sent.
     Gone,
     /// The origin failed.
@@ -101,10 +101,10 @@ impl<P: Platform> OriginDoor<P> {
         self.broker.acquire(class, hash(target), limit).await
     }
 
-    /// Until when no refresh of `target` goes out, as far as this instance knows.
-    pub(crate) fn open_until(&self, target: &str) -> Option<Time> {
+    /// Why no refresh of `target` goes out for now, as far as this instance knows.
+    pub(crate) fn halted(&self, target: &str) -> Option<Halt> {
         let now = self.platform.now();
-        self.broker.open_until(Class::Refresh, hash(target), now)
+        self.broker.halted(Class::Refresh, hash(target), now)
     }
 
     /// Whether no refresh of `target` goes out now: asks the store where this instance does

@@ -3,7 +3,8 @@
 
 use super::slot::{Pool, Slot};
 use crate::budget::{
-    BreakerSettings, Class, Holder, Kind, Limit, Limits, Outcome, PerClass, Phase, Record, Report,
+    BreakerSettings, Class, Halt, HaltedBy, Holder, Kind, Limit, Limits, Outcome, PerClass, Phase,
+    Record, Report,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -217,7 +218,7 @@ pub(super) struct Waiter<W> {
 /// What a request that waits is told.
 pub(super) enum Verdict {
     Slot(Slot),
-    Open(Time),
+    Halted(Halt),
 }
 
 /// A change of the record, and what it means for this instance once it is stored.
@@ -355,22 +356,22 @@ impl<W> Slots<W> {
             .any(|class| !self.waiters.of(*class).is_empty())
     }
 
-    /// Until when no request of `class` to `target` goes out, if this instance has looked
-    /// lately: the breaker is open, or the rate is used up.
-    pub(super) fn open_until(
+    /// Why no request of `class` to `target` goes out for now, if this instance has looked
+    /// lately.
+    pub(super) fn halted(
         &self,
         class: Class,
         target: u32,
         now: Time,
         settings: &Settings,
-    ) -> Option<Time> {
+    ) -> Option<Halt> {
         let known = self.known.as_ref()?;
         if !known.counts(now) {
             return None;
         }
         let limits = settings.limits(known.backing);
         match self.limit(&known.record, class, target, now, &limits) {
-            Limit::Open(until) => Some(until),
+            Limit::Halted(halt) => Some(halt),
             Limit::Whole | Limit::Slots(_) => None,
         }
     }
@@ -407,6 +408,12 @@ impl<W> Slots<W> {
         now: Time,
         limits: &Limits,
     ) -> Limit {
+        if limits.slots == 0 {
+            return Limit::Halted(Halt {
+                until: now.plus(KNOWN_FOR),
+                by: HaltedBy::Store,
+            });
+        }
         match self.tokens.at(now).of(Kind::of(class)) {
             0 => record.limit(class, target, now, limits),
             _ => record.breaker.limit(target, now, limits.slots),
@@ -778,7 +785,7 @@ impl<W> Slots<W> {
             draft.writes |= taken > 0;
             let open = matches!(
                 draft.record.breaker.limit(first.target, now, limits.slots),
-                Limit::Open(_)
+                Limit::Halted(_)
             );
             if taken == 0 && !open && backing == Backing::Shared {
                 draft.writes |= draft.record.note_waiting(self.me, class, now);
@@ -836,8 +843,8 @@ impl<W> Slots<W> {
         for class in Class::COUNTED {
             for waiter in std::mem::take(self.waiters.of_mut(class)) {
                 match self.limit(&known.record, class, waiter.target, now, &limits) {
-                    Limit::Open(until) => {
-                        *waiter.verdict.borrow_mut() = Some(Verdict::Open(until));
+                    Limit::Halted(halt) => {
+                        *waiter.verdict.borrow_mut() = Some(Verdict::Halted(halt));
                         refused.push(waiter);
                     }
                     Limit::Whole | Limit::Slots(_) => {
@@ -1022,12 +1029,40 @@ mod tests {
         let taken = record.tokens(Class::Pass, NOW, &settings.limits);
         assert_eq!(taken, 0);
         let told = verdicts.iter().filter(
-            |verdict| matches!(&*verdict.borrow(), Some(Verdict::Open(until)) if *until > NOW),
+            |verdict| matches!(&*verdict.borrow(), Some(Verdict::Halted(halt)) if halt.until > NOW),
         );
         assert_eq!(told.count(), 4 - sent);
         assert!((1..4).contains(&sent), "{sent}");
         // An instance that has looked says so at once, to visitors and refreshes apart.
-        let until = |class| slots.open_until(class, 7, NOW, &settings);
+        let until = |class| slots.halted(class, 7, NOW, &settings);
         assert!(until(Class::Fill).is_some());
+    }
+
+    #[test]
+    fn without_a_local_share_nothing_is_sent_while_the_store_fails() {
+        for local_slots in [0, 2] {
+            let settings = Settings {
+                local_slots,
+                ..settings(false)
+            };
+            let mut slots = Slots::new(Nonce::new(1));
+            let verdict: Rc<RefCell<Option<Verdict>>> = Rc::default();
+            slots.queue(Class::Fill, 7, (), &verdict);
+            let draft = slots.draft(&Record::default(), Backing::Local, NOW, 7, &settings);
+            let known = Known {
+                record: draft.record.clone(),
+                raw: None,
+                backing: Backing::Local,
+                at: NOW,
+            };
+            let writes = draft.writes;
+            slots.note(known, draft, writes, &settings);
+            let halted = matches!(
+                &*verdict.borrow(),
+                Some(Verdict::Halted(Halt { until, by: HaltedBy::Store })) if *until > NOW
+            );
+            assert_eq!(halted, local_slots == 0);
+            assert_eq!(slots.has_waiters(), local_slots != 0);
+        }
     }
 }

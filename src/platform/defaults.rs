@@ -4,6 +4,9 @@
 /// visitor's wait for another's fetch and a fetch of its own have to fit into
 /// [`WORK_MAX`](super::tasks::WORK_MAX) together.
 pub const FERMYON_CLOUD: &[(&str, &str)] = &[
+    // While the store fails, instances cannot count what the others do, and each request
+    // has one of its own: nothing would bound what the origin gets.
+    ("origin.local_concurrency", "0"),
     ("wait.budget", "\"8s\""),
     ("origin.first_byte_timeout", "\"12s\""),
     ("origin.fill_timeout", "\"16s\""),
@@ -19,6 +22,9 @@ pub const FERMYON_CLOUD: &[(&str, &str)] = &[
 /// to [`WRITE_DELAY_MAX`](crate::store::WRITE_DELAY_MAX) late, see
 /// [`Timed`](crate::store::Timed).
 pub const AKAMAI: &[(&str, &str)] = &[
+    // While the store fails, instances cannot count what the others do, and each request
+    // has one of its own: nothing would bound what the origin gets.
+    ("origin.local_concurrency", "0"),
     ("wait.budget", "\"8s\""),
     ("origin.first_byte_timeout", "\"12s\""),
     ("origin.fill_timeout", "\"16s\""),

@@ -158,7 +158,7 @@ impl<P: Platform> Shield<P> {
             // Another may have the lease by now.
             Admission::Granted(_) if self.platform.now() >= start.acts_until.get() => Err("late"),
             Admission::Granted(slot) => Ok(slot),
-            Admission::Open(_) => Err("breaker-open"),
+            Admission::Halted(halt) => Err(halt.by.token()),
             Admission::Busy | Admission::Gone => Err("origin-busy"),
         }
     }

@@ -5,6 +5,7 @@
 //! `Cache-Status` and in the log.
 
 use super::served::Own;
+use crate::budget::HaltedBy;
 use crate::config::Fallback;
 use crate::question::accept::Accept;
 use crate::semantics::is_safe;
@@ -143,9 +144,9 @@ fn happened(why: Own) -> &'static str {
         Own::OnlyIfCached => {
             "There is no stored copy of this page, and the request did not allow to fetch one."
         }
-        Own::OriginBusy => "The server of this site is busy.",
+        Own::OriginBusy | Own::Halted(HaltedBy::Rate) => "The server of this site is busy.",
         Own::Backoff
-        | Own::BreakerOpen
+        | Own::Halted(HaltedBy::Breaker | HaltedBy::Store)
         | Own::ClientGone
         | Own::OriginFailed
         | Own::RuleFallback

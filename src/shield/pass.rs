@@ -116,7 +116,7 @@ impl<P: Platform> Shield<P> {
         match self.admitted(class, target, limit, gone).await {
             Admission::Granted(slot) => Ok(slot),
             Admission::Gone => Err(NoAnswer::Gone),
-            Admission::Open(until) => Err(NoAnswer::Open(until)),
+            Admission::Halted(halt) => Err(NoAnswer::Halted(halt)),
             Admission::Busy => Err(NoAnswer::Busy),
         }
     }
@@ -210,10 +210,10 @@ impl<P: Platform> Shield<P> {
                 self.busy_pause(),
             ),
             NoAnswer::Gone => (StatusCode::SERVICE_UNAVAILABLE, Own::ClientGone, first),
-            NoAnswer::Open(until) => (
+            NoAnswer::Halted(halt) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                Own::BreakerOpen,
-                until.since(self.platform.now()),
+                Own::Halted(halt.by),
+                halt.until.since(self.platform.now()),
             ),
             NoAnswer::Failed(OriginError::Timeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, Own::OriginTimeout, first)

@@ -3,6 +3,7 @@
 //! `Cache-Status`, the log and counters are made from [`Served`], so they cannot
 //! disagree.
 
+use crate::budget::HaltedBy;
 use crate::question;
 use crate::semantics::{CacheStatus, Forward};
 use http::StatusCode;
@@ -98,8 +99,8 @@ pub enum Own {
     WaitBudget,
     /// Nothing stored, and the origin has as many requests in flight as it may.
     OriginBusy,
-    /// Nothing stored, and the origin does not work: nothing is sent to it for now.
-    BreakerOpen,
+    /// Nothing stored, and nothing is sent to the origin for now.
+    Halted(HaltedBy),
     /// Nothing stored, and the client has gone before the origin was asked.
     ClientGone,
     /// Nothing stored, and the origin failed.
@@ -120,7 +121,7 @@ impl Own {
             Own::Backoff => "backoff",
             Own::WaitBudget => "wait-budget",
             Own::OriginBusy => "origin-busy",
-            Own::BreakerOpen => "breaker-open",
+            Own::Halted(by) => by.token(),
             Own::ClientGone => "client-gone",
             Own::OriginFailed => "origin-failed",
             Own::OriginTimeout => "origin-timeout",

@@ -10,7 +10,7 @@ use super::follow::{Polling, Waited};
 use super::request::{Gone, Visit};
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
-use crate::budget::Class;
+use crate::budget::{Class, Halt};
 use crate::cell::Entry;
 use crate::cell::transition::Backoff;
 use crate::cells::{Backing, Election, Located, Lost};
@@ -58,7 +58,7 @@ enum Next<B> {
     /// Look at the cell again.
     Look(Waited),
     /// The breaker is open until then.
-    Open(Time),
+    Halted(Halt),
     /// Its client has gone.
     Gone,
 }
@@ -216,8 +216,8 @@ impl<P: Platform> Shield<P> {
                 Next::Gone => {
                     return self.unavailable(&visit, &located, Own::ClientGone, now);
                 }
-                Next::Open(until) => {
-                    return self.answer_without_origin(&visit, until).await;
+                Next::Halted(halt) => {
+                    return self.answer_without_origin(&visit, halt).await;
                 }
             }
         }
@@ -226,9 +226,9 @@ impl<P: Platform> Shield<P> {
         self.unavailable(&visit, &located, Own::WaitBudget, now)
     }
 
-    /// The answer while the breaker is open: what is stored by now, if it may be used
+    /// The answer while nothing is sent to the origin: what is stored by now, if it may be used
     /// when the origin fails.
-    async fn answer_without_origin(self: &Rc<Self>, visit: &Visit, until: Time) -> Answer<P::Body> {
+    async fn answer_without_origin(self: &Rc<Self>, visit: &Visit, halt: Halt) -> Answer<P::Body> {
         // Another request may have stored an entry since the last look.
         let located = self.locate(visit).await;
         let now = self.platform.now();
@@ -244,7 +244,7 @@ impl<P: Platform> Shield<P> {
             .await
         {
             Some(answer) => answer,
-            None => self.unavailable(visit, &located, Own::BreakerOpen, until),
+            None => self.unavailable(visit, &located, Own::Halted(halt.by), halt.until),
         }
     }
 
@@ -288,7 +288,7 @@ impl<P: Platform> Shield<P> {
                     Some(slot) => slot,
                     None => match self.admit_fill(visit, located, limit).await {
                         Either::Left(Admission::Granted(slot)) => slot,
-                        Either::Left(Admission::Open(until)) => return Next::Open(until),
+                        Either::Left(Admission::Halted(halt)) => return Next::Halted(halt),
                         Either::Left(Admission::Gone) => return Next::Gone,
                         Either::Left(Admission::Busy) => {
                             visit.was_busy = true;
@@ -500,7 +500,7 @@ impl<P: Platform> Shield<P> {
         };
         if leaves_to_others
             || self.flights.is_under_way(&located.loaded.id)
-            || self.door.open_until(target).is_some()
+            || self.door.halted(target).is_some()
         {
             return;
         }
