@@ -194,9 +194,13 @@ impl Oracle {
         }
         for name in self.learned_alone(&made.asked) {
             for mut vary in marks.clone() {
+                if vary.contains(&name) {
+                    continue;
+                }
+                // An instance keeps the names in the order in which it learned them.
                 vary.push(name.clone());
+                marks.push(vary.clone());
                 vary.sort_unstable();
-                vary.dedup();
                 marks.push(vary);
             }
             marks.sort_unstable();
