@@ -97,6 +97,16 @@ enum Instances {
     PerRequest,
 }
 
+impl Instances {
+    /// `origin.local_concurrency`, as the flavours have it by default.
+    fn local_slots(self) -> u32 {
+        match self {
+            Instances::PerNode => 2,
+            Instances::PerRequest => 0,
+        }
+    }
+}
+
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
@@ -265,9 +275,10 @@ fn measure(setup: &Setup, seed: u64) -> Result<Outcome> {
         }),
         config: Config::parse(&format!(
             "lease.duration = \"{}ms\"\nlease.clock_skew = \"{}ms\"\n\
-             origin.max_concurrency = {SLOTS}",
+             origin.max_concurrency = {SLOTS}\norigin.local_concurrency = {}",
             LEASE.as_millis(),
-            skew.as_millis()
+            skew.as_millis(),
+            setup.instances.local_slots()
         ))?,
         address: Origin::parse("http://origin.example")?,
         answers: Cell::default(),

@@ -42,6 +42,7 @@ pub(crate) use lease::{Election, Held, Told};
 pub use names::{budget_id, cell_id};
 pub use purge::Purged;
 pub(crate) use questions::Located;
+pub(crate) use record::Unwritten;
 pub(crate) use swap::Settled;
 
 use crate::cell::bounds::Bounds;

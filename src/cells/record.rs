@@ -7,6 +7,15 @@ use crate::store::{Store, StoreError, Swap};
 use crate::world::Platform;
 use bytes::Bytes;
 
+/// Why it is not known whether a record was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwritten {
+    /// The store works. Others write the record so often that it does not say.
+    Contended,
+    /// The store fails, or is being left alone.
+    Failed,
+}
+
 impl<P: Platform> Cells<P> {
     /// Reads the record named `name`. `None` if the shared store is being left alone,
     /// or fails now.
@@ -15,21 +24,27 @@ impl<P: Platform> Cells<P> {
         loading.await.ok()
     }
 
-    /// Replaces the record named `name`, as a [`Store::swap`]. `None` if the shared
-    /// store is being left alone, or fails: the outcome is unknown.
+    /// Replaces the record named `name`, as a [`Store::swap`].
+    ///
+    /// # Errors
+    ///
+    /// The outcome is unknown.
     pub(crate) async fn swap_record(
         &self,
         name: &str,
         expected: Option<&Bytes>,
         new: &Bytes,
-    ) -> Option<Swap> {
+    ) -> Result<Swap, Unwritten> {
         let swapping = self.platform.store().swap(name, expected, new);
-        let (access, swapped) = self.writing(Urgency::Usual, swapping).await.ok()?;
+        let (access, swapped) = self
+            .writing(Urgency::Usual, swapping)
+            .await
+            .map_err(|_| Unwritten::Failed)?;
         let note = |outcome| self.note(Part::Writes, access, outcome, "swap");
         let error = match swapped {
             Ok(Swap::Done) => {
                 note(Ok(Shown::Works));
-                return Some(Swap::Done);
+                return Ok(Swap::Done);
             }
             // Nobody has written, and nothing is written.
             Ok(Swap::Conflict(current)) if current.as_ref() == expected => {
@@ -37,29 +52,27 @@ impl<P: Platform> Cells<P> {
             }
             Ok(swap @ (Swap::Conflict(_) | Swap::Busy { .. })) => {
                 note(Ok(Shown::Nothing));
-                return Some(swap);
+                return Ok(swap);
             }
-            // A store without a swap is too slow for a record that all instances write:
-            // this one goes on with what it may send alone.
             Err(error) if error.is_contention() => {
                 note(Ok(Shown::Nothing));
-                return None;
+                return Err(Unwritten::Contended);
             }
             Err(error) => error,
         };
         // The outcome is unknown: what is stored decides.
-        match self.load_record(name).await? {
+        match self.load_record(name).await.ok_or(Unwritten::Failed)? {
             Some(current) if current == new => {
                 note(Ok(Shown::Nothing));
-                Some(Swap::Done)
+                Ok(Swap::Done)
             }
             current if current.as_ref() != expected => {
                 note(Ok(Shown::Nothing));
-                Some(Swap::Conflict(current))
+                Ok(Swap::Conflict(current))
             }
             _ => {
                 note(Err(&error));
-                None
+                Err(Unwritten::Failed)
             }
         }
     }

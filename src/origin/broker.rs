@@ -16,7 +16,7 @@ use super::slot::{Pool, Slot};
 use super::slots::{KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
 use crate::budget::{Class, Halt, Phase, Record, Report, Unreadable, decode, encode};
 use crate::cell::Nonce;
-use crate::cells::{Backing, Cells};
+use crate::cells::{Backing, Cells, Unwritten};
 use crate::store::Swap;
 use crate::time::{Time, millis};
 use crate::world::{Platform, event};
@@ -67,6 +67,9 @@ pub(super) struct Broker<P: Platform> {
     /// The record's name in the store.
     name: String,
     settings: Settings,
+    /// Whether the store worked when this instance last did without it, and was only too
+    /// slow for all that write the record.
+    contended: Cell<bool>,
     slots: RefCell<Slots<P::Wake>>,
     /// Whether the task runs.
     tended: Cell<bool>,
@@ -138,12 +141,23 @@ impl<P: Platform> Broker<P> {
             cells,
             name,
             settings,
+            contended: Cell::new(false),
             slots: RefCell::new(Slots::new(me)),
             tended: Cell::new(false),
             nudge: RefCell::default(),
             look: Cell::new(LOOK_FIRST),
             this: Weak::clone(this),
         })
+    }
+
+    /// The settings as they count now. A store that works is no reason to send nothing: at
+    /// least one request of an instance goes while the record is contended.
+    fn settings(&self) -> Settings {
+        let mut settings = self.settings;
+        if self.contended.get() {
+            settings.local_slots = settings.local_slots.max(1);
+        }
+        settings
     }
 
     /// Waits until `limit` for a slot for a request to `target`.
@@ -181,21 +195,21 @@ impl<P: Platform> Broker<P> {
     /// lately.
     pub(super) fn halted(&self, class: Class, target: u32, now: Time) -> Option<Halt> {
         let slots = self.slots.borrow();
-        slots.halted(class, target, now, &self.settings)
+        slots.halted(class, target, now, &self.settings())
     }
 
     /// Whether no refresh of `target` goes out now. Reads the record where it may say so:
     /// that costs less than an election for a refresh that is refused.
     pub(super) async fn refuses_refresh(&self, target: u32) -> bool {
         let now = self.platform.now();
-        let has_to_look = self.slots.borrow().has_to_look(now, &self.settings);
+        let has_to_look = self.slots.borrow().has_to_look(now, &self.settings());
         if has_to_look {
             let read = self.read().await;
             if let (Backing::Shared, Some(record)) = (read.backing, read.record) {
                 let now = self.platform.now();
-                let limits = self.settings.limits(read.backing);
+                let limits = self.settings().limits(read.backing);
                 self.slots.borrow_mut().look(Known {
-                    record: record.at(now, &limits, &self.settings.breaker),
+                    record: record.at(now, &limits, &self.settings().breaker),
                     raw: read.raw,
                     backing: read.backing,
                     at: now,
@@ -233,7 +247,7 @@ impl<P: Platform> Broker<P> {
         let mut served = Vec::new();
         {
             let mut slots = self.slots.borrow_mut();
-            while let Some(waiter) = slots.serve_one(&pool, now, &self.settings) {
+            while let Some(waiter) = slots.serve_one(&pool, now, &self.settings()) {
                 served.push(waiter);
             }
         }
@@ -245,7 +259,7 @@ impl<P: Platform> Broker<P> {
     async fn tend(self: Rc<Self>) {
         loop {
             let now = self.platform.now();
-            let next = self.slots.borrow().next(now, &self.settings);
+            let next = self.slots.borrow().next(now, &self.settings());
             match next {
                 None => {
                     self.tended.set(false);
@@ -290,7 +304,7 @@ impl<P: Platform> Broker<P> {
         };
         // What could not be done now, for instance because the store fails, is not
         // tried again at once.
-        let next = slots.next(now, &self.settings);
+        let next = slots.next(now, &self.settings());
         if next.is_some_and(|next| next <= now) {
             slots.write_after = later;
         }
@@ -302,19 +316,19 @@ impl<P: Platform> Broker<P> {
         for _ in 0..SWAP_ATTEMPTS {
             let now = self.platform.now();
             let backing = read.backing;
-            let limits = self.settings.limits(backing);
+            let limits = self.settings().limits(backing);
             let stored = match backing {
                 Backing::Shared => read.record.take(),
-                Backing::Local => Some(self.slots.borrow().alone(now, &self.settings)),
+                Backing::Local => Some(self.slots.borrow().alone(now, &self.settings())),
             };
             let current = stored
                 .unwrap_or_default()
-                .at(now, &limits, &self.settings.breaker);
+                .at(now, &limits, &self.settings().breaker);
             let random = self.platform.random();
             let draft =
                 self.slots
                     .borrow_mut()
-                    .draft(&current, backing, now, random, &self.settings);
+                    .draft(&current, backing, now, random, &self.settings());
             if !draft.writes {
                 let known = Known {
                     record: current,
@@ -335,16 +349,16 @@ impl<P: Platform> Broker<P> {
                 Backing::Shared => encode(&record),
             };
             let swapped = match (&new, backing) {
-                (None, Backing::Local) => Some(Swap::Done),
+                (None, Backing::Local) => Ok(Swap::Done),
                 (Some(new), Backing::Shared) => {
                     self.cells
                         .swap_record(&self.name, read.raw.as_ref(), new)
                         .await
                 }
-                _ => None,
+                _ => Err(Unwritten::Failed),
             };
             match swapped {
-                Some(Swap::Done) => {
+                Ok(Swap::Done) => {
                     if draft.turns {
                         self.log_breaker(&record.breaker.phase, now);
                     }
@@ -359,11 +373,11 @@ impl<P: Platform> Broker<P> {
                     self.note(known, draft, true);
                     return Written::Done;
                 }
-                Some(Swap::Conflict(raw)) => {
+                Ok(Swap::Conflict(raw)) => {
                     read = self.readable(raw);
                     if let Some(record) = read.record.take_if(|record| draft.is_in(record)) {
                         let known = Known {
-                            record: record.at(now, &limits, &self.settings.breaker),
+                            record: record.at(now, &limits, &self.settings().breaker),
                             raw: read.raw,
                             backing,
                             at: now,
@@ -378,8 +392,13 @@ impl<P: Platform> Broker<P> {
                     pause = pause.saturating_mul(2);
                 }
                 // Another instance creates the record.
-                Some(Swap::Busy { .. }) => return Written::Contended,
-                None => read = Read::ALONE,
+                Ok(Swap::Busy { .. }) => return Written::Contended,
+                // A store without a swap is too slow for a record that all instances
+                // write: this one goes on with what it may send alone.
+                Err(why) => {
+                    self.contended.set(why == Unwritten::Contended);
+                    read = Read::ALONE;
+                }
             }
         }
         Written::Contended
@@ -387,7 +406,7 @@ impl<P: Platform> Broker<P> {
 
     fn note(&self, known: Known, draft: super::slots::Draft, written: bool) {
         let mut slots = self.slots.borrow_mut();
-        let refused = slots.note(known, draft, written, &self.settings);
+        let refused = slots.note(known, draft, written, &self.settings());
         drop(slots);
         // Wakes the requests.
         drop(refused);
@@ -413,7 +432,10 @@ impl<P: Platform> Broker<P> {
             Some(raw) => self.readable(raw),
             None => match self.cells.load_record(&self.name).await {
                 Some(raw) => self.readable(raw),
-                None => Read::ALONE,
+                None => {
+                    self.contended.set(false);
+                    Read::ALONE
+                }
             },
         }
     }
@@ -460,7 +482,7 @@ impl<P: Platform> Pool for Broker<P> {
         let may = self
             .slots
             .borrow_mut()
-            .become_stream(grant, class, &self.settings);
+            .become_stream(grant, class, &self.settings());
         if may {
             self.wake();
         }
