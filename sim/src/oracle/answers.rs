@@ -452,8 +452,11 @@ impl Oracle {
         // What the store does not take is refreshed in each instance's memory. Who comes
         // to a new instance gets what the store still has, and a refresh behind it.
         let key = self.key_text(&crate::world::asked(got.visit));
-        let refused = &self.state.borrow().refused_keys;
-        if refused.iter().any(|refused| refused.starts_with(&key)) {
+        let is_refused = {
+            let refused = &self.state.borrow().refused_keys;
+            refused.iter().any(|refused| refused.starts_with(&key))
+        };
+        if is_refused {
             return;
         }
         let settings = &self.scenario.settings;
