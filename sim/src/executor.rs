@@ -216,7 +216,7 @@ impl Executor {
         self.0.state.borrow().stalled.contains(&node)
     }
 
-    /// Has a node crash after so many polls of its tasks.
+    /// Has a node crash after this many polls of its tasks.
     pub(crate) fn light_fuse(&self, node: usize, polls: u32) {
         self.0.state.borrow_mut().fuses.insert(node, polls);
     }

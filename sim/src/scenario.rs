@@ -244,13 +244,13 @@ pub(crate) struct Fault {
 /// What goes wrong.
 #[derive(Clone, Debug)]
 pub(crate) enum FaultKind {
-    /// The node loses all tasks after so many more polls, and is back later.
+    /// The node loses all tasks after this many more polls, and is back later.
     Crash { node: usize, polls: u32 },
     /// The node's tasks do not run.
     Stall { node: usize },
     /// One instance of the node ends, with all its tasks.
     Trap { node: usize },
-    /// The node's clock is off by so many milliseconds.
+    /// The node's clock is off by this many milliseconds.
     Jump { node: usize, millis: i64 },
     /// So many in a thousand of the nodes' store operations go wrong.
     Store {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 /// this (RFC 9111 section 1.2.2).
 pub const SECONDS_MAX: u32 = 0x7fff_ffff;
 
-/// One directive. Unknown ones are read too: who asks decides what to ignore.
+/// One directive. Unknown ones are read too: the caller decides what to ignore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Directive {
     /// Lower case, no surrounding white space.

@@ -326,7 +326,7 @@ pub async fn ask(address: SocketAddr, ask: &Ask) -> Reply {
 pub struct Crowd(Vec<Visitor>);
 
 impl Crowd {
-    /// Connects so many visitors, in turn to each of the nodes.
+    /// Connects this many visitors, in turn to each of the nodes.
     ///
     /// # Panics
     ///
@@ -518,7 +518,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts so many visitors, who go through nodes and paths in turn.
+    /// Starts this many visitors, which go through nodes and paths in turn.
     pub fn start(nodes: &[SocketAddr], paths: &[&str], visitors: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut set = JoinSet::new();

@@ -117,7 +117,7 @@ impl Log {
         lines.push_back(line);
     }
 
-    /// The last so many lines.
+    /// The last `lines` lines.
     fn text(&self, lines: usize) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = kept.len().saturating_sub(lines);
@@ -125,7 +125,7 @@ impl Log {
         lines.join("\n")
     }
 
-    /// The last so many that differ from the line before, and how often each came.
+    /// The last `lines` lines that differ from the line before, and how often each came.
     fn summary(&self, lines: usize) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut runs: Vec<(&str, usize)> = Vec::new();

@@ -219,7 +219,7 @@ impl Answer {
         self.header("cache-control", value)
     }
 
-    /// Fresh for so many seconds.
+    /// Fresh for this many seconds.
     #[must_use]
     pub fn max_age(self, seconds: u32) -> Self {
         self.cache_control(&format!("max-age={seconds}"))
@@ -246,7 +246,7 @@ impl Answer {
         self.header("etag", etag)
     }
 
-    /// Sends so many bytes of the body, and the rest when the gate opens.
+    /// Sends this many bytes of the body, and the rest when the gate opens.
     #[must_use]
     pub fn held_after(mut self, bytes: usize, gate: &Gate) -> Self {
         self.held_after = Some((bytes, gate.clone()));
@@ -267,7 +267,7 @@ impl Answer {
         self
     }
 
-    /// Announces the whole body, sends so many bytes of it, and breaks off.
+    /// Announces the whole body, sends this many bytes of it, and breaks off.
     #[must_use]
     pub fn broken_after(mut self, bytes: usize) -> Self {
         self.broken_after = Some(bytes);
@@ -519,7 +519,7 @@ impl Origin {
         scripts.values().map(|script| script.record.count()).sum()
     }
 
-    /// Waits until the origin has seen so many requests for `path`, or more.
+    /// Waits until the origin has seen `count` requests for `path`, or more.
     pub async fn until_count(&self, path: &str, count: usize, limit: Duration) {
         let what = format!("request {count} for {path} is at the origin");
         wait::until(&what, limit, async || {

@@ -99,7 +99,7 @@ async fn thousands(kind: StoreKind) {
     }
     let settings = Settings {
         wait: Duration::from_secs(5),
-        // That of the default: so many clients and nodes share two cores.
+        // That of the default: 2,000 clients and several nodes share two cores.
         lease: Duration::from_secs(5),
         ..settings()
     };

@@ -502,7 +502,7 @@ async fn until_hit(world: &World, ask_for: &Ask, number: usize) {
     }
 }
 
-/// Waits until so many cells of `path` say that they have been asked for again.
+/// Waits until this many cells of `path` say that they were asked for again.
 async fn until_noted_as_asked_again(world: &World, path: &str, count: usize) {
     wait::until("the variants are noted", wait::SOON, async || {
         let cells = world.store.cells();

@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | `expiry` | 500 visitors at the moment of expiry: one request, nobody waits for it |
 //! | `cold_key` | 500 visitors for a key never seen: one request, its body for all |
-//! | `revalidator_killed_stale` | SIGKILL amid a refresh: stale answers, one more request |
-//! | `revalidator_killed_cold` | SIGKILL amid a fill: followers answered after one more request |
+//! | `revalidator_killed_stale` | SIGKILL during a refresh: stale answers, one more request |
+//! | `revalidator_killed_cold` | SIGKILL during a fill: followers answered after one more request |
 //! | `origin_down` | no errors for known keys, attempts follow the backoff, recovery is noticed |
 //! | `slow_origin_stale`, `slow_origin_cold` | an answer that takes several leases: still one request |
 #![allow(

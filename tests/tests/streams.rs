@@ -58,7 +58,7 @@ impl Reader {
         }
     }
 
-    /// Reads until there are so many bytes.
+    /// Reads until there are this many bytes.
     async fn until(&mut self, bytes: usize) {
         let reading = async {
             while self.got.len() < bytes {

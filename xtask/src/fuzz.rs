@@ -114,7 +114,7 @@ fn fuzz_one(name: &str, seconds: u64) -> Result<()> {
         .arg("-print_final_stats=1");
     run(with_hidden_flags(&mut command)).with_context(|| {
         format!(
-            "{name} found something, see {}: mend it, and copy the input to fuzz/corpus/{name}",
+            "{name} found something, see {}: fix it, and copy the input to fuzz/corpus/{name}",
             found.display()
         )
     })

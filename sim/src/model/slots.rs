@@ -85,7 +85,7 @@ pub struct Report {
     pub violated: bool,
 }
 
-/// Explores all that can happen to so many nodes (three at most) with so many slots, or
+/// Explores all that can happen to this many nodes (three at most) with this many slots, or
 /// until the budget is exceeded.
 pub fn explore(nodes: usize, slots: u32, without: Option<Measure>, threads: usize) -> Report {
     let nodes = nodes.min(NODES);
@@ -212,7 +212,7 @@ fn seconds(ticks: i8) -> Duration {
     Duration::from_secs(u64::from(ticks.unsigned_abs()))
 }
 
-/// A moment so many ticks from now.
+/// A moment this many ticks from now.
 fn tick(ticks: i8) -> Time {
     Time::from_unix_millis(NOW.saturating_add_signed(i64::from(ticks)) * 1_000)
 }

@@ -23,7 +23,7 @@ pub(super) fn write() -> Result<()> {
     Ok(())
 }
 
-/// The document, with those parts made anew.
+/// The document, with those parts replaced.
 fn made(text: &str) -> Result<String> {
     let lists = Lists {
         strict: List::read(Preset::Strict)?,
@@ -117,7 +117,7 @@ fn path() -> PathBuf {
 mod tests {
     use super::*;
 
-    /// Run with `LEEWARD_WRITE_DOCS=1` to make those parts anew.
+    /// Run with `LEEWARD_WRITE_DOCS=1` to write those parts.
     #[test]
     fn the_document_says_what_the_lists_say() -> Result<()> {
         if std::env::var_os("LEEWARD_WRITE_DOCS").is_some() {

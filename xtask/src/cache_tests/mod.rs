@@ -58,7 +58,7 @@ pub(crate) struct Args {
     /// installed; its figures are told, and compared with nothing
     #[arg(long, value_name = "DIR")]
     suite: Option<PathBuf>,
-    /// Write the lists of what fails, and the document's tables, anew
+    /// Write the lists of what fails, and the tables of the document
     #[arg(long, conflicts_with_all = ["suite", "tests"])]
     write: bool,
     /// Run these tests only and show each exchange; one node and preset strict,
