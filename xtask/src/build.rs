@@ -66,27 +66,53 @@ impl Flavour {
     }
 }
 
+/// What a component is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be run, in `target/flavours/NAME/leeward.wasm`.
+    Use,
+    /// For tests of what it does, in `target/test-flavours/NAME/leeward.wasm`: compiled in
+    /// half of the time, and slower.
+    Tests,
+}
+
+impl Purpose {
+    /// The folder below `target`.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Purpose::Use => "flavours",
+            Purpose::Tests => "test-flavours",
+        }
+    }
+
+    /// Settings of cargo.
+    fn config(self) -> &'static [&'static str] {
+        match self {
+            Purpose::Use => &[],
+            Purpose::Tests => &[
+                "profile.release.package.leeward.codegen-units=16",
+                "profile.release.package.leeward.opt-level=1",
+            ],
+        }
+    }
+}
+
 /// Builds a flavour of the component. Cargo writes every flavour to the same place, so
-/// it is copied to one of its own, `target/flavours/NAME/leeward.wasm`.
+/// it is copied to one of its own.
 ///
 /// # Errors
 ///
 /// If its target is missing and cannot be installed, or it does not build.
-pub(crate) fn component(flavour: Flavour) -> Result<PathBuf> {
+pub(crate) fn component(flavour: Flavour, purpose: Purpose) -> Result<PathBuf> {
     machine::need_wasm_target()?;
-    let mut command = cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "leeward",
-        "--target",
-        WASM_TARGET,
-        "--no-default-features",
-        "--features",
-    ]);
-    run(command.arg(flavour.name()))?;
+    let mut command = cargo(&["build", "--release", "--package", "leeward"]);
+    for setting in purpose.config() {
+        command.args(["--config", setting]);
+    }
+    command.args(["--target", WASM_TARGET, "--no-default-features"]);
+    run(command.args(["--features", flavour.name()]))?;
     let made = made(target().join(WASM_TARGET).join("release/leeward.wasm"))?;
-    let folder = target().join("flavours").join(flavour.name());
+    let folder = target().join(purpose.folder()).join(flavour.name());
     let copied = folder.join("leeward.wasm");
     fs::create_dir_all(&folder)
         .and_then(|()| fs::copy(&made, &copied))
@@ -138,9 +164,9 @@ pub(crate) fn sim(command: &str, args: &[String]) -> Result<ExitCode> {
 /// # Errors
 ///
 /// As of [`component`].
-pub(crate) fn flavours(flavours: &[Flavour]) -> Result<()> {
+pub(crate) fn flavours(flavours: &[Flavour], purpose: Purpose) -> Result<()> {
     for flavour in flavours {
-        let path = component(*flavour)?;
+        let path = component(*flavour, purpose)?;
         eprintln!("built {}", path.display());
     }
     Ok(())
@@ -152,7 +178,7 @@ pub(crate) fn flavours(flavours: &[Flavour]) -> Result<()> {
 ///
 /// As of [`component`] and [`host`].
 pub(crate) fn all() -> Result<Built> {
-    let component = component(Flavour::Spin)?;
+    let component = component(Flavour::Spin, Purpose::Use)?;
     let host = host()?;
     eprintln!("built {} and {}", component.display(), host.display());
     Ok(Built { host, component })

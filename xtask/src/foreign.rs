@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::build::{self, Flavour};
+use crate::build::{self, Flavour, Purpose};
 use crate::process::run;
 
 /// A program in a package on PyPI.
@@ -66,8 +66,7 @@ pub(crate) fn prepare(command: &mut Command, programs: Option<&Programs>) -> Res
             .env("LEEWARD_WASMTIME", wasmtime)
             .env("LEEWARD_WASH", wash);
     }
-    build::flavours(&flavours)?;
-    command.env("LEEWARD_FLAVOURS", build::target().join("flavours"));
+    build::flavours(&flavours, Purpose::Tests)?;
     Ok(())
 }
 

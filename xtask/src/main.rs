@@ -93,7 +93,9 @@ fn main() -> ExitCode {
         Task::Up { args } => up::up(&args),
         Task::Demo { args } => up::demo(&args),
         Task::Build { flavour } if flavour.is_empty() => build::all().map(|_| ExitCode::SUCCESS),
-        Task::Build { flavour } => build::flavours(&flavour).map(|()| ExitCode::SUCCESS),
+        Task::Build { flavour } => {
+            build::flavours(&flavour, build::Purpose::Use).map(|()| ExitCode::SUCCESS)
+        }
         Task::Dist(args) => dist::dist(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
         Task::LongTests => test::long().map(|()| ExitCode::SUCCESS),

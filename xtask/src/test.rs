@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::build::{self, Built, cargo};
+use crate::build::{self, Built, Purpose, cargo};
 use crate::cache_tests;
 use crate::foreign::{self, Programs};
 use crate::machine::{self, WASM_TARGET};
@@ -270,7 +270,8 @@ fn lints(stages: &mut Stages) {
     });
     stages.run("lints of the component", || {
         machine::need_wasm_target()?;
-        for flavour in ["fermyon-cloud", "akamai"] {
+        // The other flavours differ from these in one file each.
+        for flavour in ["akamai", "spin-redis"] {
             let mut command = cargo(&[
                 "clippy",
                 "--release",
@@ -300,8 +301,8 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
     let redis = machine::has_redis();
     // Some tests have components for clouds.
     stages.run("build for clouds", || {
-        build::component(build::Flavour::FermyonCloud)?;
-        build::component(build::Flavour::Akamai)
+        let clouds = [build::Flavour::FermyonCloud, build::Flavour::Akamai];
+        build::flavours(&clouds, Purpose::Tests)
     });
     stages.run_tests("end to end", || {
         let mut command = cargo(&[
@@ -387,6 +388,10 @@ fn with_built<'a>(command: &'a mut Command, built: &Built) -> &'a mut Command {
     command
         .env("LEEWARD_BIN", &built.host)
         .env("LEEWARD_WASM", &built.component)
+        .env(
+            "LEEWARD_FLAVOURS",
+            build::target().join(Purpose::Tests.folder()),
+        )
 }
 
 /// Runs the end-to-end tests that take long, at the sizes of real sites.
