@@ -258,9 +258,8 @@ async fn origin_down(kind: StoreKind) {
     };
     let healthy = attempts(0);
     world.origin.crash();
-    // After about 20 of them the breaker opens and lets one path at a time try.
-    wait::until("30 attempts fail", world.some_leases(), async || {
-        (attempts(healthy) >= 30).then_some(())
+    wait::until("18 attempts fail", world.some_leases(), async || {
+        (attempts(healthy) >= 18).then_some(())
     })
     .await;
     // Then down quietly: connections are refused.
