@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_a_part_learns_that_the_instance_died() {
+    async fn a_reader_that_waits_learns_that_the_instance_died() {
         let fate = Fate::default();
         let (_parts, body) = body();
         fate.take(body);

@@ -32,9 +32,11 @@ const RENEW_AFTER: u32 = 3;
 /// first renewal has to be in time though others write the record as well.
 const START_BEFORE: u32 = 3;
 
-/// How long tokens of the rate are kept after they were taken. Unused ones are lost: a
-/// token of an earlier hour would be one too many in a later one.
-const TOKENS_KEPT: Duration = Duration::from_secs(1);
+/// How long tokens of the rate are kept after the decision to take them. Unused ones are
+/// lost: a token of an earlier hour would be one too many in a later one. It is longer than
+/// the slowest swap, with the read after it: on a store without a swap that takes seconds.
+/// An hour may have what the buckets gain in this time more than the rate.
+const TOKENS_KEPT: Duration = Duration::from_secs(10);
 
 /// Most outcomes that wait to be written. Beyond this the oldest is forgotten.
 const REPORTS_MAX: usize = 64;
@@ -1036,6 +1038,22 @@ mod tests {
         // An instance that has looked says so at once, to visitors and refreshes apart.
         let until = |class| slots.halted(class, 7, NOW, &settings);
         assert!(until(Class::Fill).is_some());
+    }
+
+    /// The store of Akamai Functions: a swap takes more than a second.
+    #[test]
+    fn tokens_that_were_taken_slowly_are_kept_for_the_requests_that_wait() {
+        let mut settings = settings(false);
+        settings.limits.rate = crate::budget::RateLimit::new(480);
+        let mut slots = Slots::new(Nonce::new(1));
+        let verdict = Rc::default();
+        slots.queue(Class::Fill, 7, (), &verdict);
+        let record = write(&mut slots, &Record::default(), NOW, &settings);
+        let later = NOW.plus(KNOWN_FOR * 2);
+        let again = write(&mut slots, &record, later, &settings);
+        assert_eq!(again.rate, record.rate, "a second token was taken");
+        let pool: Rc<dyn Pool> = Rc::new(Back::default());
+        assert!(slots.serve_one(&pool, later, &settings).is_some());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What an instance makes once, from settings that it may fail to read.
 
 use crate::config::{Config, Origin};
+use crate::world::event;
 
 /// Why it could not be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +10,17 @@ pub enum SetupError {
     Misconfigured(String),
     /// The settings could not be read this time.
     Unreadable(String),
+}
+
+impl SetupError {
+    /// The line for the operator's log.
+    pub fn log_line(&self) -> String {
+        let (kind, text) = match self {
+            SetupError::Misconfigured(text) => ("misconfigured", text),
+            SetupError::Unreadable(text) => ("settings-unreadable", text),
+        };
+        event(kind, &[("error", text.as_str().into())])
+    }
 }
 
 /// What the operator sets.

@@ -93,10 +93,6 @@ async fn cold_keys(kind: StoreKind) {
 }
 
 async fn thousands(kind: StoreKind) {
-    if many(kind) >= 2_000 {
-        // `cold_keys` shows more: all of them are answered with 200.
-        return;
-    }
     let settings = Settings {
         wait: Duration::from_secs(5),
         // That of the default: 2,000 clients and several nodes share two cores.

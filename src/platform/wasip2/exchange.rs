@@ -222,7 +222,7 @@ pub(super) async fn send(
     Ok(ours)
 }
 
-/// Waits for the head of an answer; with a limit, for at most so long after the last
+/// Waits for the head of an answer; with a limit, for at most that long after the last
 /// `progress` of the request's content.
 async fn head(
     answer: &FutureIncomingResponse,

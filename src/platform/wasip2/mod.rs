@@ -190,11 +190,7 @@ async fn shield() -> Result<Rc<Shield<Host>>, SetupError> {
     }
     let made = make_shield().await;
     if let Err(error) = &made {
-        let (kind, text) = match error {
-            SetupError::Misconfigured(text) => ("misconfigured", text),
-            SetupError::Unreadable(text) => ("settings-unreadable", text),
-        };
-        log(&event(kind, &[("error", text.as_str().into())]));
+        log(&error.log_line());
     }
     SHIELD.with_borrow_mut(|setup| setup.note(made))
 }

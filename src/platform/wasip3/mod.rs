@@ -14,7 +14,6 @@ use crate::platform::log::write_line;
 use crate::platform::setup::{Settings, Setup, SetupError};
 use crate::shield::{OriginError, OriginRequest, Platform, Shield};
 use crate::time::Time;
-use crate::world::event;
 use body::HostBody;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -108,11 +107,7 @@ async fn shield() -> Result<Rc<Shield<Host>>, SetupError> {
     }
     let made = make_shield().await;
     if let Err(error) = &made {
-        let (kind, text) = match error {
-            SetupError::Misconfigured(text) => ("misconfigured", text),
-            SetupError::Unreadable(text) => ("settings-unreadable", text),
-        };
-        log(&event(kind, &[("error", text.as_str().into())]));
+        log(&error.log_line());
     }
     SHIELD.with_borrow_mut(|setup| setup.note(made))
 }
