@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use futures::future::join_all;
@@ -96,7 +95,7 @@ impl ForeignWorld {
             .arg(format!("LEEWARD_ORIGIN={}", origin.url()))
             .arg("--env")
             .arg(format!("LEEWARD_CONFIG={}", settings.text()))
-            .arg(flavour("wasi"));
+            .arg(nodes::built_flavour("wasi"));
         let node = Node::start_at(command, address, "Serving HTTP on").await;
         ForeignWorld {
             nodes: vec![node],
@@ -115,7 +114,7 @@ impl ForeignWorld {
         fs::write(&config, settings.text()).unwrap();
         let (_, store) = backend.config();
         let starting = (0..NODES).map(|_| {
-            let mut command = nodes::up_with(&flavour(flavour_name));
+            let mut command = nodes::up_with(&nodes::built_flavour(flavour_name));
             command
                 .current_dir(directory.path())
                 .args(["--origin", &origin.url(), "--store", &store, "--config"])
@@ -192,7 +191,7 @@ fn wash_config(
 ) -> String {
     let (backend, url) = backend.config();
     // Rust's escapes are YAML's.
-    let (component, config) = (flavour("wasmcloud"), settings.text());
+    let (component, config) = (nodes::built_flavour("wasmcloud"), settings.text());
     let origin = origin.url();
     format!(
         r#"
@@ -235,15 +234,4 @@ fn program(variable: &str) -> Command {
     let mut command = Command::new(path);
     command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());
     command
-}
-
-/// The component for a platform.
-fn flavour(name: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/flavours");
-    let folder = std::env::var_os("LEEWARD_FLAVOURS").map_or(target, PathBuf::from);
-    let path = folder.join(name).join("leeward.wasm");
-    let path = path.canonicalize();
-    path.unwrap_or_else(|_| {
-        panic!("the flavour {name} is not there; `cargo xtask build --flavour {name}` builds it")
-    })
 }

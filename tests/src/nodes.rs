@@ -48,8 +48,30 @@ pub fn built() -> (PathBuf, PathBuf) {
     };
     (
         find("LEEWARD_BIN", "release/leeward"),
-        find("LEEWARD_WASM", "wasm32-wasip2/release/leeward.wasm"),
+        find("LEEWARD_WASM", "flavours/spin/leeward.wasm"),
     )
+}
+
+/// A flavour of the component: in the folder that `LEEWARD_FLAVOURS` names, as
+/// `cargo xtask test` sets it, or else where `cargo xtask build --flavour` puts it.
+///
+/// # Panics
+///
+/// If it has not been built.
+pub fn built_flavour(name: &str) -> PathBuf {
+    let folder = std::env::var_os("LEEWARD_FLAVOURS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/flavours"),
+        PathBuf::from,
+    );
+    let component = folder.join(name).join("leeward.wasm");
+    // Absolute, as some hosts are started in a folder of their own.
+    component.canonicalize().unwrap_or_else(|error| {
+        panic!(
+            "{} cannot be used: {error}; `cargo xtask build --flavour {name}` builds it, \
+             and `cargo xtask test` builds it and runs these tests",
+            component.display()
+        )
+    })
 }
 
 /// A `leeward up` command on a free port, with the built component, to be given
@@ -64,14 +86,7 @@ pub fn up() -> Command {
 ///
 /// If it has not been built.
 pub fn up_as(flavour: &str) -> Command {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
-    let component = target.join("flavours").join(flavour).join("leeward.wasm");
-    assert!(
-        component.exists(),
-        "{} is not there; `cargo xtask build --flavour {flavour}` builds it",
-        component.display()
-    );
-    up_with(&component)
+    up_with(&built_flavour(flavour))
 }
 
 /// The same with another component.
