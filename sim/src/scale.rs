@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// Instances of a node; at this rate of requests none of them is ever idle.
 const INSTANCES: usize = 2;
 
+/// Virtual seconds from one line about the progress to the next.
+const SECONDS_PER_LINE: u64 = 30;
+
 /// What `leeward-sim scale` can be told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -164,6 +167,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Runs to the end and shows how far it is: a bar on a terminal, and otherwise a line
+/// for each [`SECONDS_PER_LINE`].
 fn progress(executor: &Executor, end: Micros) {
     let bar = ProgressBar::new(end / 1_000_000).with_style(
         ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} virtual seconds, {eta}")
@@ -177,6 +182,13 @@ fn progress(executor: &Executor, end: Micros) {
         if second != shown.get() {
             shown.set(second);
             bar.set_position(second);
+            if bar.is_hidden() && second.is_multiple_of(SECONDS_PER_LINE) {
+                let all = end / 1_000_000;
+                eprintln!(
+                    "{second} of {all} virtual seconds, after {:.0?}",
+                    bar.elapsed()
+                );
+            }
         }
     }
     bar.finish_and_clear();

@@ -74,6 +74,12 @@ impl<P: Platform> Cells<P> {
         self.reads_are_closed() || self.writes_are_closed()
     }
 
+    /// Whether reads or writes of the shared store have failed and not worked since.
+    pub(crate) fn store_fails(&self) -> bool {
+        let health = self.health.borrow();
+        health.is_failing(Part::Reads) || health.is_failing(Part::Writes)
+    }
+
     /// Whether the shared store has failed at `moment` or after it.
     pub(crate) fn store_failed_since(&self, moment: Time) -> bool {
         self.health.borrow().has_failed_since(moment)

@@ -244,10 +244,11 @@ impl<P: Platform> Broker<P> {
         };
         let pool: Rc<dyn Pool> = pool;
         let now = self.platform.now();
+        let is_alone = self.contended.get() || self.cells.store_fails();
         let mut served = Vec::new();
         {
             let mut slots = self.slots.borrow_mut();
-            while let Some(waiter) = slots.serve_one(&pool, now, &self.settings()) {
+            while let Some(waiter) = slots.serve_one(&pool, is_alone, now, &self.settings()) {
                 served.push(waiter);
             }
         }

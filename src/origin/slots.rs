@@ -526,11 +526,13 @@ impl<W> Slots<W> {
             .or_else(|| waiting().next())
     }
 
-    /// Gives an idle slot to the next request. The caller drops the waiter, which wakes
-    /// the request, when this is no longer borrowed.
+    /// Gives an idle slot to the next request. `is_alone` says that the store fails at
+    /// `now`, or is too slow. The caller drops the waiter, which wakes the request, when
+    /// this is no longer borrowed.
     pub(super) fn serve_one(
         &mut self,
         pool: &Rc<dyn Pool>,
+        is_alone: bool,
         now: Time,
         settings: &Settings,
     ) -> Option<Waiter<W>> {
@@ -541,9 +543,10 @@ impl<W> Slots<W> {
             && grant.epoch == known.record.breaker.epoch
             && grant.is_live(now, settings)
             // An attempt to reach a store that fails may hang: until it has ended, what
-            // this instance has alone is all that there is.
+            // this instance has alone is all that there is. A store that works again
+            // answers soon, and the slots of this instance alone are not in its record.
             && (now.since(known.at) < KNOWN_FOR
-                || (known.backing == Backing::Local && self.acting));
+                || (known.backing == Backing::Local && self.acting && is_alone));
         if !usable || grant.idle() == 0 {
             return None;
         }
@@ -975,7 +978,7 @@ mod tests {
             assert_eq!(record.holders.len(), 1);
             let back = Rc::new(Back::default());
             let pool: Rc<dyn Pool> = Rc::<Back>::clone(&back);
-            assert!(slots.serve_one(&pool, NOW, &settings).is_some());
+            assert!(slots.serve_one(&pool, false, NOW, &settings).is_some());
             // In use, it is kept.
             let record = write(&mut slots, &record, NOW, &settings);
             assert_eq!(record.holders.len(), 1);
@@ -1001,10 +1004,10 @@ mod tests {
         let pool: Rc<dyn Pool> = Rc::new(Back::default());
         // The swap took so long that what is known of the record is old.
         let later = NOW.plus(KNOWN_FOR);
-        assert!(slots.serve_one(&pool, later, &settings).is_none());
+        assert!(slots.serve_one(&pool, false, later, &settings).is_none());
         let record = write(&mut slots, &record, later, &settings);
         assert_eq!(record.holders.len(), 1);
-        assert!(slots.serve_one(&pool, later, &settings).is_some());
+        assert!(slots.serve_one(&pool, false, later, &settings).is_some());
     }
 
     #[test]
@@ -1023,7 +1026,7 @@ mod tests {
         // The slots are idle again at once, and go to the next request.
         while slots.has_waiters() {
             record = write(&mut slots, &record, NOW, &settings);
-            while slots.serve_one(&pool, NOW, &settings).is_some() {
+            while slots.serve_one(&pool, false, NOW, &settings).is_some() {
                 sent += 1;
             }
             assert!(sent <= 4);
@@ -1053,7 +1056,7 @@ mod tests {
         let again = write(&mut slots, &record, later, &settings);
         assert_eq!(again.rate, record.rate, "a second token was taken");
         let pool: Rc<dyn Pool> = Rc::new(Back::default());
-        assert!(slots.serve_one(&pool, later, &settings).is_some());
+        assert!(slots.serve_one(&pool, false, later, &settings).is_some());
     }
 
     #[test]
@@ -1082,5 +1085,27 @@ mod tests {
             assert_eq!(halted, local_slots == 0);
             assert_eq!(slots.has_waiters(), local_slots != 0);
         }
+    }
+
+    #[test]
+    fn slots_of_an_instance_alone_end_when_the_store_works_again() {
+        let settings = settings(true);
+        let mut slots = Slots::new(Nonce::new(1));
+        let verdict = Rc::default();
+        slots.queue(Class::Fill, 7, (), &verdict);
+        let draft = slots.draft(&Record::default(), Backing::Local, NOW, 7, &settings);
+        let known = Known {
+            record: draft.record.clone(),
+            raw: None,
+            backing: Backing::Local,
+            at: NOW,
+        };
+        slots.note(known, draft, true, &settings);
+        // The next look at the store has begun, and takes some time.
+        slots.acting = true;
+        let later = NOW.plus(KNOWN_FOR);
+        let pool: Rc<dyn Pool> = Rc::new(Back::default());
+        assert!(slots.serve_one(&pool, false, later, &settings).is_none());
+        assert!(slots.serve_one(&pool, true, later, &settings).is_some());
     }
 }
