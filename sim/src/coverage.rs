@@ -193,6 +193,10 @@ kinds! {
     BreakerProbed = "breaker: probes",
     /// It closed.
     BreakerClosed = "breaker: closed",
+    /// Before the breaker opened, an instance asked for a page that worked.
+    OriginChecked = "breaker: checks of a page that worked",
+    /// It still worked.
+    OriginPassed = "breaker: checks that the origin passed",
     /// A visitor was sent away because no slot became free.
     RefusedBusy = "answers: the origin is busy",
     /// A visitor was sent away because the breaker is open.

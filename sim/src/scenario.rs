@@ -358,6 +358,9 @@ pub(crate) enum Distortion {
     /// To the instances the breaker is never open, and never half open.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
     Careless,
+    /// The breaker opens where the origin would be checked.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Unchecked,
     /// What is taken is held for an hour.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
     Hoards,

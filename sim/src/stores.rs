@@ -582,7 +582,9 @@ impl Watched {
             .as_ref()
             .and_then(|record| budget::decode(record).ok())?;
         match self.link.scenario.budget {
-            Distortion::None | Distortion::Apart | Distortion::Hoards => return record,
+            Distortion::None | Distortion::Apart | Distortion::Unchecked | Distortion::Hoards => {
+                return record;
+            }
             Distortion::Careless => changed.breaker.phase = budget::Phase::Closed,
             Distortion::Full => {
                 let mut slots = budget::PerClass::default();
@@ -615,6 +617,15 @@ impl Watched {
             Distortion::Careless => {
                 if let (budget::Phase::Closed, Some(record)) = (changed.breaker.phase, record) {
                     changed.breaker.phase = record.breaker.phase;
+                }
+            }
+            Distortion::Unchecked => {
+                let breaker = &mut changed.breaker;
+                if breaker.checks.state.is_under_way() {
+                    breaker.checks.state = budget::Check::None;
+                    breaker.epoch += 1;
+                    let until = self.link.oracle.truth().plus(Duration::from_millis(500));
+                    breaker.phase = budget::Phase::Open { until };
                 }
             }
             Distortion::Hoards => {

@@ -216,7 +216,7 @@ fn writes_that_are_later_than_agreed_are_seen() {
 
 #[test]
 fn clocks_that_differ_more_than_configured_are_seen() {
-    let besides = [QUESTIONS, &["B1", "B2", "B3", "B4"]].concat();
+    let besides = [QUESTIONS, &["B1", "B2", "B3", "B4", "B5"]].concat();
     let broken = broken_besides(&besides, 60, |scenario| {
         for (node, offset) in scenario.offsets.iter_mut().enumerate() {
             *offset = if node == 0 { -8_000 } else { 8_000 };
@@ -432,6 +432,24 @@ fn requests_in_spite_of_the_breaker_are_seen() {
         }];
     });
     assert!(broken.contains(&"B2"), "{broken:?}");
+}
+
+#[test]
+fn a_breaker_that_opens_because_of_some_pages_is_seen() {
+    let broken = broken_besides(&["L1"], 40, |scenario| {
+        scenario.budget = Distortion::Unchecked;
+        scenario.settings.failures = 2;
+        // Key 0 works.
+        scenario.faults = vec![Fault {
+            from: 0,
+            to: scenario.healed,
+            kind: FaultKind::Origin {
+                keys: !1,
+                how: OriginFault::Errors,
+            },
+        }];
+    });
+    assert!(broken.contains(&"B5"), "{broken:?}");
 }
 
 #[test]

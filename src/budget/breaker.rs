@@ -10,11 +10,13 @@
 //! ```
 //!
 //! Failures count once for each target, so one broken page does not close the site's
-//! way to the origin; a failure to connect counts each time. After the pause one request
-//! goes out as a probe. While half open, the limit doubles each time as many requests
-//! have succeeded as it allows.
+//! way to the origin; a failure to connect counts each time. Where a page is known that
+//! worked, it is asked for before the breaker opens because of other pages
+//! ([`Checks`]). After the pause one request goes out as a probe. While half open, the
+//! limit doubles each time as many requests have succeeded as it allows.
 
 use super::Limits;
+use super::check::Checks;
 use crate::cell::transition::Backoff;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -66,6 +68,8 @@ pub struct Breaker {
     /// The target of the last probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probed: Option<u32>,
+    /// Whether the failures are the origin's, or those of single pages.
+    pub checks: Checks,
 }
 
 /// What may go out.
@@ -159,6 +163,13 @@ pub enum Outcome {
     },
     /// It could not be reached.
     Unreachable,
+    /// The check of a page that worked before has ended.
+    Checked {
+        /// Whether the page still works.
+        works: bool,
+        /// How long the origin asks to be left alone.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// A request to the origin that ended.
@@ -239,6 +250,18 @@ impl Breaker {
         }
         let (target, retry_after) = match report.outcome {
             Outcome::Good => return self.succeed(now, slots),
+            Outcome::Checked { works: true, .. } => {
+                self.checks.pass(now);
+                self.failed.clear();
+                self.window = Window::default();
+                return self.succeed(now, slots);
+            }
+            Outcome::Checked { retry_after, .. } => {
+                self.checks.fail();
+                return self.open(retry_after, now, settings, random);
+            }
+            // The origin works. It is this page that does not.
+            Outcome::Bad { .. } if self.checks.has_passed(now) => return,
             Outcome::Bad { retry_after } => (report.target, retry_after),
             Outcome::Unreachable => ((random >> 32) as u32, None),
         };
@@ -250,16 +273,29 @@ impl Breaker {
                     self.failed.push(target);
                 }
                 let in_a_row = u32::try_from(self.failed.len()).unwrap_or(u32::MAX);
-                if in_a_row >= settings.failures || self.window.is_bad() {
+                if (in_a_row >= settings.failures || self.window.is_bad())
+                    && !self.is_checked(report.outcome, now)
+                {
                     self.open(retry_after, now, settings, random);
                 }
             }
-            Phase::HalfOpen { .. } => self.open(retry_after, now, settings, random),
+            Phase::HalfOpen { .. } => {
+                self.failed = vec![target];
+                if !self.is_checked(report.outcome, now) {
+                    self.open(retry_after, now, settings, random);
+                }
+            }
             Phase::Open { until } => {
                 let until = later(until, retry_after, now, settings);
                 self.phase = Phase::Open { until };
             }
         }
+    }
+
+    /// Whether a check decides about the failures so far, instead of their number. A
+    /// failure to connect needs none.
+    fn is_checked(&mut self, outcome: Outcome, now: Time) -> bool {
+        outcome != Outcome::Unreachable && self.checks.begin(&self.failed, now)
     }
 
     fn succeed(&mut self, now: Time, slots: u32) {
@@ -282,6 +318,7 @@ impl Breaker {
                 } else {
                     *self = Breaker {
                         epoch: self.epoch,
+                        checks: std::mem::take(&mut self.checks),
                         ..Breaker::default()
                     };
                 }
@@ -327,6 +364,7 @@ impl Breaker {
         if self.window.start > latest {
             self.window = Window::default();
         }
+        self.checks = self.checks.bounded(latest);
         self
     }
 }

@@ -11,6 +11,7 @@
 //! `origin` reads and swaps the record.
 
 mod breaker;
+mod check;
 mod codec;
 mod rate;
 
@@ -18,6 +19,7 @@ pub use breaker::{
     Breaker, BreakerSettings, FAILURES_MAX, Halt, HaltedBy, Limit, Outcome, Phase, Report, WINDOW,
     WINDOW_MIN,
 };
+pub use check::{CHECK_TIME, Check, Checks, KnownGood, PASSED_FOR};
 pub use codec::{Unreadable, decode, encode};
 pub use rate::{Kind, RATE_MAX, RATE_MIN, Rate, RateLimit};
 

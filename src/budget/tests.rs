@@ -323,6 +323,168 @@ fn what_was_sent_before_it_opened_does_not_close_it() {
     assert_eq!(record.breaker.phase, Phase::HalfOpen { limit: 1, good: 0 });
 }
 
+/// A record that knows a page that worked, of target 99.
+fn with_known_good() -> Record {
+    let mut record = Record::default();
+    record.breaker.checks.known_good = KnownGood::new("/", None, false, 99);
+    assert!(record.breaker.checks.known_good.is_some());
+    record
+}
+
+const PASSED: Outcome = Outcome::Checked {
+    works: true,
+    retry_after: None,
+};
+
+#[test]
+fn a_visitor_with_pages_that_fail_does_not_open_the_breaker_while_another_works() {
+    let mut record = with_known_good();
+    for round in 0..100_u32 {
+        let now = at(u64::from(round) * 1_000);
+        for target in 0..20 {
+            report(&mut record, BAD, 100 * (round + 1) + target, now);
+        }
+        assert_eq!(record.breaker.phase, Phase::Closed, "{round}");
+        // One check decides, and none follows before it is forgotten.
+        let is_checked = record.breaker.checks.state.is_under_way();
+        assert_eq!(is_checked, round.is_multiple_of(5), "{round}");
+        if is_checked {
+            report(&mut record, PASSED, 99, now);
+        }
+        assert!(record.breaker.failed.len() <= 3);
+    }
+}
+
+#[test]
+fn a_check_that_fails_opens_the_breaker_for_as_long_as_the_origin_asks() {
+    let mut record = with_known_good();
+    for target in 1..=3 {
+        report(&mut record, BAD, target, at(0));
+    }
+    assert_eq!(record.breaker.phase, Phase::Closed);
+    let failed = Outcome::Checked {
+        works: false,
+        retry_after: Some(Duration::from_secs(60)),
+    };
+    report(&mut record, failed, 99, at(10));
+    let until = record.breaker.open_until(at(10)).unwrap();
+    assert_eq!(until.since(at(10)), Duration::from_secs(60));
+    // The next page that works takes its place, even a style sheet.
+    let page = KnownGood::new("/site.css", None, false, 98);
+    assert!(record.breaker.checks.prefers(page.as_ref()));
+}
+
+#[test]
+fn a_page_that_worked_and_fails_among_others_needs_no_check() {
+    for targets in [[99, 1, 2], [1, 99, 2], [1, 2, 99]] {
+        let mut record = with_known_good();
+        for target in targets {
+            report(&mut record, BAD, target, at(0));
+        }
+        assert!(record.breaker.open_until(at(0)).is_some(), "{targets:?}");
+    }
+}
+
+#[test]
+fn failures_to_connect_need_no_check() {
+    let mut record = with_known_good();
+    for target in 1..=3 {
+        report(&mut record, Outcome::Unreachable, target, at(0));
+    }
+    assert!(record.breaker.open_until(at(0)).is_some());
+}
+
+#[test]
+fn a_probe_that_fails_is_checked_and_counts_as_good_if_the_origin_passes() {
+    for passes in [true, false] {
+        let (opened, until) = opened();
+        let mut record = with_known_good();
+        record.breaker = Breaker {
+            checks: record.breaker.checks,
+            ..opened.breaker
+        };
+        assert_eq!(take(&mut record, 1, Class::Fill, 1, until), 1);
+        report(&mut record, BAD, 7, until);
+        assert_eq!(record.breaker.phase, Phase::HalfOpen { limit: 1, good: 0 });
+        if passes {
+            report(&mut record, PASSED, 99, until);
+            // The visitor goes on.
+            report(&mut record, BAD, 8, until);
+            assert_eq!(record.breaker.phase, Phase::HalfOpen { limit: 2, good: 0 });
+        } else {
+            let outcome = Outcome::Checked {
+                works: false,
+                retry_after: None,
+            };
+            report(&mut record, outcome, 99, until);
+            assert!(record.breaker.open_until(until).is_some());
+        }
+        assert!(record.breaker.checks.known_good.is_some());
+    }
+}
+
+#[test]
+fn a_check_whose_instance_died_is_repeated() {
+    let mut record = with_known_good();
+    for target in 1..=3 {
+        report(&mut record, BAD, target, at(0));
+    }
+    let begun = record.breaker.checks.state;
+    assert!(begun.is_under_way());
+    report(&mut record, BAD, 4, at(4_999));
+    assert_eq!(record.breaker.checks.state, begun);
+    report(&mut record, BAD, 5, at(5_000));
+    assert_ne!(record.breaker.checks.state, begun);
+    assert!(record.breaker.checks.state.is_under_way());
+}
+
+#[test]
+fn a_page_of_the_application_is_preferred_to_its_style_sheet() {
+    let of = |kind: &'static str| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("content-type", http::HeaderValue::from_static(kind));
+        KnownGood::new("/x", None, false, 1)
+            .unwrap()
+            .answered(&headers)
+    };
+    let (page, style) = (of("text/html; charset=utf-8"), of("text/css"));
+    let mut checks = Checks::default();
+    assert!(checks.prefers(Some(&style)) && checks.prefers(None));
+    checks.known_good = Some(style.clone());
+    assert!(checks.prefers(Some(&page)) && checks.prefers(None));
+    assert!(!checks.prefers(Some(&style)));
+    checks.known_good = Some(page.clone());
+    assert!(!checks.prefers(Some(&page)) && !checks.prefers(None));
+}
+
+#[test]
+fn a_page_and_a_check_that_cannot_be_right_do_not_count() {
+    let long = format!("/{}", "x".repeat(512));
+    for path in ["", "page", &long] {
+        assert_eq!(KnownGood::new(path, None, false, 1), None, "{path}");
+    }
+    assert_eq!(KnownGood::new("/", Some(&long), false, 1), None);
+    let mut record = with_known_good();
+    // As another version, or something else, may have written it.
+    let text = serde_json::to_string(&record).unwrap();
+    let text = text.replace("\"path\":\"/\"", &format!("\"path\":\"{long}\""));
+    let read: Record = serde_json::from_str(&text).unwrap();
+    let read = read.at(at(0), &LIMITS, &SETTINGS);
+    assert_eq!(read.breaker.checks.known_good, None);
+    for state in [
+        Check::UnderWay {
+            until: at(1_000_000),
+        },
+        Check::Passed {
+            until: at(1_000_000),
+        },
+    ] {
+        record.breaker.checks.state = state;
+        record = record.at(at(0), &LIMITS, &SETTINGS);
+        assert_eq!(record.breaker.checks.state, Check::None);
+    }
+}
+
 #[test]
 fn times_that_cannot_be_right_do_not_count() {
     let mut record = Record::default();

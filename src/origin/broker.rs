@@ -12,16 +12,20 @@
 //! it is not. A request that is longer than half a lease costs a renewal for each
 //! half, all slots of the instance together.
 
+use super::check::{Checker, checked};
 use super::slot::{Pool, Slot};
-use super::slots::{KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
-use crate::budget::{Class, Halt, Phase, Record, Report, Unreadable, decode, encode};
+use super::slots::{Draft, KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
+use super::time::time_left;
+use crate::budget::{
+    CHECK_TIME, Class, Halt, KnownGood, Outcome, Phase, Record, Report, Unreadable, decode, encode,
+};
 use crate::cell::Nonce;
 use crate::cells::{Backing, Cells, Unwritten};
 use crate::store::Swap;
 use crate::time::{Time, millis};
-use crate::world::{Platform, event};
+use crate::world::{OriginError, Platform, event};
 use bytes::Bytes;
-use futures::future::select;
+use futures::future::{Either, select};
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -67,6 +71,7 @@ pub(super) struct Broker<P: Platform> {
     /// The record's name in the store.
     name: String,
     settings: Settings,
+    checker: Checker,
     /// Whether the store worked when this instance last did without it, and was only too
     /// slow for all that write the record.
     contended: Cell<bool>,
@@ -134,6 +139,7 @@ impl<P: Platform> Broker<P> {
         cells: Rc<Cells<P>>,
         name: String,
         settings: Settings,
+        checker: Checker,
     ) -> Rc<Self> {
         let me = Nonce::new(platform.random());
         Rc::new_cyclic(|this| Broker {
@@ -141,6 +147,7 @@ impl<P: Platform> Broker<P> {
             cells,
             name,
             settings,
+            checker,
             contended: Cell::new(false),
             slots: RefCell::new(Slots::new(me)),
             tended: Cell::new(false),
@@ -405,12 +412,70 @@ impl<P: Platform> Broker<P> {
         Written::Contended
     }
 
-    fn note(&self, known: Known, draft: super::slots::Draft, written: bool) {
+    fn note(&self, known: Known, mut draft: Draft, written: bool) {
+        let epoch = known.record.breaker.epoch;
+        let page = draft.checks.take().filter(|_| written);
         let mut slots = self.slots.borrow_mut();
         let refused = slots.note(known, draft, written, &self.settings());
         drop(slots);
         // Wakes the requests.
         drop(refused);
+        if let (Some(page), Some(this)) = (page, self.this.upgrade()) {
+            self.platform
+                .spawn(async move { this.check(&page, epoch).await });
+        }
+    }
+
+    /// Asks for a page that worked before, and tells the breaker. `epoch` is the
+    /// breaker's.
+    async fn check(&self, page: &KnownGood, epoch: u32) {
+        let began = self.platform.now();
+        let limit = began.plus(CHECK_TIME);
+        let answered = match self.acquire(Class::Fill, page.target(), limit).await {
+            Admission::Granted(slot) => {
+                let left = time_left(CHECK_TIME, began, self.platform.now());
+                let sending = async {
+                    let request = self.checker.request(page, left)?;
+                    self.platform.send(request).await
+                };
+                let timeout = self.platform.sleep(left);
+                let answered = match select(pin!(sending), pin!(timeout)).await {
+                    Either::Left((answered, _)) => answered,
+                    Either::Right(((), _)) => Err(OriginError::Timeout),
+                };
+                drop(slot);
+                answered
+            }
+            // All slots wait for the origin.
+            Admission::Busy => Err(OriginError::Timeout),
+            Admission::Halted(_) | Admission::Gone => return,
+        };
+        let now = self.platform.now();
+        let outcome = checked(&answered, now);
+        self.report(Report {
+            outcome,
+            target: page.target(),
+            epoch,
+        });
+        let works = matches!(outcome, Outcome::Checked { works: true, .. });
+        self.platform.log(&event(
+            "origin-check",
+            &[
+                ("path", page.path().into()),
+                ("works", works.into()),
+                ("millis", millis(now.since(began)).into()),
+            ],
+        ));
+    }
+
+    /// Whether a page that has just worked is to be [noted](Broker::found).
+    pub(super) fn seeks(&self) -> bool {
+        self.slots.borrow().seeks(None)
+    }
+
+    /// Notes a page that has just worked.
+    pub(super) fn found(&self, page: KnownGood) {
+        self.slots.borrow_mut().found(page);
     }
 
     async fn read(&self) -> Read {

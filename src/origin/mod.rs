@@ -8,10 +8,12 @@
 //!
 //! Files: `slot` has the right to send one request, as a value. `slots` is what one
 //! instance knows about slots; `broker` takes them from the store and gives them back.
-//! `body` is an answer's body with its slot.
+//! `body` is an answer's body with its slot, `check` the request that asks whether the
+//! origin works at all.
 
 mod body;
 mod broker;
+mod check;
 mod slot;
 mod slots;
 mod time;
@@ -21,7 +23,7 @@ pub(crate) use broker::Admission;
 pub use slot::Slot;
 pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
 
-use crate::budget::{BreakerSettings, Class, Halt, Limits, Outcome, RateLimit};
+use crate::budget::{BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, RateLimit};
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
@@ -30,8 +32,9 @@ use crate::time::{Time, millis};
 use crate::world::{Body, OriginError, OriginRequest, Platform, event};
 use broker::Broker;
 use bytes::BytesMut;
+use check::Checker;
 use futures::future::{Either, select};
-use http::{Response, StatusCode, request};
+use http::{Method, Response, StatusCode, request};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -89,8 +92,15 @@ impl<P: Platform> OriginDoor<P> {
         config: &Config,
     ) -> Self {
         let name = crate::cells::budget_id(&origin.server());
+        let broker = Broker::new(
+            Rc::clone(&platform),
+            cells,
+            name,
+            settings::<P>(config),
+            Checker::new(&origin, config),
+        );
         OriginDoor {
-            broker: Broker::new(Rc::clone(&platform), cells, name, settings::<P>(config)),
+            broker,
             platform,
             origin,
         }
@@ -134,10 +144,19 @@ impl<P: Platform> OriginDoor<P> {
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let timeout = config.origin.first_byte_timeout;
+        let page = match self.broker.seeks() {
+            true => page_of(&fill, slot.target()),
+            false => None,
+        };
         let request = Self::request(fill.into_parts(), None, config, timeout);
         let request_time = self.platform.now();
         let sending = self.platform.send(request);
         let answered = self.within(timeout, sending).await;
+        if let (Some(page), Ok(response)) = (page, &answered)
+            && response.status() == StatusCode::OK
+        {
+            self.broker.found(page.answered(response.headers()));
+        }
         self.answered(answered, request_time, slot, false)
     }
 
@@ -336,6 +355,15 @@ fn outcome<B>(
         Err(OriginError::Unreachable(_)) => Outcome::Unreachable,
         Err(OriginError::NotSent(_) | OriginError::TooManyStreams) => return None,
     })
+}
+
+/// The page that a fill asks for, to be remembered if it works.
+fn page_of(fill: &Fill, target: u32) -> Option<KnownGood> {
+    let path = fill.uri().path_and_query()?.as_str();
+    let (host, is_secure) = (fill.host(), fill.is_secure());
+    (*fill.method() == Method::GET)
+        .then(|| KnownGood::new(path, host, is_secure, target))
+        .flatten()
 }
 
 /// Stands for a path in the breaker.

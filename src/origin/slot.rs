@@ -44,6 +44,11 @@ impl Slot {
         }
     }
 
+    /// A hash of the path that it was taken for.
+    pub(super) fn target(&self) -> u32 {
+        self.target
+    }
+
     /// What became of the request.
     pub(super) fn report(&self, outcome: Outcome) -> Report {
         Report {

@@ -3,8 +3,8 @@
 
 use super::slot::{Pool, Slot};
 use crate::budget::{
-    BreakerSettings, Class, Halt, HaltedBy, Holder, Kind, Limit, Limits, Outcome, PerClass, Phase,
-    Record, Report,
+    BreakerSettings, Class, Halt, HaltedBy, Holder, Kind, KnownGood, Limit, Limits, Outcome,
+    PerClass, Phase, Record, Report,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -117,6 +117,8 @@ pub(super) struct Slots<W> {
     /// The record while the store fails.
     pub(super) alone: Record,
     reports: VecDeque<Report>,
+    /// A page that has just worked, where the record has none that is as useful.
+    found: Option<KnownGood>,
     /// The last number of a waiter or grant.
     last: u64,
     /// No look for a free slot before this.
@@ -240,6 +242,9 @@ pub(super) struct Draft {
     taken: PerClass<u32>,
     /// The tokens that are taken.
     tokens: Tokens,
+    /// The page that this instance asks for to check the origin, once the draft is
+    /// stored.
+    pub(super) checks: Option<KnownGood>,
     id: Nonce,
     /// The end of what is taken or renewed.
     deadline: Time,
@@ -296,6 +301,7 @@ impl<W> Slots<W> {
             known: None,
             alone: Record::default(),
             reports: VecDeque::new(),
+            found: None,
             last: 0,
             look_after: Time::default(),
             acting: false,
@@ -430,6 +436,20 @@ impl<W> Slots<W> {
         self.reports.push_back(report);
     }
 
+    /// Whether the record, as this instance knows it, has no page that worked and is as
+    /// useful as `page`; as any page if `page` is none.
+    pub(super) fn seeks(&self, page: Option<&KnownGood>) -> bool {
+        let known = self.known.as_ref();
+        known.is_some_and(|known| known.record.breaker.checks.prefers(page))
+    }
+
+    /// Notes a page that has just worked.
+    pub(super) fn found(&mut self, page: KnownGood) {
+        if self.seeks(Some(&page)) {
+            self.found = Some(page);
+        }
+    }
+
     fn grant_mut(&mut self, number: u64) -> Option<&mut Grant> {
         self.grant
             .iter_mut()
@@ -479,7 +499,7 @@ impl<W> Slots<W> {
         if self.has_waiters() {
             due(self.look_after);
         }
-        if self.has_urgent_report() {
+        if self.has_urgent_report() || self.has_first_page() {
             due(self.write_after);
         }
         for grant in self.grant.iter().chain(&self.old) {
@@ -501,6 +521,13 @@ impl<W> Slots<W> {
             }
         }
         next
+    }
+
+    /// Whether a page was found that worked, and the record has none.
+    fn has_first_page(&self) -> bool {
+        let known = self.known.as_ref();
+        self.found.is_some()
+            && known.is_some_and(|known| known.record.breaker.checks.known_good.is_none())
     }
 
     fn has_urgent_report(&self) -> bool {
@@ -619,6 +646,7 @@ impl<W> Slots<W> {
             returned: Vec::new(),
             taken: PerClass::default(),
             tokens: Tokens::default(),
+            checks: None,
             id: Nonce::new(random),
             deadline: now.plus(settings.limits.lease),
             lapses: None,
@@ -643,6 +671,7 @@ impl<W> Slots<W> {
         settings: &Settings,
     ) {
         let breaker = &mut draft.record.breaker;
+        let before = breaker.checks.state;
         let is_urgent = match breaker.wants_success() {
             true => !self.reports.is_empty(),
             false => self.reports.iter().any(is_failure),
@@ -654,6 +683,14 @@ impl<W> Slots<W> {
             random = random.rotate_left(17).wrapping_add(0x9e37_79b9_7f4a_7c15);
             breaker.report(*report, now, slots, &settings.breaker, random);
         }
+        if let Some(found) = &self.found
+            && breaker.checks.prefers(Some(found))
+        {
+            draft.writes |= breaker.checks.known_good.is_none();
+            breaker.checks.known_good = Some(found.clone());
+        }
+        let begins = breaker.checks.state != before && breaker.checks.state.is_under_way();
+        draft.checks = breaker.checks.known_good.clone().filter(|_| begins);
         draft.writes |= is_urgent;
         draft.reported = self.reports.len();
     }
@@ -858,6 +895,8 @@ impl<W> Slots<W> {
                 }
             }
         }
+        let checks = &known.record.breaker.checks;
+        self.found = self.found.take().filter(|page| checks.prefers(Some(page)));
         self.known = Some(known);
         refused
     }

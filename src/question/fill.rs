@@ -1,9 +1,10 @@
 //! The request that fills or refreshes a cell.
 
+use super::origin::Origin;
 use super::visitor::{Question, X_FORWARDED_PROTO};
 use crate::semantics::{add_validators, append_via};
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
 /// `X-Forwarded-Host`.
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -29,6 +30,27 @@ impl Fill {
         self.0
     }
 
+    /// GET or OPTIONS.
+    pub fn method(&self) -> &Method {
+        &self.0.method
+    }
+
+    /// Where the origin is asked.
+    pub fn uri(&self) -> &Uri {
+        &self.0.uri
+    }
+
+    /// The visitor's host, where the origin is told it.
+    pub fn host(&self) -> Option<&str> {
+        self.0.headers.get(X_FORWARDED_HOST)?.to_str().ok()
+    }
+
+    /// Whether the origin is told that the visitor's connection is secure.
+    pub fn is_secure(&self) -> bool {
+        let scheme = self.0.headers.get(X_FORWARDED_PROTO);
+        scheme.is_some_and(|scheme| scheme == "https")
+    }
+
     /// Its fields.
     pub fn headers(&self) -> &HeaderMap {
         &self.0.headers
@@ -44,26 +66,54 @@ impl Question {
         parts.uri = self.uri().clone();
         let fields = &mut parts.headers;
         self.write_fields(fields);
-        let mut add =
-            |name: HeaderName, value: Result<HeaderValue, http::header::InvalidHeaderValue>| {
-                if let Ok(value) = value
-                    && !fields.contains_key(&name)
-                {
-                    let _full = fields.try_insert(name, value);
-                }
-            };
-        add(USER_AGENT, Ok(outgoing.user_agent.clone()));
-        let scheme = if self.is_secure() { "https" } else { "http" };
-        add(X_FORWARDED_PROTO, Ok(HeaderValue::from_static(scheme)));
-        if let Some(host) = self.host() {
-            add(X_FORWARDED_HOST, HeaderValue::try_from(host));
-        }
-        if let Some(pseudonym) = outgoing.via {
-            append_via(fields, Version::HTTP_11, pseudonym);
-        }
+        complete(fields, self.host(), self.is_secure(), outgoing);
         if let Some(entry) = entry.filter(|_| !self.is_preflight()) {
             add_validators(fields, entry);
         }
         Fill(parts)
+    }
+}
+
+/// Renders a request for a page, without fields of any visitor. `path` has the origin's
+/// prefix and the query. The answer is never stored.
+///
+/// # Errors
+///
+/// If `path` is not one.
+pub fn page(
+    origin: &Origin,
+    path: &str,
+    host: Option<&str>,
+    is_secure: bool,
+    outgoing: Outgoing<'_>,
+) -> Result<request::Parts, http::Error> {
+    let uri = Uri::builder()
+        .scheme(origin.scheme.clone())
+        .authority(origin.authority.clone())
+        .path_and_query(path)
+        .build()?;
+    let (mut parts, ()) = Request::get(uri).body(())?.into_parts();
+    complete(&mut parts.headers, host, is_secure, outgoing);
+    Ok(parts)
+}
+
+/// Adds the fields that every request has unless the question has them.
+fn complete(fields: &mut HeaderMap, host: Option<&str>, is_secure: bool, outgoing: Outgoing<'_>) {
+    let mut add = |name: HeaderName,
+                   value: Result<HeaderValue, http::header::InvalidHeaderValue>| {
+        if let Ok(value) = value
+            && !fields.contains_key(&name)
+        {
+            let _full = fields.try_insert(name, value);
+        }
+    };
+    add(USER_AGENT, Ok(outgoing.user_agent.clone()));
+    let scheme = if is_secure { "https" } else { "http" };
+    add(X_FORWARDED_PROTO, Ok(HeaderValue::from_static(scheme)));
+    if let Some(host) = host {
+        add(X_FORWARDED_HOST, HeaderValue::try_from(host));
+    }
+    if let Some(pseudonym) = outgoing.via {
+        append_via(fields, Version::HTTP_11, pseudonym);
     }
 }

@@ -42,7 +42,7 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
-pub use fill::{Fill, Outgoing};
+pub use fill::{Fill, Outgoing, page};
 pub(crate) use origin::has_valid_port;
 pub use origin::{Origin, OriginError};
 pub use visitor::{Question, Read, Reason, Visitor, is_secure, is_served, key_of};

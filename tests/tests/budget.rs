@@ -9,6 +9,7 @@
 //! | `posts`, `private_pages`, `agents` | the same with unsafe methods, with what may not be stored, and with a variant for each visitor |
 //! | `holders_killed` | SIGKILL of a node that holds slots: the others go on after a lease |
 //! | `breaker` | an origin that fails gets next to nothing, and recovers without a stampede |
+//! | `one_visitors` | URLs that fail, of one visitor, do not open the breaker for the others |
 //! | `waits_too_long` | requests that find no slot in time get 503 with `Retry-After` |
 //! | `an_hour` | the origin gets no more requests in an hour than `origin.max_per_hour` |
 //! | `clients_that_left` | requests that wait for a slot, and whose clients have gone, are not made |
@@ -18,6 +19,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -410,4 +413,54 @@ async fn an_hour_has_no_more_requests_than_the_rate() {
     .await;
     let reply = get(world.node(2), "/cold/another").await;
     assert_told_when(&reply);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_visitors_urls_that_fail_do_not_open_the_breaker_for_others() {
+    let world = World::start_with(StoreKind::RedisServer, settings()).await;
+    let all_fails = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&all_fails);
+    world.origin.otherwise(Answer::made_by(move |seen| {
+        if seen.target.starts_with("/bad/") || fails.load(Ordering::SeqCst) {
+            return Answer::fixed("an error").status(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        Answer::fixed("a page")
+            .header("content-type", "text/html")
+            .max_age(600)
+    }));
+    for number in 0..8 {
+        let reply = get(world.node(number % 4), &format!("/page/{number}")).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    }
+    let is_open = |reply: &Reply| reply.header("cache-status").contains("breaker-open");
+    for round in 0..8 {
+        let bad = (0..20).map(|number| Ask::get(&format!("/bad/{round}/{number}")));
+        for reply in ask_all(&world, bad.collect()).await {
+            let reply = reply.unwrap();
+            assert!(!is_open(&reply), "{reply}");
+        }
+        let others = [
+            Ask::get(&format!("/new/{round}")),
+            Ask::new(Method::POST, "/login").body("name=x"),
+        ];
+        for reply in ask_all(&world, others.to_vec()).await {
+            let reply = reply.unwrap();
+            assert_eq!(reply.status, StatusCode::OK, "{reply}");
+        }
+    }
+    // The page that is asked for to find out, within five seconds of each other.
+    let checks: usize = (0..8)
+        .map(|number| world.origin.count(&format!("/page/{number}")) - 1)
+        .sum();
+    assert!((1..=8).contains(&checks), "{checks} checks");
+
+    // Now it is the origin.
+    all_fails.store(true, Ordering::SeqCst);
+    let mut number = 0;
+    wait::until("the breaker is open", wait::SOON, async || {
+        number += 1;
+        let reply = get(world.node(0), &format!("/bad/{number}")).await;
+        is_open(&reply).then_some(())
+    })
+    .await;
 }

@@ -1,5 +1,5 @@
 //! What may happen to the origin's record, and how many requests the origin may have
-//! at once: B1 to B4.
+//! at once: B1 to B5.
 //!
 //! The record is read here as the store has it. What an instance made of it is seen by
 //! the requests that reach the origin.
@@ -7,9 +7,10 @@
 use super::{Flight, Got, Oracle};
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner, micros};
+use crate::origin::key_of;
 use crate::scenario::seconds;
 use bytes::Bytes;
-use leeward::budget::{Class, Phase, Record, decode};
+use leeward::budget::{Check, Class, Phase, Record, decode};
 use leeward::time::Time;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,6 +32,10 @@ const CUT_OFF: Duration = Duration::from_secs(7);
 /// What a slot may be kept for one request besides the time at the origin: an
 /// election, settling, and finding out that it is free.
 const OVERHEAD: Duration = Duration::from_millis(400);
+
+/// How long ago the failure of a page may be that opens the breaker: the failures of
+/// others come after it, or its check was given up.
+const PAGE_FAILED: Duration = Duration::from_secs(30);
 
 /// What a deadline may be late, for clocks in milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
@@ -93,7 +98,7 @@ impl Oracle {
             );
         }
         self.leases_end(id, &new, by);
-        self.breaker_turns(&new, by);
+        self.breaker_turns(old.as_ref(), &new, by);
         let noted = Class::COUNTED.iter().any(|class| {
             let before = old.as_ref().and_then(|old| *old.waiting.of(*class));
             new.waiting.of(*class).is_some() && *new.waiting.of(*class) != before
@@ -142,13 +147,14 @@ impl Oracle {
         self.scenario.write_delay.is_zero()
     }
 
-    fn breaker_turns(&self, new: &Record, by: Owner) {
+    fn breaker_turns(&self, old: Option<&Record>, new: &Record, by: Owner) {
         let now = self.executor.now();
         let until = match new.breaker.phase {
             Phase::Open { until } => Some(until),
             Phase::Closed | Phase::HalfOpen { .. } => None,
         };
         let skew = self.scenario.settings.skew;
+        let swaps = self.has_swaps();
         let failed = {
             let state = self.state.borrow();
             let flights = state.flights.iter();
@@ -171,6 +177,18 @@ impl Oracle {
             budget.epoch = new.breaker.epoch;
             (before, failed_before, is_another)
         };
+        let old_checks = old
+            .map(|old| old.breaker.checks.clone())
+            .unwrap_or_default();
+        match (old_checks.state, new.breaker.checks.state) {
+            (before, after) if before == after => {}
+            (_, Check::UnderWay { .. }) => self.count(Kind::OriginChecked),
+            (_, Check::Passed { .. }) => self.count(Kind::OriginPassed),
+            (_, Check::None) => {}
+        }
+        if is_another && until.is_some() && swaps {
+            self.opens_for_all(old, by);
+        }
         match (before, new.breaker.phase) {
             (Phase::Closed, Phase::Open { .. }) => self.count(Kind::BreakerOpened),
             (Phase::HalfOpen { .. }, Phase::Open { .. }) => self.count(Kind::BreakerReopened),
@@ -178,7 +196,6 @@ impl Oracle {
             (Phase::HalfOpen { .. }, Phase::Closed) => self.count(Kind::BreakerClosed),
             _ => {}
         }
-        let swaps = self.has_swaps();
         let reopens = !matches!(before, Phase::Closed);
         let enough = match reopens {
             true => 1,
@@ -191,6 +208,26 @@ impl Oracle {
         if is_another && until.is_some() && swaps && since < enough {
             let what = format!("the breaker opened after {since} failures of at least {enough}");
             self.violated(by, "B2", what);
+        }
+    }
+
+    /// B5: the breaker opens because of the origin, not because of some of its pages:
+    /// where a page is known that worked, it has failed too, or all slots were taken.
+    fn opens_for_all(&self, old: Option<&Record>, by: Owner) {
+        let Some(old) = old else { return };
+        let Some(page) = &old.breaker.checks.known_good else {
+            return;
+        };
+        let key = key_of(page.path());
+        let since = self.executor.now().saturating_sub(micros(PAGE_FAILED));
+        let has_failed = {
+            let state = self.state.borrow();
+            let mut flights = state.flights.iter();
+            flights.any(|flight| flight.key == key && flight.failed_since(since))
+        };
+        if !has_failed && old.used() < self.scenario.settings.slots {
+            let what = format!("the breaker opened though {} works", page.path());
+            self.violated(by, "B5", what);
         }
     }
 

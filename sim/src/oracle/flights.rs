@@ -168,6 +168,11 @@ impl Flight {
         self.failed.get()
     }
 
+    /// Whether it came to nothing, and was not over before `moment`.
+    pub(super) fn failed_since(&self, moment: Micros) -> bool {
+        self.failed.get() && self.ended.get().is_none_or(|ended| ended >= moment)
+    }
+
     /// Whether it explains that a request at `from` got no answer by `now`. What
     /// failed because of one visitor's request explains nothing to others.
     pub(super) fn explains(&self, visit: &Visit, from: Micros, now: Micros, slow: Micros) -> bool {

@@ -1,0 +1,69 @@
+//! The request that checks whether the origin works at all ([`crate::budget::Checks`]).
+
+use crate::budget::{KnownGood, Outcome};
+use crate::config::Config;
+use crate::question::{self, Origin, Outgoing};
+use crate::time::Time;
+use crate::world::{OriginError, OriginRequest};
+use http::{HeaderValue, Response};
+use std::time::Duration;
+
+/// What is needed to ask for a page that worked.
+#[derive(Debug)]
+pub(super) struct Checker {
+    origin: Origin,
+    user_agent: HeaderValue,
+    via: Option<&'static str>,
+    connect_timeout: Duration,
+}
+
+impl Checker {
+    pub(super) fn new(origin: &Origin, config: &Config) -> Self {
+        Checker {
+            origin: origin.clone(),
+            user_agent: config.origin.user_agent.clone(),
+            via: config.origin.via.then_some(super::PSEUDONYM),
+            connect_timeout: config.origin.connect_timeout,
+        }
+    }
+
+    /// The request, to be answered within `timeout`.
+    pub(super) fn request<B>(
+        &self,
+        page: &KnownGood,
+        timeout: Duration,
+    ) -> Result<OriginRequest<B>, OriginError> {
+        let outgoing = Outgoing {
+            user_agent: &self.user_agent,
+            via: self.via,
+        };
+        let (path, host) = (page.path(), page.host());
+        let parts = question::page(&self.origin, path, host, page.is_secure(), outgoing)
+            .map_err(|error| OriginError::NotSent(error.to_string()))?;
+        Ok(OriginRequest {
+            parts,
+            body: None,
+            connect_timeout: self.connect_timeout.min(timeout),
+            first_byte_timeout: timeout,
+            between_bytes_timeout: timeout,
+        })
+    }
+}
+
+/// What the breaker is told of the answer to a check.
+pub(super) fn checked<B>(answered: &Result<Response<B>, OriginError>, now: Time) -> Outcome {
+    match super::outcome(answered, now, false) {
+        Some(Outcome::Good) => Outcome::Checked {
+            works: true,
+            retry_after: None,
+        },
+        Some(Outcome::Bad { retry_after }) => Outcome::Checked {
+            works: false,
+            retry_after,
+        },
+        _ => Outcome::Checked {
+            works: false,
+            retry_after: None,
+        },
+    }
+}
