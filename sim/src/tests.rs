@@ -82,6 +82,15 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // Nor what it learns and keeps of a key whose cell the store refuses for its length
     // (S3, L1).
     2_874, 3_661, 200_500, 201_254,
+    // An instance used the slots that it has alone while its first look at a store that
+    // works again was under way (B1).
+    300_466,
+    // A key learned a selecting field while a visitor waited for a slot. The origin failed,
+    // and the visitor got an error, with a page in the store (L3).
+    502_547,
+    // The oracle compared what it remembered of a fill by the names that the key had
+    // learned then with a later fill by those that it has learned by now (S3).
+    502_573,
 ];
 
 fn seeds(lists: &[&'static [u64]]) -> impl Iterator<Item = u64> {

@@ -302,7 +302,9 @@ pub const OPTIONS: &[Definition] = &[
         doc: "Failures in a row (5xx, 429, no answer in time, no connection) after which \
               the breaker opens and nothing is sent to the origin. Failures of one path \
               count once, those to connect each time. It also opens when half of at least \
-              20 requests in ten seconds fail, for several paths.",
+              20 requests in ten seconds fail, for several paths. Before it opens because \
+              of pages that fail, a page that worked is asked for: if that one works, it \
+              stays closed.",
         set: set!(u32 => budget.failures),
     },
     Definition {

@@ -229,7 +229,20 @@ impl<P: Platform> Shield<P> {
     /// The answer while nothing is sent to the origin: what is stored by now, if it may be used
     /// when the origin fails.
     async fn answer_without_origin(self: &Rc<Self>, visit: &Visit, halt: Halt) -> Answer<P::Body> {
-        // Another request may have stored an entry since the last look.
+        match self.stored_by_now(visit).await {
+            Ok(answer) => answer,
+            Err(located) => self.unavailable(visit, &located, Own::Halted(halt.by), halt.until),
+        }
+    }
+
+    /// Looks once more for an entry that may be used when the origin fails: another request
+    /// may have stored one, or the key may have learned a selecting field, since the last
+    /// look.
+    ///
+    /// # Errors
+    ///
+    /// The cell, if it has none.
+    async fn stored_by_now(self: &Rc<Self>, visit: &Visit) -> Result<Answer<P::Body>, Located> {
         let located = self.locate(visit).await;
         let now = self.platform.now();
         let dice = self.platform.random();
@@ -239,13 +252,9 @@ impl<P: Platform> Shield<P> {
             Step::Fetch(fallback) | Step::Pass(_, fallback) => fallback.cloned(),
             Step::Unavailable(_) | Step::NotCached => None,
         };
-        match self
-            .make_do(visit, &fallback, &located, Stale::OnError)
+        self.make_do(visit, &fallback, &located, Stale::OnError)
             .await
-        {
-            Some(answer) => answer,
-            None => self.unavailable(visit, &located, Own::Halted(halt.by), halt.until),
-        }
+            .ok_or(located)
     }
 
     /// Becomes the leader of the question, or follows the one that there is.
@@ -651,9 +660,12 @@ impl<P: Platform> Shield<P> {
                 }
             }
             Ok(Head::Failed(why, retry_after)) => {
-                match self.make_do(visit, fallback, located, Stale::OnError).await {
-                    Some(answer) => Next::Answer(answer),
-                    None => {
+                if let Some(answer) = self.make_do(visit, fallback, located, Stale::OnError).await {
+                    return Next::Answer(answer);
+                }
+                match self.stored_by_now(visit).await {
+                    Ok(answer) => Next::Answer(answer),
+                    Err(_) => {
                         // The fetch is about to leave a retry mark, which ends by
                         // then: at the end of the backoff, or when the origin has
                         // said.

@@ -255,7 +255,6 @@ impl Oracle {
                 let own = ["if-none-match", "if-modified-since", "accept-encoding"];
                 !own.contains(name)
             })
-            .filter(|name| !learned.contains(*name))
             .filter_map(|name| Some((name.to_owned(), made.asked.value(name)?)))
             .collect();
         fill.sort_unstable();
@@ -264,7 +263,15 @@ impl Oracle {
         let before = fills.insert(new.key.clone(), fill.clone());
         // A key's cell without an entry may be taken by another question.
         let had = old.is_some_and(|old| old.entry.is_some());
-        let before = before.filter(|before| had && *before != fill)?;
+        // The key may have learned more names since.
+        let fixed = |mut fill: Vec<(String, String)>| {
+            fill.retain(|(name, _)| !learned.contains(name));
+            fill
+        };
+        let before = before.filter(|_| had).map(fixed)?;
+        if before == fixed(fill) {
+            return None;
+        }
         Some(format!("another request than before, which was {before:?}"))
     }
 
