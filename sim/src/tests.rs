@@ -88,6 +88,9 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // A key learned a selecting field while a visitor waited for a slot. The origin failed,
     // and the visitor got an error, with a page in the store (L3).
     502_547,
+    // Looking once more, a visitor with a session got a page of nobody's that the answer
+    // did not call a fallback (S3).
+    503_212,
     // The oracle compared what it remembered of a fill by the names that the key had
     // learned then with a later fill by those that it has learned by now (S3).
     502_573,

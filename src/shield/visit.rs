@@ -247,12 +247,20 @@ impl<P: Platform> Shield<P> {
         let now = self.platform.now();
         let dice = self.platform.random();
         let view = Self::view(visit, &located);
-        let fallback = match decide(view, &visit.asker, visit.rules(), now, dice) {
-            Step::Serve(entry, _) | Step::ServeAndRefresh(entry, _) => Some(entry.clone()),
-            Step::Fetch(fallback) | Step::Pass(_, fallback) => fallback.cloned(),
-            Step::Unavailable(_) | Step::NotCached => None,
+        let (fallback, stale) = match decide(view, &visit.asker, visit.rules(), now, dice) {
+            Step::Serve(entry, _) | Step::ServeAndRefresh(entry, _) => {
+                (Some(entry.clone()), Stale::OnError)
+            }
+            Step::Fetch(fallback) => (fallback.cloned(), Stale::OnError),
+            Step::Pass(_, fallback) => {
+                let fallback = fallback.filter(|entry| {
+                    gives_fallback(&visit.config) && visit.visitor.accepts(&entry.headers)
+                });
+                (fallback.cloned(), Stale::Fallback)
+            }
+            Step::Unavailable(_) | Step::NotCached => (None, Stale::OnError),
         };
-        self.make_do(visit, &fallback, &located, Stale::OnError)
+        self.make_do(visit, &fallback, &located, stale)
             .await
             .ok_or(located)
     }
@@ -732,7 +740,7 @@ impl<P: Platform> Shield<P> {
             Ok(answered) => answered.response.status().is_server_error(),
             Err(_) => true,
         };
-        if failed && config.policy.preset == Preset::Uptime && config.origin.pass_fallback {
+        if failed && gives_fallback(&config) {
             let usable = |entry: &Entry, now| {
                 entry.freshness.may_serve_on_error(now) && visit.visitor.accepts(&entry.headers)
             };
@@ -790,6 +798,12 @@ impl<P: Platform> Shield<P> {
         };
         self.helpless(&visit.parts, &visit.config, trouble)
     }
+}
+
+/// Whether a visitor whose request is passed gets a page of nobody's when the origin
+/// fails.
+fn gives_fallback(config: &Config) -> bool {
+    config.policy.preset == Preset::Uptime && config.origin.pass_fallback
 }
 
 /// The directives of a request that count. In preset `uptime` a visitor cannot
