@@ -21,7 +21,7 @@ pub use breaker::{
 };
 pub use check::{CHECK_TIME, Check, Checks, KnownGood, PASSED_FOR};
 pub use codec::{Unreadable, decode, encode};
-pub use rate::{Kind, RATE_MAX, RATE_MIN, Rate, RateLimit};
+pub use rate::{RATE_MAX, RATE_MIN, Rate, RateLimit};
 
 use crate::cell::Nonce;
 use crate::time::Time;
@@ -254,14 +254,14 @@ impl Record {
 
     /// When the rate lets the next request of `class` go, if it lets none go at `now`.
     fn next_token(&self, class: Class, now: Time, limits: &Limits) -> Option<Time> {
-        self.rate.next(Kind::of(class), now, limits.rate?)
+        self.rate.next(class, now, limits.rate?)
     }
 
     /// How many tokens of the rate may be taken for requests of `class`; any number
     /// without a rate.
     pub fn tokens(&self, class: Class, now: Time, limits: &Limits) -> u32 {
         match limits.rate {
-            Some(limit) => self.rate.free(Kind::of(class), now, limit),
+            Some(limit) => self.rate.free(class, now, limit),
             None => u32::MAX,
         }
     }
@@ -269,7 +269,7 @@ impl Record {
     /// Takes up to `most` tokens of the rate for requests of `class`; returns how many.
     pub fn take_tokens(&mut self, class: Class, most: u32, now: Time, limits: &Limits) -> u32 {
         match limits.rate {
-            Some(limit) => self.rate.take(Kind::of(class), most, now, limit),
+            Some(limit) => self.rate.take(class, most, now, limit),
             None => 0,
         }
     }

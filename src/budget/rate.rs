@@ -1,17 +1,18 @@
 //! The rate: how many requests may go to the origin in an hour, over all nodes.
 //!
-//! Some platforms refuse a component's requests beyond a number in an hour. There are two
-//! buckets of tokens, one token for each request. Three quarters of the rate are for
-//! requests that a visitor waits for, the rest is for refreshes, so that neither keeps the
-//! other from going out. Each kind may use what the other leaves: it leaves half of a
-//! bucket to its owner.
+//! Some platforms refuse a component's requests beyond a number in an hour. There is one
+//! bucket of tokens for each class of requests, and one token for each request. A quarter
+//! of the rate is for each of fills, passed requests, unsafe methods and refreshes, so that
+//! none keeps the others from going out: a visitor with new URLs does not use up the logins
+//! of others. Each class may use what the others leave: they leave half of a bucket to its
+//! owner.
 //!
 //! A bucket is one time, that at which it is full again (the generic cell rate algorithm
-//! of ITU-T I.371). It holds an eighth of its part of the rate, and fills with the other
+//! of ITU-T I.371). It holds an eighth of its part of the rate, and gains the other
 //! seven in an hour. So no hour has more requests than the rate, however they come.
 //! Clocks that are apart by the skew add what the bucket gains in that time.
 
-use super::Class;
+use super::{Class, PerClass};
 use crate::time::{Time, millis};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub const RATE_MAX: u32 = 360_000;
 /// The part of a bucket's rate that it holds: one in this many.
 const BURST: u32 = 8;
 
-/// The part of the rate that is for refreshes: one in this many.
-const REFRESHES: u32 = 4;
+/// The part of the rate that is for each class: one in this many.
+const CLASSES: u32 = 4;
 
 /// Most requests to the origin in an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,43 +44,14 @@ impl RateLimit {
         (per_hour > 0).then(|| RateLimit(per_hour.clamp(RATE_MIN, RATE_MAX)))
     }
 
-    fn bucket(self, kind: Kind) -> Bucket {
-        let refreshes = self.0 / REFRESHES;
-        let share = match kind {
-            Kind::Visitor => self.0.saturating_sub(refreshes),
-            Kind::Refresh => refreshes,
-        };
+    /// The bucket of each class.
+    fn bucket(self) -> Bucket {
+        let share = self.0 / CLASSES;
         let holds = (share / BURST).max(1);
-        let fills = share.saturating_sub(holds).max(1);
+        let gains = share.saturating_sub(holds).max(1);
         // Rounded up: a longer pause keeps the promise.
-        let every = millis(HOUR).div_ceil(u64::from(fills));
+        let every = millis(HOUR).div_ceil(u64::from(gains));
         Bucket { holds, every }
-    }
-}
-
-/// Whose tokens they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Of requests that a visitor waits for.
-    Visitor,
-    /// Of refreshes behind an answer.
-    Refresh,
-}
-
-impl Kind {
-    /// The kind of a class.
-    pub fn of(class: Class) -> Self {
-        match class {
-            Class::Refresh => Kind::Refresh,
-            Class::Fill | Class::Pass | Class::Unsafe | Class::Stream => Kind::Visitor,
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Kind::Visitor => Kind::Refresh,
-            Kind::Refresh => Kind::Visitor,
-        }
     }
 }
 
@@ -105,15 +77,10 @@ impl Bucket {
     }
 }
 
-/// What is left of the rate.
+/// What is left of the rate: for each class, when its bucket is full again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Rate {
-    /// When the bucket of the visitors' requests is full again.
-    visitors: Time,
-    /// When the bucket of the refreshes is full again.
-    refreshes: Time,
-}
+#[serde(transparent)]
+pub struct Rate(PerClass<Time>);
 
 impl Rate {
     /// Whether nothing was ever taken.
@@ -121,74 +88,70 @@ impl Rate {
         *self == Rate::default()
     }
 
-    fn full(&self, kind: Kind) -> Time {
-        match kind {
-            Kind::Visitor => self.visitors,
-            Kind::Refresh => self.refreshes,
-        }
+    /// The tokens in the bucket of a class.
+    fn own(&self, class: Class, now: Time, limit: RateLimit) -> u32 {
+        limit.bucket().tokens(*self.0.of(class), now)
     }
 
-    fn full_mut(&mut self, kind: Kind) -> &mut Time {
-        match kind {
-            Kind::Visitor => &mut self.visitors,
-            Kind::Refresh => &mut self.refreshes,
-        }
+    /// The tokens that another class leaves to others.
+    fn borrowable(&self, from: Class, now: Time, limit: RateLimit) -> u32 {
+        let kept = limit.bucket().holds.div_ceil(2);
+        self.own(from, now, limit).saturating_sub(kept)
     }
 
-    /// The tokens in a kind's own bucket.
-    fn own(&self, kind: Kind, now: Time, limit: RateLimit) -> u32 {
-        limit.bucket(kind).tokens(self.full(kind), now)
+    /// How many requests of `class` may go at `now`.
+    pub fn free(&self, class: Class, now: Time, limit: RateLimit) -> u32 {
+        others(class).fold(self.own(class, now, limit), |sum, other| {
+            sum.saturating_add(self.borrowable(other, now, limit))
+        })
     }
 
-    /// The tokens that the other kind leaves to this one.
-    fn borrowable(&self, kind: Kind, now: Time, limit: RateLimit) -> u32 {
-        let other = kind.other();
-        let kept = limit.bucket(other).holds.div_ceil(2);
-        self.own(other, now, limit).saturating_sub(kept)
-    }
-
-    /// How many requests of this kind may go at `now`.
-    pub fn free(&self, kind: Kind, now: Time, limit: RateLimit) -> u32 {
-        self.own(kind, now, limit)
-            .saturating_add(self.borrowable(kind, now, limit))
-    }
-
-    /// When the next request of this kind may go, if none may at `now`.
-    pub fn next(&self, kind: Kind, now: Time, limit: RateLimit) -> Option<Time> {
-        if self.free(kind, now, limit) > 0 {
+    /// When the next request of `class` may go, if none may at `now`.
+    pub fn next(&self, class: Class, now: Time, limit: RateLimit) -> Option<Time> {
+        if self.free(class, now, limit) > 0 {
             return None;
         }
-        let bucket = limit.bucket(kind);
+        let bucket = limit.bucket();
         let missing = bucket.time(bucket.holds.saturating_sub(1));
-        Some(self.full(kind).minus(missing).max(now))
+        Some(self.0.of(class).minus(missing).max(now))
     }
 
     /// Takes up to `most` tokens; returns how many.
-    pub fn take(&mut self, kind: Kind, most: u32, now: Time, limit: RateLimit) -> u32 {
-        let own = self.own(kind, now, limit).min(most);
-        let borrowed = self
-            .borrowable(kind, now, limit)
-            .min(most.saturating_sub(own));
-        for (kind, tokens) in [(kind, own), (kind.other(), borrowed)] {
+    pub fn take(&mut self, class: Class, most: u32, now: Time, limit: RateLimit) -> u32 {
+        let bucket = limit.bucket();
+        let mut left = most;
+        for from in std::iter::once(class).chain(others(class)) {
+            let tokens = match from == class {
+                true => self.own(from, now, limit),
+                false => self.borrowable(from, now, limit),
+            };
+            let tokens = tokens.min(left);
             if tokens > 0 {
-                let bucket = limit.bucket(kind);
-                let full = self.full_mut(kind);
+                let full = self.0.of_mut(from);
                 *full = (*full).max(now).plus(bucket.time(tokens));
             }
+            left = left.saturating_sub(tokens);
         }
-        own.saturating_add(borrowed)
+        most.saturating_sub(left)
     }
 
     /// The rate without what cannot be right: no bucket is emptier than empty.
     pub(super) fn bounded(mut self, latest: Time, limit: RateLimit) -> Self {
-        for kind in [Kind::Visitor, Kind::Refresh] {
-            let bucket = limit.bucket(kind);
-            let emptiest = latest.plus(bucket.time(bucket.holds));
-            let full = self.full_mut(kind);
+        let bucket = limit.bucket();
+        let emptiest = latest.plus(bucket.time(bucket.holds));
+        for class in Class::COUNTED {
+            let full = self.0.of_mut(class);
             *full = (*full).min(emptiest);
         }
         self
     }
+}
+
+/// The other classes that have a bucket.
+fn others(class: Class) -> impl Iterator<Item = Class> {
+    Class::COUNTED
+        .into_iter()
+        .filter(move |other| *other != class)
 }
 
 #[cfg(test)]
@@ -207,55 +170,60 @@ mod tests {
     #[test]
     fn an_empty_bucket_says_when_the_next_request_may_go() {
         let mut rate = Rate::default();
-        // 375 requests in an hour are for visitors, of which the bucket holds 46. It lends
-        // 15 - 8 of those of the refreshes.
-        assert_eq!(rate.take(Kind::Visitor, 1_000, at(0), LIMIT), 46 + 7);
-        let next = rate.next(Kind::Visitor, at(0), LIMIT).unwrap();
-        assert_eq!(next, at(3_600_000_u64.div_ceil(375 - 46)));
+        // 125 requests in an hour are for fills, of which the bucket holds 15. Each of the
+        // others lends 15 - 8.
+        assert_eq!(rate.take(Class::Fill, 1_000, at(0), LIMIT), 15 + 3 * 7);
+        let next = rate.next(Class::Fill, at(0), LIMIT).unwrap();
+        assert_eq!(next, at(3_600_000_u64.div_ceil(125 - 15)));
         assert_eq!(
-            rate.free(Kind::Visitor, next.minus(Duration::from_millis(1)), LIMIT),
+            rate.free(Class::Fill, next.minus(Duration::from_millis(1)), LIMIT),
             0
         );
-        assert_eq!(rate.free(Kind::Visitor, next, LIMIT), 1);
-        assert_eq!(rate.next(Kind::Visitor, next, LIMIT), None);
+        assert!(rate.free(Class::Fill, next, LIMIT) > 0);
+        assert_eq!(rate.next(Class::Fill, next, LIMIT), None);
     }
 
     #[test]
-    fn visitors_do_not_keep_refreshes_from_going_out() {
-        let mut rate = Rate::default();
-        let mut refreshes = 0;
-        for second in 0..3_600 {
-            let now = at(second * 1_000);
-            rate.take(Kind::Visitor, 1_000, now, LIMIT);
-            refreshes += rate.take(Kind::Refresh, 1, now, LIMIT);
+    fn a_flood_of_one_class_does_not_keep_the_others_from_going_out() {
+        for flood in Class::COUNTED {
+            let mut rate = Rate::default();
+            let mut sent = PerClass::<u32>::default();
+            for second in 0..3_600 {
+                let now = at(second * 1_000);
+                rate.take(flood, 1_000, now, LIMIT);
+                for class in others(flood) {
+                    *sent.of_mut(class) += rate.take(class, 1, now, LIMIT);
+                }
+            }
+            for class in others(flood) {
+                assert!(*sent.of(class) >= 100, "{class:?}: {sent:?}");
+            }
         }
-        assert!(refreshes >= 100, "{refreshes}");
     }
 
     #[test]
-    fn what_one_kind_leaves_the_other_uses() {
-        let mut rate = Rate::default();
-        let mut sent = 0;
-        for second in 0..7_200 {
-            sent += rate.take(Kind::Refresh, 1_000, at(second * 1_000), LIMIT);
+    fn what_the_other_classes_leave_one_class_uses() {
+        for class in Class::COUNTED {
+            let mut rate = Rate::default();
+            let mut sent = 0;
+            for second in 0..7_200 {
+                sent += rate.take(class, 1_000, at(second * 1_000), LIMIT);
+            }
+            // Nearly the whole rate, for two hours.
+            assert!(sent >= 2 * 430, "{sent}");
         }
-        // Nearly the whole rate, for two hours.
-        assert!(sent >= 2 * 430, "{sent}");
     }
 
     #[test]
     fn a_stored_time_from_far_in_the_future_does_not_stop_requests_for_longer_than_an_hour() {
-        let wrong = Rate {
-            visitors: Time::from_unix_millis(u64::MAX),
-            refreshes: Time::from_unix_millis(u64::MAX),
-        };
-        for kind in [Kind::Visitor, Kind::Refresh] {
-            let rate = wrong.bounded(at(0), LIMIT);
-            assert_eq!(rate.own(kind, at(0), LIMIT), 0);
-            assert_eq!(
-                rate.own(kind, at(3_600_000), LIMIT),
-                LIMIT.bucket(kind).holds
-            );
+        let mut wrong = Rate::default();
+        for class in Class::COUNTED {
+            *wrong.0.of_mut(class) = Time::from_unix_millis(u64::MAX);
+        }
+        let rate = wrong.bounded(at(0), LIMIT);
+        for class in Class::COUNTED {
+            assert_eq!(rate.own(class, at(0), LIMIT), 0);
+            assert_eq!(rate.own(class, at(3_600_000), LIMIT), LIMIT.bucket().holds);
         }
     }
 
@@ -263,18 +231,18 @@ mod tests {
         #[test]
         fn no_hour_has_more_requests_than_the_rate(
             per_hour in RATE_MIN..=RATE_MAX,
-            takes in prop::collection::vec((0_u64..900_000, any::<bool>(), 0_u32..100_000), 1..60),
+            takes in prop::collection::vec((0_u64..900_000, 0_usize..4, 0_u32..100_000), 1..60),
         ) {
             let limit = RateLimit::new(per_hour).unwrap();
             let mut rate = Rate::default();
             let mut now = 0;
             let mut sent: Vec<(u64, u32)> = Vec::new();
-            for (pause, refresh, most) in takes {
+            for (pause, class, most) in takes {
                 now += pause;
-                let kind = if refresh { Kind::Refresh } else { Kind::Visitor };
+                let class = Class::COUNTED[class];
                 rate = rate.bounded(at(now), limit);
-                let free = rate.free(kind, at(now), limit);
-                let taken = rate.take(kind, most, at(now), limit);
+                let free = rate.free(class, at(now), limit);
+                let taken = rate.take(class, most, at(now), limit);
                 prop_assert_eq!(taken, free.min(most));
                 sent.push((now, taken));
                 let hour: u32 = sent

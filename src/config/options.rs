@@ -271,9 +271,9 @@ pub const OPTIONS: &[Definition] = &[
         strict: None,
         per_rule: false,
         doc: "Most requests to the origin in an hour, over all nodes, for platforms that \
-              refuse more. A quarter of them is kept for refreshes unless they leave it. At \
-              most an eighth goes out at once. 0 stands for any number; the smallest other \
-              value is 16.",
+              refuse more. A quarter is for each of fills, passed requests, unsafe methods and \
+              refreshes, and each may use what the others leave. At most an eighth goes out \
+              at once. 0 stands for any number; the smallest other value is 16.",
         set: set!(u32 => budget.max_per_hour),
     },
     Definition {

@@ -3,8 +3,8 @@
 
 use super::slot::{Pool, Slot};
 use crate::budget::{
-    BreakerSettings, Class, Halt, HaltedBy, Holder, Kind, KnownGood, Limit, Limits, Outcome,
-    PerClass, Phase, Record, Report,
+    BreakerSettings, Class, Halt, HaltedBy, Holder, KnownGood, Limit, Limits, Outcome, PerClass,
+    Phase, Record, Report,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -167,26 +167,11 @@ impl Grant {
 /// Tokens of the rate that this instance has taken, one for each request that it may send.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tokens {
-    visitors: u32,
-    refreshes: u32,
+    held: PerClass<u32>,
     taken: Time,
 }
 
 impl Tokens {
-    fn of(&self, kind: Kind) -> u32 {
-        match kind {
-            Kind::Visitor => self.visitors,
-            Kind::Refresh => self.refreshes,
-        }
-    }
-
-    fn of_mut(&mut self, kind: Kind) -> &mut u32 {
-        match kind {
-            Kind::Visitor => &mut self.visitors,
-            Kind::Refresh => &mut self.refreshes,
-        }
-    }
-
     /// Those that still count at `now`.
     fn at(self, now: Time) -> Self {
         match now.since(self.taken) < TOKENS_KEPT {
@@ -241,7 +226,7 @@ pub(super) struct Draft {
     /// The slots that are taken, and the grant that they belong to.
     taken: PerClass<u32>,
     /// The tokens that are taken.
-    tokens: Tokens,
+    tokens: PerClass<u32>,
     /// The page that this instance asks for to check the origin, once the draft is
     /// stored.
     pub(super) checks: Option<KnownGood>,
@@ -277,7 +262,7 @@ impl Draft {
         let lacking = requests.saturating_sub(*held);
         *held = held.saturating_sub(requests);
         let taken = self.record.take_tokens(class, lacking, now, limits);
-        let tokens = self.tokens.of_mut(Kind::of(class));
+        let tokens = self.tokens.of_mut(class);
         *tokens = tokens.saturating_add(taken);
         self.writes |= taken > 0;
     }
@@ -422,7 +407,7 @@ impl<W> Slots<W> {
                 by: HaltedBy::Store,
             });
         }
-        match self.tokens.at(now).of(Kind::of(class)) {
+        match *self.tokens.at(now).held.of(class) {
             0 => record.limit(class, target, now, limits),
             _ => record.breaker.limit(target, now, limits.slots),
         }
@@ -585,10 +570,10 @@ impl<W> Slots<W> {
                 .find(|from| is_idle(*from) && known.record.may_reuse(*from, to, now, &limits))
         };
         let tokens = self.tokens.at(now);
-        let has_token = |class| limits.rate.is_none() || tokens.of(Kind::of(class)) > 0;
+        let has_token = |class| limits.rate.is_none() || *tokens.held.of(class) > 0;
         let class = self.next_class(|class| has_token(class) && source(class).is_some())?;
         let from = source(class)?;
-        let left = self.tokens.of_mut(Kind::of(class));
+        let left = self.tokens.held.of_mut(class);
         *left = left.saturating_sub(1);
         let waiter = self.waiters.of_mut(class).pop_front()?;
         for other in Class::COUNTED {
@@ -645,7 +630,7 @@ impl<W> Slots<W> {
             renewed: Vec::new(),
             returned: Vec::new(),
             taken: PerClass::default(),
-            tokens: Tokens::default(),
+            tokens: PerClass::default(),
             checks: None,
             id: Nonce::new(random),
             deadline: now.plus(settings.limits.lease),
@@ -792,23 +777,22 @@ impl<W> Slots<W> {
             draft.id = grant.id;
         }
         let mut idle = usable.map_or(0, Grant::idle);
-        let mut held = self.tokens.at(now);
+        let mut held = self.tokens.at(now).held;
         for class in Class::COUNTED {
             let queue = self.waiters.of(class);
             let Some(first) = queue.front() else {
                 continue;
             };
             let waiting = u32::try_from(queue.len()).unwrap_or(u32::MAX);
-            let kind = Kind::of(class);
             let tokens = held
-                .of(kind)
+                .of(class)
                 .saturating_add(draft.record.tokens(class, now, &limits));
             // A slot without a token is of no use.
             let waiting = waiting.min(tokens);
             let want = waiting.saturating_sub(idle);
             let reused = waiting.min(idle);
             idle = idle.saturating_sub(waiting);
-            draft.take_tokens(class, reused, held.of_mut(kind), now, &limits);
+            draft.take_tokens(class, reused, held.of_mut(class), now, &limits);
             if want == 0 {
                 continue;
             }
@@ -823,7 +807,7 @@ impl<W> Slots<W> {
                 .record
                 .take(draft.id, target, want.min(most), now, &limits);
             *draft.taken.of_mut(class) = taken;
-            draft.take_tokens(class, taken, held.of_mut(kind), now, &limits);
+            draft.take_tokens(class, taken, held.of_mut(class), now, &limits);
             draft.writes |= taken > 0;
             let open = matches!(
                 draft.record.breaker.limit(first.target, now, limits.slots),
@@ -862,10 +846,10 @@ impl<W> Slots<W> {
                 self.grant = None;
             }
             self.tokens = self.tokens.at(now);
-            for kind in [Kind::Visitor, Kind::Refresh] {
-                let tokens = self.tokens.of_mut(kind);
-                *tokens = tokens.saturating_add(draft.tokens.of(kind));
-                if draft.tokens.of(kind) > 0 {
+            for class in Class::COUNTED {
+                let held = self.tokens.held.of_mut(class);
+                *held = held.saturating_add(*draft.tokens.of(class));
+                if *draft.tokens.of(class) > 0 {
                     self.tokens.taken = now;
                 }
             }
@@ -1052,7 +1036,7 @@ mod tests {
     #[test]
     fn each_request_takes_a_token_of_the_rate_and_the_rest_is_told_when() {
         let mut settings = settings(true);
-        // Two at once for visitors: an eighth of twelve and what refreshes lend.
+        // Four for each class, one at once.
         settings.limits.rate = crate::budget::RateLimit::new(16);
         let mut slots = Slots::new(Nonce::new(1));
         let pool: Rc<dyn Pool> = Rc::new(Back::default());
@@ -1077,9 +1061,10 @@ mod tests {
         );
         assert_eq!(told.count(), 4 - sent);
         assert!((1..4).contains(&sent), "{sent}");
-        // An instance that has looked says so at once, to visitors and refreshes apart.
+        // An instance that has looked says so at once, to each class apart.
         let until = |class| slots.halted(class, 7, NOW, &settings);
-        assert!(until(Class::Fill).is_some());
+        assert!(until(Class::Pass).is_some());
+        assert!(until(Class::Unsafe).is_none());
     }
 
     /// The store of Akamai Functions: a swap takes more than a second.
