@@ -83,14 +83,17 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // (S3, L1).
     2_874, 3_661, 200_500, 201_254,
     // An instance used the slots that it has alone while its first look at a store that
-    // works again was under way (B1).
-    300_466,
+    // works again was under way, and when a store had just worked again (B1).
+    300_466, 505_989,
     // A key learned a selecting field while a visitor waited for a slot. The origin failed,
     // and the visitor got an error, with a page in the store (L3).
     502_547,
     // Looking once more, a visitor with a session got a page of nobody's that the answer
     // did not call a fallback (S3).
     503_212,
+    // A visitor who had waited for a fetch that trickled was told that the origin is busy,
+    // because its last few milliseconds went to a slot (B4).
+    744,
     // The oracle compared what it remembered of a fill by the names that the key had
     // learned then with a later fill by those that it has learned by now (S3).
     502_573,

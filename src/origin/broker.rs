@@ -72,9 +72,10 @@ pub(super) struct Broker<P: Platform> {
     name: String,
     settings: Settings,
     checker: Checker,
-    /// Whether the store worked when this instance last did without it, and was only too
-    /// slow for all that write the record.
-    contended: Cell<bool>,
+    /// Whether this instance does without the record of a store that works: the store is
+    /// too slow for all that write it, or refuses it, or a newer version of the shield has
+    /// written it.
+    without_record: Cell<bool>,
     slots: RefCell<Slots<P::Wake>>,
     /// Whether the task runs.
     tended: Cell<bool>,
@@ -148,7 +149,7 @@ impl<P: Platform> Broker<P> {
             name,
             settings,
             checker,
-            contended: Cell::new(false),
+            without_record: Cell::new(false),
             slots: RefCell::new(Slots::new(me)),
             tended: Cell::new(false),
             nudge: RefCell::default(),
@@ -158,10 +159,10 @@ impl<P: Platform> Broker<P> {
     }
 
     /// The settings as they count now. A store that works is no reason to send nothing: at
-    /// least one request of an instance goes while the record is contended.
+    /// least one request of an instance goes while it does without the record.
     fn settings(&self) -> Settings {
         let mut settings = self.settings;
-        if self.contended.get() {
+        if self.without_record.get() {
             settings.local_slots = settings.local_slots.max(1);
         }
         settings
@@ -251,7 +252,7 @@ impl<P: Platform> Broker<P> {
         };
         let pool: Rc<dyn Pool> = pool;
         let now = self.platform.now();
-        let is_alone = self.contended.get() || self.cells.store_fails();
+        let is_alone = self.without_record.get() || self.cells.store_fails();
         let mut served = Vec::new();
         {
             let mut slots = self.slots.borrow_mut();
@@ -367,6 +368,9 @@ impl<P: Platform> Broker<P> {
             };
             match swapped {
                 Ok(Swap::Done) => {
+                    if backing == Backing::Shared {
+                        self.without_record.set(false);
+                    }
                     if draft.turns {
                         self.log_breaker(&record.breaker.phase, now);
                     }
@@ -401,10 +405,12 @@ impl<P: Platform> Broker<P> {
                 }
                 // Another instance creates the record.
                 Ok(Swap::Busy { .. }) => return Written::Contended,
-                // A store without a swap is too slow for a record that all instances
-                // write: this one goes on with what it may send alone.
+                // The store fails, or it is too slow for a record that all instances write,
+                // or it refuses this value: the instance goes on with what it may send
+                // alone.
                 Err(why) => {
-                    self.contended.set(why == Unwritten::Contended);
+                    let works = why == Unwritten::Contended || !self.cells.store_fails();
+                    self.without_record.set(works);
                     read = Read::ALONE;
                 }
             }
@@ -499,7 +505,7 @@ impl<P: Platform> Broker<P> {
             None => match self.cells.load_record(&self.name).await {
                 Some(raw) => self.readable(raw),
                 None => {
-                    self.contended.set(false);
+                    self.without_record.set(false);
                     Read::ALONE
                 }
             },
@@ -518,7 +524,10 @@ impl<P: Platform> Broker<P> {
                 ));
                 None
             }
-            Some(Err(Unreadable::Newer)) => return Read::ALONE,
+            Some(Err(Unreadable::Newer)) => {
+                self.without_record.set(true);
+                return Read::ALONE;
+            }
         };
         Read {
             raw,

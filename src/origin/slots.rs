@@ -539,7 +539,7 @@ impl<W> Slots<W> {
     }
 
     /// Gives an idle slot to the next request. `is_alone` says that the store fails at
-    /// `now`, or is too slow. The caller drops the waiter, which wakes the request, when
+    /// `now`, or that this instance does without the record. The caller drops the waiter, which wakes the request, when
     /// this is no longer borrowed.
     pub(super) fn serve_one(
         &mut self,
@@ -554,11 +554,13 @@ impl<W> Slots<W> {
             && grant.backing == known.backing
             && grant.epoch == known.record.breaker.epoch
             && grant.is_live(now, settings)
-            // An attempt to reach a store that fails may hang: until it has ended, what
-            // this instance has alone is all that there is. A store that works again
-            // answers soon, and the slots of this instance alone are not in its record.
-            && (now.since(known.at) < KNOWN_FOR
-                || (known.backing == Backing::Local && self.acting && is_alone));
+            && match known.backing {
+                Backing::Shared => known.counts(now),
+                // An attempt to reach a store that fails may hang: until it has ended, what
+                // this instance has alone is all that there is. A store that works again
+                // answers soon, and what this instance has alone is not in its record.
+                Backing::Local => is_alone && (known.counts(now) || self.acting),
+            };
         if !usable || grant.idle() == 0 {
             return None;
         }
@@ -1125,10 +1127,11 @@ mod tests {
             at: NOW,
         };
         slots.note(known, draft, true, &settings);
+        let pool: Rc<dyn Pool> = Rc::new(Back::default());
+        assert!(slots.serve_one(&pool, false, NOW, &settings).is_none());
         // The next look at the store has begun, and takes some time.
         slots.acting = true;
         let later = NOW.plus(KNOWN_FOR);
-        let pool: Rc<dyn Pool> = Rc::new(Back::default());
         assert!(slots.serve_one(&pool, false, later, &settings).is_none());
         assert!(slots.serve_one(&pool, true, later, &settings).is_some());
     }

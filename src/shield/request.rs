@@ -26,7 +26,7 @@ pub(super) struct Visit {
     pub(super) gone: Gone,
     /// Its place in the origin's budget, if it has one.
     pub(super) slot: Option<Slot>,
-    /// It has waited for a place until its deadline.
+    /// When its time was over, it had waited for a place for a while.
     pub(super) was_busy: bool,
     /// How often it has looked at the cell and found no answer.
     pub(super) looks: u32,

@@ -46,6 +46,11 @@ const BUSY_PAUSE: Duration = Duration::from_secs(2);
 
 /// What is added to that at most.
 const BUSY_SPREAD: Duration = Duration::from_secs(4);
+
+/// The budget kept a request out if it waited for a place at least this long when its
+/// time was over, or for half of `wait.budget`. Most places are there within this time.
+const BUSY_AFTER: Duration = Duration::from_secs(1);
+
 /// How much later than its head a failed fetch leaves its mark, at most, but for a
 /// store that is slow.
 const SETTLING: Duration = Duration::from_millis(500);
@@ -301,6 +306,7 @@ impl<P: Platform> Shield<P> {
                 }
             }
             Role::Leader(flight) => {
+                let asked = self.platform.now();
                 let slot = match visit.slot.take() {
                     Some(slot) => slot,
                     None => match self.admit_fill(visit, located, limit).await {
@@ -308,7 +314,8 @@ impl<P: Platform> Shield<P> {
                         Either::Left(Admission::Halted(halt)) => return Next::Halted(halt),
                         Either::Left(Admission::Gone) => return Next::Gone,
                         Either::Left(Admission::Busy) => {
-                            visit.was_busy = true;
+                            let least = BUSY_AFTER.min(visit.config.wait.budget / 2);
+                            visit.was_busy |= self.platform.now().since(asked) >= least;
                             // The visitor gets what is stored, and waits no longer: the
                             // fetch goes on behind the answer.
                             if soft.is_some() && self.platform.now() < visit.deadline {
