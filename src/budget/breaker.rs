@@ -163,13 +163,15 @@ pub enum Outcome {
     },
     /// It could not be reached.
     Unreachable,
-    /// The check of a page that worked before has ended.
-    Checked {
-        /// Whether the page still works.
-        works: bool,
+    /// A page that worked before still does.
+    CheckPassed,
+    /// It does not.
+    CheckFailed {
         /// How long the origin asks to be left alone.
         retry_after: Option<Duration>,
     },
+    /// No slot became free to ask for it.
+    CheckBusy,
 }
 
 /// A request to the origin that ended.
@@ -250,15 +252,22 @@ impl Breaker {
         }
         let (target, retry_after) = match report.outcome {
             Outcome::Good => return self.succeed(now, slots),
-            Outcome::Checked { works: true, .. } => {
+            Outcome::CheckPassed => {
                 self.checks.pass(now);
-                self.failed.clear();
                 self.window = Window::default();
                 return self.succeed(now, slots);
             }
-            Outcome::Checked { retry_after, .. } => {
+            Outcome::CheckFailed { retry_after } => {
                 self.checks.fail();
                 return self.open(retry_after, now, settings, random);
+            }
+            // All slots wait for the origin, unless a request has succeeded meanwhile.
+            Outcome::CheckBusy => {
+                self.checks.give_up();
+                if self.is_failing(settings) {
+                    self.open(None, now, settings, random);
+                }
+                return;
             }
             // The origin works. It is this page that does not.
             Outcome::Bad { .. } if self.checks.has_passed(now) => return,
@@ -272,23 +281,28 @@ impl Breaker {
                 if !self.failed.contains(&target) {
                     self.failed.push(target);
                 }
-                let in_a_row = u32::try_from(self.failed.len()).unwrap_or(u32::MAX);
-                if (in_a_row >= settings.failures || self.window.is_bad())
-                    && !self.is_checked(report.outcome, now)
-                {
-                    self.open(retry_after, now, settings, random);
-                }
             }
-            Phase::HalfOpen { .. } => {
-                self.failed = vec![target];
-                if !self.is_checked(report.outcome, now) {
-                    self.open(retry_after, now, settings, random);
-                }
-            }
+            Phase::HalfOpen { .. } => self.failed = vec![target],
             Phase::Open { until } => {
                 let until = later(until, retry_after, now, settings);
                 self.phase = Phase::Open { until };
+                return;
             }
+        }
+        if self.is_failing(settings) && !self.is_checked(report.outcome, now) {
+            self.open(retry_after, now, settings, random);
+        }
+    }
+
+    /// Whether the failures since the last success are as many as open the breaker.
+    fn is_failing(&self, settings: &BreakerSettings) -> bool {
+        match self.phase {
+            Phase::Closed => {
+                let in_a_row = u32::try_from(self.failed.len()).unwrap_or(u32::MAX);
+                in_a_row >= settings.failures || self.window.is_bad()
+            }
+            Phase::HalfOpen { .. } => !self.failed.is_empty(),
+            Phase::Open { .. } => false,
         }
     }
 
@@ -299,11 +313,11 @@ impl Breaker {
     }
 
     fn succeed(&mut self, now: Time, slots: u32) {
+        self.failed.clear();
         match self.phase {
             Phase::Closed => {
                 self.window.roll(now);
                 self.window.good = self.window.good.saturating_add(1);
-                self.failed.clear();
             }
             Phase::HalfOpen { limit, good } => {
                 let good = good.saturating_add(1);

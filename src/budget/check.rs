@@ -183,6 +183,11 @@ impl Checks {
         };
     }
 
+    /// The check could not be made.
+    pub(super) fn give_up(&mut self) {
+        self.state = Check::None;
+    }
+
     /// The origin has failed. Another page takes the place of this one, as soon as one
     /// works.
     pub(super) fn fail(&mut self) {

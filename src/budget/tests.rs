@@ -331,11 +331,6 @@ fn with_known_good() -> Record {
     record
 }
 
-const PASSED: Outcome = Outcome::Checked {
-    works: true,
-    retry_after: None,
-};
-
 #[test]
 fn a_visitor_with_pages_that_fail_does_not_open_the_breaker_while_another_works() {
     let mut record = with_known_good();
@@ -349,7 +344,7 @@ fn a_visitor_with_pages_that_fail_does_not_open_the_breaker_while_another_works(
         let is_checked = record.breaker.checks.state.is_under_way();
         assert_eq!(is_checked, round.is_multiple_of(5), "{round}");
         if is_checked {
-            report(&mut record, PASSED, 99, now);
+            report(&mut record, Outcome::CheckPassed, 99, now);
         }
         assert!(record.breaker.failed.len() <= 3);
     }
@@ -362,8 +357,7 @@ fn a_check_that_fails_opens_the_breaker_for_as_long_as_the_origin_asks() {
         report(&mut record, BAD, target, at(0));
     }
     assert_eq!(record.breaker.phase, Phase::Closed);
-    let failed = Outcome::Checked {
-        works: false,
+    let failed = Outcome::CheckFailed {
         retry_after: Some(Duration::from_secs(60)),
     };
     report(&mut record, failed, 99, at(10));
@@ -407,19 +401,33 @@ fn a_probe_that_fails_is_checked_and_counts_as_good_if_the_origin_passes() {
         report(&mut record, BAD, 7, until);
         assert_eq!(record.breaker.phase, Phase::HalfOpen { limit: 1, good: 0 });
         if passes {
-            report(&mut record, PASSED, 99, until);
+            report(&mut record, Outcome::CheckPassed, 99, until);
             // The visitor goes on.
             report(&mut record, BAD, 8, until);
             assert_eq!(record.breaker.phase, Phase::HalfOpen { limit: 2, good: 0 });
         } else {
-            let outcome = Outcome::Checked {
-                works: false,
-                retry_after: None,
-            };
+            let outcome = Outcome::CheckFailed { retry_after: None };
             report(&mut record, outcome, 99, until);
             assert!(record.breaker.open_until(until).is_some());
         }
         assert!(record.breaker.checks.known_good.is_some());
+    }
+}
+
+#[test]
+fn a_check_that_finds_no_slot_opens_the_breaker_unless_a_request_succeeded() {
+    for succeeds in [true, false] {
+        let mut record = with_known_good();
+        for target in 1..=3 {
+            report(&mut record, BAD, target, at(0));
+        }
+        if succeeds {
+            report(&mut record, Outcome::Good, 4, at(1));
+        }
+        report(&mut record, Outcome::CheckBusy, 99, at(5_000));
+        let is_open = record.breaker.open_until(at(5_000)).is_some();
+        assert_eq!(is_open, !succeeds);
+        assert_eq!(record.breaker.checks.state, Check::None);
     }
 }
 

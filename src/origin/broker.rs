@@ -437,7 +437,7 @@ impl<P: Platform> Broker<P> {
     async fn check(&self, page: &KnownGood, epoch: u32) {
         let began = self.platform.now();
         let limit = began.plus(CHECK_TIME);
-        let answered = match self.acquire(Class::Fill, page.target(), limit).await {
+        let outcome = match self.acquire(Class::Fill, page.target(), limit).await {
             Admission::Granted(slot) => {
                 let left = time_left(CHECK_TIME, began, self.platform.now());
                 let sending = async {
@@ -450,20 +450,18 @@ impl<P: Platform> Broker<P> {
                     Either::Right(((), _)) => Err(OriginError::Timeout),
                 };
                 drop(slot);
-                answered
+                checked(&answered, self.platform.now())
             }
-            // All slots wait for the origin.
-            Admission::Busy => Err(OriginError::Timeout),
+            Admission::Busy => Outcome::CheckBusy,
             Admission::Halted(_) | Admission::Gone => return,
         };
         let now = self.platform.now();
-        let outcome = checked(&answered, now);
         self.report(Report {
             outcome,
             target: page.target(),
             epoch,
         });
-        let works = matches!(outcome, Outcome::Checked { works: true, .. });
+        let works = outcome == Outcome::CheckPassed;
         self.platform.log(&event(
             "origin-check",
             &[

@@ -53,17 +53,8 @@ impl Checker {
 /// What the breaker is told of the answer to a check.
 pub(super) fn checked<B>(answered: &Result<Response<B>, OriginError>, now: Time) -> Outcome {
     match super::outcome(answered, now, false) {
-        Some(Outcome::Good) => Outcome::Checked {
-            works: true,
-            retry_after: None,
-        },
-        Some(Outcome::Bad { retry_after }) => Outcome::Checked {
-            works: false,
-            retry_after,
-        },
-        _ => Outcome::Checked {
-            works: false,
-            retry_after: None,
-        },
+        Some(Outcome::Good) => Outcome::CheckPassed,
+        Some(Outcome::Bad { retry_after }) => Outcome::CheckFailed { retry_after },
+        _ => Outcome::CheckFailed { retry_after: None },
     }
 }
