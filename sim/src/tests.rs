@@ -232,7 +232,7 @@ fn writes_that_are_later_than_agreed_are_seen() {
 #[test]
 fn clocks_that_differ_more_than_configured_are_seen() {
     let besides = [QUESTIONS, &["B1", "B2", "B3", "B4", "B5"]].concat();
-    let broken = broken_besides(&besides, 60, |scenario| {
+    let broken = broken_besides(&besides, 120, |scenario| {
         for (node, offset) in scenario.offsets.iter_mut().enumerate() {
             *offset = if node == 0 { -8_000 } else { 8_000 };
         }
