@@ -98,7 +98,8 @@ impl Purpose {
 }
 
 /// Builds a flavour of the component. Cargo writes every flavour to the same place, so
-/// it is copied to one of its own.
+/// it is copied to one of its own. In cargo's place is the flavour `spin` afterwards, if it
+/// has been built: `spin up` and `leeward up` take it from there.
 ///
 /// # Errors
 ///
@@ -112,12 +113,30 @@ pub(crate) fn component(flavour: Flavour, purpose: Purpose) -> Result<PathBuf> {
     command.args(["--target", WASM_TARGET, "--no-default-features"]);
     run(command.args(["--features", flavour.name()]))?;
     let made = made(target().join(WASM_TARGET).join("release/leeward.wasm"))?;
-    let folder = target().join(purpose.folder()).join(flavour.name());
-    let copied = folder.join("leeward.wasm");
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::copy(&made, &copied))
-        .with_context(|| format!("cannot write {}", copied.display()))?;
+    let copied = copy(&made, &built(flavour, purpose))?;
+    let default = built(Flavour::Spin, Purpose::Use);
+    if default != copied && default.exists() {
+        copy(&default, &made)?;
+    }
     Ok(copied.canonicalize()?)
+}
+
+/// Where a flavour is, once it is built.
+fn built(flavour: Flavour, purpose: Purpose) -> PathBuf {
+    let folder = target().join(purpose.folder()).join(flavour.name());
+    folder.join("leeward.wasm")
+}
+
+/// Puts a copy of a file in the place of another, which may be a link to a file that is to
+/// stay as it is.
+fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
+    let parent = to.parent().unwrap_or(Path::new("."));
+    let fresh = to.with_extension("new");
+    fs::create_dir_all(parent)
+        .and_then(|()| fs::copy(from, &fresh))
+        .and_then(|_| fs::rename(&fresh, to))
+        .with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(to.to_owned())
 }
 
 /// Builds the host. The first time, this compiles an engine for WebAssembly.
