@@ -38,6 +38,12 @@ pub const STREAMS_MAX: u32 = 65_536;
 /// requests of that kind wait: one slot in this many.
 const RESERVE: u32 = 4;
 
+/// The part of the budget that is left to each kind of foreground request although no
+/// request of that kind waits: one slot in this many. Slow pages of one kind fill what they
+/// may for as long as they take, and a request of another kind that comes then must not wait
+/// for their end.
+const FLOOR: u32 = 16;
+
 /// The smallest budget: one slot for each kind that has a reserve, and one for
 /// refreshes.
 pub const SLOTS_MIN: u32 = 4;
@@ -316,19 +322,20 @@ impl Record {
         }
     }
 
-    /// The slots that requests of `class` leave to other classes whose requests
-    /// wait.
+    /// The slots that requests of `class` leave to other classes: more to those whose
+    /// requests wait.
     fn reserved_against(&self, class: Class, now: Time, limits: &Limits) -> u32 {
         Class::COUNTED
             .into_iter()
             .filter(|other| *other != class)
-            .filter(|other| {
-                let waiting = self.waiting.of(*other);
-                waiting.is_some_and(|waiting| now.since(waiting.seen) < RESERVE_KEPT)
-            })
             .fold(0, |sum: u32, other| {
-                let reserve = reserve(other, limits.slots);
-                sum.saturating_add(reserve.saturating_sub(self.held(other)))
+                let waiting = self.waiting.of(other);
+                let waits = waiting.is_some_and(|waiting| now.since(waiting.seen) < RESERVE_KEPT);
+                let left = match waits {
+                    true => reserve(other, limits.slots),
+                    false => floor(other, limits.slots),
+                };
+                sum.saturating_add(left.saturating_sub(self.held(other)))
             })
     }
 
@@ -437,6 +444,14 @@ fn reserve(class: Class, slots: u32) -> u32 {
         // One runs at any time, so that everything is refreshed eventually.
         Class::Refresh => 1,
         Class::Stream => 0,
+    }
+}
+
+/// The slots that are left to a class whether or not its requests wait.
+fn floor(class: Class, slots: u32) -> u32 {
+    match class {
+        Class::Fill | Class::Pass | Class::Unsafe => slots / FLOOR,
+        Class::Refresh | Class::Stream => 0,
     }
 }
 

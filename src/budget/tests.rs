@@ -105,6 +105,30 @@ fn a_waiting_class_gets_its_reserve_and_no_class_loses_slots_to_one_that_does_no
     assert_eq!(take(&mut record, 3, Class::Fill, 9, later), 8);
 }
 
+/// Sixty slow URLs of one visitor took all slots, and logins waited for the end of the slow
+/// requests, for longer than they may.
+#[test]
+fn slow_pages_of_one_class_leave_a_slot_to_each_other() {
+    let limits = Limits {
+        slots: 16,
+        ..LIMITS
+    };
+    let foreground = [Class::Fill, Class::Pass, Class::Unsafe];
+    for flood in foreground {
+        let mut record = Record::default();
+        assert_eq!(record.take(id(1), (flood, 0), 60, at(0), &limits), 14);
+        for (holder, class) in (2..).zip(foreground) {
+            let expected = u32::from(class != flood);
+            let taken = record.take(id(holder), (class, 0), 1, at(1), &limits);
+            assert_eq!(taken, expected, "{flood:?}, {class:?}");
+        }
+        assert_eq!(record.used(), 16);
+        // One that has used its slot gets it again.
+        record.set(id(3), 0, PerClass::default(), at(2));
+        assert_eq!(record.take(id(1), (flood, 0), 60, at(2), &limits), 0);
+    }
+}
+
 #[test]
 fn a_class_gets_its_reserve_though_all_others_have_waited_lately() {
     let mut record = Record::default();

@@ -242,8 +242,9 @@ pub const OPTIONS: &[Definition] = &[
         per_rule: false,
         doc: "Most requests in flight at the origin, over all nodes, keys and kinds of \
               request. While requests of several kinds wait, a quarter is left to each of \
-              fills, passed requests and unsafe methods, and one to refreshes. So the \
-              smallest value is 4. It must be the same on all nodes.",
+              fills, passed requests and unsafe methods, and one to refreshes; a sixteenth \
+              also while none of that kind waits. So the smallest value is 4. It must be the \
+              same on all nodes.",
         set: set!(u32 => budget.max_concurrency),
     },
     Definition {
