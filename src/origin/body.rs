@@ -4,7 +4,7 @@ use super::Slot;
 use crate::world::{Body, OriginError};
 use bytes::Bytes;
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// The body of an answer of the origin, with the slot of its request: the request is in
 /// flight until the body has ended. Its beginning may have been read already.
@@ -19,6 +19,19 @@ pub struct OriginBody<B> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedSlot(Rc<RefCell<Option<Slot>>>);
 
+/// A slot that an answer's body has, as long as the body is there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WeakSlot(Weak<RefCell<Option<Slot>>>);
+
+impl WeakSlot {
+    /// The slot, unless the body has ended or was given up.
+    pub(crate) fn upgrade(&self) -> Option<SharedSlot> {
+        let slot = self.0.upgrade()?;
+        let is_there = slot.borrow().is_some();
+        is_there.then_some(SharedSlot(slot))
+    }
+}
+
 impl SharedSlot {
     fn new(slot: Slot) -> Self {
         SharedSlot(Rc::new(RefCell::new(Some(slot))))
@@ -26,6 +39,11 @@ impl SharedSlot {
 
     fn take(&self) -> Option<Slot> {
         self.0.borrow_mut().take()
+    }
+
+    /// The same for who must not keep the slot.
+    pub(crate) fn downgrade(&self) -> WeakSlot {
+        WeakSlot(Rc::downgrade(&self.0))
     }
 
     /// Counts the answer as one that does not end: it gives its place in the budget

@@ -19,6 +19,7 @@ mod slots;
 mod time;
 
 pub use body::OriginBody;
+pub(crate) use body::WeakSlot;
 pub(crate) use broker::Admission;
 pub use slot::Slot;
 pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};

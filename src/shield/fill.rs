@@ -551,9 +551,10 @@ impl<P: Platform> Shield<P> {
             true => Vec::new(),
             false => self.names(&parts.headers, start.config),
         };
+        let body = self.to_visitor(&parts.headers, body, start.config);
         head.send(Head::Response(Box::new(Fetched {
             parts,
-            body: AnswerBody::Origin(body),
+            body,
             stored: false,
             audience,
             names,
@@ -613,14 +614,20 @@ impl<P: Platform> Shield<P> {
                 entry.body = body;
                 Outcome::Store(entry)
             }
-            KeptBody::TooLong => Outcome::Pass(NotKept::TooLong),
+            KeptBody::TooLong => {
+                self.leave_to_visitor(slot.downgrade());
+                Outcome::Pass(NotKept::TooLong)
+            }
             KeptBody::Stream => {
                 // It goes on to its visitor, and no longer counts in the budget, unless
                 // there are too many of its kind.
                 slot.become_stream();
                 Outcome::Pass(NotKept::Stream)
             }
-            KeptBody::TooSlow => Outcome::Pass(NotKept::TooSlow),
+            KeptBody::TooSlow => {
+                self.leave_to_visitor(slot.downgrade());
+                Outcome::Pass(NotKept::TooSlow)
+            }
             KeptBody::Broken(error) => failed(&error.to_string()),
             KeptBody::Lost(why) => Outcome::Release(format!("not-stored: {why}")),
         }

@@ -21,7 +21,8 @@
 //! `flight` keeps an instance to one attempt per key. `pass` forwards requests
 //! with their own fields, `unsafe_methods` those of other methods, and `preflight` asks
 //! the question of a CORS preflight; `news` has what
-//! their answers tell about entries. `store_body` stores while `tee` streams,
+//! their answers tell about entries. `to_visitor` hands on what is not stored.
+//! `store_body` stores while `tee` streams,
 //! `bodies` reads what is in chunks, `coming` what is still being written. `answer`
 //! builds what the visitor gets,
 //! `own_answer` what the shield says where nothing helps, and `served` says what became
@@ -46,6 +47,7 @@ mod request;
 mod served;
 mod store_body;
 mod tee;
+mod to_visitor;
 mod unsafe_methods;
 mod visit;
 

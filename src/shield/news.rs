@@ -87,6 +87,11 @@ impl<P: Platform> Shield<P> {
             forwarded.response_time,
             &forwarded.config.policy,
         );
+        let hand_on = |response: Response<OriginBody<P::Body>>| {
+            let (parts, body) = response.into_parts();
+            let body = self.to_visitor(&parts.headers, body, &forwarded.config);
+            (parts, body, false)
+        };
         let mut kept = match storability {
             Storability::Store(kept) => kept,
             Storability::Brief(..) | Storability::DoNotStore(_) => return hand_on(response),
@@ -258,9 +263,4 @@ impl Forwarded {
             removed: &[],
         }
     }
-}
-
-fn hand_on<B>(response: Response<OriginBody<B>>) -> (response::Parts, AnswerBody<B>, bool) {
-    let (parts, body) = response.into_parts();
-    (parts, AnswerBody::Origin(body), false)
 }

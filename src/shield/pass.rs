@@ -10,17 +10,14 @@ use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cells::{Backing, Located};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot, read};
+use crate::origin::{Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot};
 use crate::question::location;
 use crate::question::target::path_of;
 use crate::semantics::{
-    Asked, Audience, Forward, Storability, announced, is_endless, storability,
-    strip_connection_fields,
+    Asked, Audience, Forward, Storability, is_endless, storability, strip_connection_fields,
 };
 use crate::time::Time;
 use crate::world::{OriginError, Platform};
-use futures::StreamExt;
-use futures::channel::mpsc;
 use futures::future::{Either, select};
 use http::{HeaderMap, Method, StatusCode, request};
 use std::net::IpAddr;
@@ -31,10 +28,6 @@ use std::time::Duration;
 /// The least time between two attempts to fill a cell because a passed answer
 /// might be stored. It doubles with each pass mark in a row.
 const HIT_FOR_MISS_PAUSE: Duration = Duration::from_secs(1);
-
-/// Longest body of a passed answer that is read into memory at once, in bytes. The
-/// host bounds the requests of an instance, and so the sum.
-const BUFFERED_MAX: u64 = 256 << 10;
 
 /// A request that is passed.
 pub(super) struct Passing<'a, B> {
@@ -151,7 +144,7 @@ impl<P: Platform> Shield<P> {
                 strip_connection_fields(&mut headers);
                 let body = match visitor.method == Method::HEAD {
                     true => AnswerBody::Empty,
-                    false => self.buffered(announced(&headers), body, config),
+                    false => self.to_visitor(&headers, body, config),
                 };
                 let served = Served::Passed {
                     why: passed,
@@ -161,36 +154,6 @@ impl<P: Platform> Shield<P> {
             }
             Err(error) => self.no_answer(visitor, &error, Forward::Bypass, config),
         }
-    }
-
-    /// A body as it is handed to a visitor. A short one is read at once: a visitor that
-    /// reads slowly does not keep the origin busy, nor the place in its budget.
-    pub(super) fn buffered(
-        &self,
-        announced: Option<u64>,
-        body: OriginBody<P::Body>,
-        config: &Config,
-    ) -> AnswerBody<P::Body> {
-        if announced.is_none_or(|length| length > BUFFERED_MAX) {
-            return AnswerBody::Origin(body);
-        }
-        let (sender, receiver) = mpsc::unbounded();
-        let platform = Rc::clone(&self.platform);
-        let pause = config.origin.between_bytes_timeout;
-        self.platform.spawn(async move {
-            let mut body = body;
-            loop {
-                let (rest, Some(piece)) = read(&platform, body, pause).await else {
-                    return;
-                };
-                let is_last = piece.is_err();
-                if sender.unbounded_send(piece).is_err() || is_last {
-                    return;
-                }
-                body = rest;
-            }
-        });
-        AnswerBody::Stream(receiver.boxed_local())
     }
 
     /// The answer where the origin has none and nothing stored helps. Where no mark says

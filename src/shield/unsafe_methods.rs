@@ -13,8 +13,7 @@ use crate::config::Config;
 use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody};
 use crate::question::{is_secure, is_served, key_of, location};
 use crate::semantics::{
-    Forward, Hop, Target, announced, count_hop, invalidation_targets, is_safe,
-    strip_connection_fields,
+    Forward, Hop, Target, count_hop, invalidation_targets, is_safe, strip_connection_fields,
 };
 use crate::world::Platform;
 use http::header::ALLOW;
@@ -85,7 +84,7 @@ impl<P: Platform> Shield<P> {
             }
             None => {
                 let (parts, body) = answered.response.into_parts();
-                let body = self.buffered(announced(&parts.headers), body, config);
+                let body = self.to_visitor(&parts.headers, body, config);
                 (parts, body, false)
             }
         };
