@@ -5,7 +5,7 @@
 
 use crate::store::Store;
 use crate::time::Time;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -65,13 +65,82 @@ pub trait Body: 'static {
     fn chunk(&mut self) -> impl Future<Output = Option<Result<Bytes, OriginError>>>;
 }
 
+/// The content of a request: what of it has been read, and the rest.
+#[derive(Debug)]
+pub struct Content<B> {
+    beginning: Bytes,
+    rest: Option<B>,
+}
+
+impl<B> Content<B> {
+    /// Content of which nothing has been read.
+    pub fn unread(body: B) -> Self {
+        Content {
+            beginning: Bytes::new(),
+            rest: Some(body),
+        }
+    }
+
+    /// The platform's body.
+    ///
+    /// # Errors
+    ///
+    /// The content, if something has been read of it.
+    pub fn into_unread(self) -> Result<B, Self> {
+        match self {
+            Content {
+                beginning,
+                rest: Some(rest),
+            } if beginning.is_empty() => Ok(rest),
+            content => Err(content),
+        }
+    }
+}
+
+impl<B: Body> Content<B> {
+    /// Reads on until there are at least `least` bytes, or all.
+    ///
+    /// # Errors
+    ///
+    /// If the content breaks off.
+    pub async fn read(&mut self, least: usize) -> Result<(), OriginError> {
+        let mut beginning = BytesMut::from(self.beginning.as_ref());
+        while beginning.len() < least
+            && let Some(rest) = &mut self.rest
+        {
+            match rest.chunk().await.transpose()? {
+                Some(bytes) => beginning.extend_from_slice(&bytes),
+                None => self.rest = None,
+            }
+        }
+        self.beginning = beginning.freeze();
+        Ok(())
+    }
+}
+
+impl<B: Body> Body for Content<B> {
+    async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
+        if !self.beginning.is_empty() {
+            return Some(Ok(std::mem::take(&mut self.beginning)));
+        }
+        let next = match &mut self.rest {
+            Some(rest) => rest.chunk().await,
+            None => None,
+        };
+        if !matches!(next, Some(Ok(_))) {
+            self.rest = None;
+        }
+        next
+    }
+}
+
 /// A request to the origin.
 #[derive(Debug)]
 pub struct OriginRequest<B> {
     /// Method, absolute URI and fields.
     pub parts: http::request::Parts,
     /// The content, or none.
-    pub body: Option<B>,
+    pub body: Option<Content<B>>,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time from the end of the request's content to the response head.

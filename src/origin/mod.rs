@@ -30,7 +30,7 @@ use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
 use crate::semantics::{is_endless, retry_after};
 use crate::time::{Time, millis};
-use crate::world::{Body, OriginError, OriginRequest, Platform, event};
+use crate::world::{Body, Content, OriginError, OriginRequest, Platform, event};
 use broker::Broker;
 use bytes::BytesMut;
 use check::Checker;
@@ -80,7 +80,7 @@ pub(crate) struct Answered<B> {
 #[derive(Debug)]
 pub(crate) struct Forwarding<'a, B> {
     pub(crate) parts: &'a request::Parts,
-    pub(crate) body: Option<B>,
+    pub(crate) body: Option<Content<B>>,
     /// The visitor's address, where the platform tells it.
     pub(crate) address: Option<IpAddr>,
 }
@@ -217,7 +217,7 @@ impl<P: Platform> OriginDoor<P> {
 
     fn request(
         parts: request::Parts,
-        body: Option<P::Body>,
+        body: Option<Content<P::Body>>,
         config: &Config,
         first_byte_timeout: Duration,
     ) -> OriginRequest<P::Body> {

@@ -61,10 +61,11 @@ impl<B: Body> AnswerBody<B> {
         });
         AnswerBody::Stream(stream.boxed_local())
     }
+}
 
-    /// The next bytes, or none at the end. An error has to break the answer off:
-    /// it must not look complete to the client.
-    pub async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
+/// An error has to break the answer off: it must not look complete to the client.
+impl<B: Body> Body for AnswerBody<B> {
+    async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
         match self {
             AnswerBody::Empty => None,
             AnswerBody::Full(bytes) => {

@@ -54,7 +54,7 @@ mod visit;
 pub use crate::cells::{Purged, cell_id};
 pub use crate::origin::{OriginBody, Slot};
 pub use crate::world as platform;
-pub use crate::world::{Body, OriginError, OriginRequest, Platform};
+pub use crate::world::{Body, Content, OriginError, OriginRequest, Platform};
 pub use answer_body::{Answer, AnswerBody};
 pub use served::{Own, Passed, Served, Stale};
 

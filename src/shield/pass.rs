@@ -6,6 +6,7 @@ use super::answer_body::AnswerBody;
 use super::fetch::Reason;
 use super::request::{Gone, Visit, address_of};
 use super::served::{Own, Passed, Served};
+use super::unsafe_methods::read_first;
 use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cells::{Backing, Located};
@@ -17,7 +18,7 @@ use crate::semantics::{
     Asked, Audience, Forward, Storability, is_endless, storability, strip_connection_fields,
 };
 use crate::time::Time;
-use crate::world::{OriginError, Platform};
+use crate::world::{Content, OriginError, Platform};
 use futures::future::{Either, select};
 use http::{HeaderMap, Method, StatusCode, request};
 use std::net::IpAddr;
@@ -32,7 +33,7 @@ const HIT_FOR_MISS_PAUSE: Duration = Duration::from_secs(1);
 /// A request that is passed.
 pub(super) struct Passing<'a, B> {
     pub(super) parts: &'a request::Parts,
-    pub(super) body: Option<B>,
+    pub(super) body: Option<Content<B>>,
     pub(super) address: Option<IpAddr>,
     pub(super) passed: Passed,
     /// Until when it waits for a place in the origin's budget.
@@ -52,6 +53,10 @@ impl<P: Platform> Shield<P> {
         config: &Config,
         gone: &Gone,
     ) -> Answer<P::Body> {
+        let body = match read_first(body).await {
+            Ok(body) => body,
+            Err(error) => return self.no_answer(parts, &error, Forward::Bypass, config),
+        };
         let passing = Passing {
             parts,
             body,

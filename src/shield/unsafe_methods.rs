@@ -1,6 +1,7 @@
-//! Requests of other methods than GET and HEAD. They stream both ways, and wait
-//! only for a place in the origin's budget. An answer that is no error invalidates what is stored for its target
-//! (RFC 9111 section 4.4), before the answer ends.
+//! Requests of other methods than GET and HEAD. They wait for the beginning of their content,
+//! which for most is all of it, and then for a place in the origin's budget; the rest
+//! streams both ways. An answer that is not an error invalidates what is stored for its
+//! target (RFC 9111 section 4.4), before the answer ends.
 
 use super::answer::assemble;
 use super::request::{Gone, address_of};
@@ -15,10 +16,15 @@ use crate::question::{is_secure, is_served, key_of, location};
 use crate::semantics::{
     Forward, Hop, Target, count_hop, invalidation_targets, is_safe, strip_connection_fields,
 };
-use crate::world::Platform;
+use crate::world::{Body, Content, Platform};
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use std::rc::Rc;
+
+/// How much of a request's content is read before the request waits for a place in the
+/// origin's budget, in bytes. More than most forms have. The host bounds the requests of an
+/// instance, and so the sum.
+const CONTENT_FIRST: usize = 256 << 10;
 
 /// The methods that are at least served here, as `Allow` names them; unknown ones
 /// are forwarded too.
@@ -38,6 +44,10 @@ impl<P: Platform> Shield<P> {
         if !is_served(&visitor, &config.key) {
             return self.misdirected();
         }
+        let body = match read_first(body).await {
+            Ok(body) => body,
+            Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
+        };
         let limit = self.platform.now().plus(config.wait.budget);
         let slot = match self
             .admit(Class::Unsafe, visitor.uri.path(), limit, &Gone(None))
@@ -153,6 +163,20 @@ impl<P: Platform> Shield<P> {
             path_and_query,
             &rule.key,
         )
+    }
+}
+
+/// Reads the beginning of a request's content, before the request waits for a place in the
+/// origin's budget: a visitor that sends slowly does not keep one.
+pub(super) async fn read_first<B: Body>(body: Option<B>) -> Result<Option<Content<B>>, NoAnswer> {
+    let Some(body) = body else {
+        return Ok(None);
+    };
+    let mut content = Content::unread(body);
+    match content.read(CONTENT_FIRST).await {
+        Ok(()) => Ok(Some(content)),
+        // Content breaks off where its client leaves.
+        Err(_) => Err(NoAnswer::Gone),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::platform::message::{
 };
 use crate::platform::spin_fields::{CONTENT, take_spin_fields};
 use crate::semantics::{is_connection_bound, request_target};
-use crate::shield::{Answer, AnswerBody, Body, OriginError, OriginRequest};
+use crate::shield::{Answer, AnswerBody, Body, Content, OriginError, OriginRequest};
 use futures::future::{Either, abortable, select};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::cell::Cell;
@@ -253,16 +253,31 @@ async fn head(
 
 /// Sends the content of a request as it comes. Content that breaks off must not look
 /// complete to the origin.
-async fn upload(mut body: HostBody, writer: Writer, progress: Rc<Cell<Duration>>) {
+async fn upload(content: Content<HostBody>, writer: Writer, progress: Rc<Cell<Duration>>) {
+    let trailers = match content.into_unread() {
+        Ok(mut body) => match copy(&mut body, &writer, &progress).await {
+            true => body.take_trailers(),
+            false => return,
+        },
+        Err(mut content) => match copy(&mut content, &writer, &progress).await {
+            true => None,
+            false => return,
+        },
+    };
+    let _ = writer.finish(trailers).await;
+    progress.set(monotonic());
+}
+
+/// Whether all of a body could be sent.
+async fn copy(body: &mut impl Body, writer: &Writer, progress: &Cell<Duration>) -> bool {
     while let Some(piece) = body.chunk().await {
-        let Ok(piece) = piece else { return };
+        let Ok(piece) = piece else { return false };
         if writer.write(&piece).await.is_err() {
-            return;
+            return false;
         }
         progress.set(monotonic());
     }
-    let _ = writer.finish(body.take_trailers()).await;
-    progress.set(monotonic());
+    true
 }
 
 fn from_host(error: ErrorCode) -> OriginError {

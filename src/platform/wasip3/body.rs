@@ -87,34 +87,39 @@ pub(super) fn outgoing(
     };
     match body {
         AnswerBody::Empty => (None, wit_future::new(|| Ok(None)).1, None),
-        mut body @ (AnswerBody::Full(_) | AnswerBody::Stream(_) | AnswerBody::Origin(_)) => {
-            let (mut stream, reader) = wit_stream::new();
-            // If this instance dies while it writes, the answer must not look
-            // complete.
-            let (end, result) = wit_future::new(|| Err(broken("the answer was cut short")));
-            spawn(async move {
-                let mut outcome = Ok(None);
-                while let Some(chunk) = body.chunk().await {
-                    match chunk {
-                        Ok(chunk) => {
-                            if !stream.write_all(chunk.into()).await.is_empty() {
-                                // The visitor has left.
-                                break;
-                            }
-                        }
-                        Err(error) => {
-                            outcome = Err(broken(&error.to_string()));
-                            break;
-                        }
-                    }
-                }
-                drop(stream);
-                // Fails when the visitor has left.
-                let _ = end.write(outcome).await;
-            });
-            (Some(reader), result, None)
+        body @ (AnswerBody::Full(_) | AnswerBody::Stream(_) | AnswerBody::Origin(_)) => {
+            let (contents, end) = written(body);
+            (Some(contents), end, None)
         }
     }
+}
+
+/// A body that a task of ours writes for the host.
+pub(super) fn written(mut body: impl Body) -> (StreamReader<u8>, End) {
+    let (mut stream, reader) = wit_stream::new();
+    // If this instance dies while it writes, the message must not look complete.
+    let (end, result) = wit_future::new(|| Err(broken("the message was cut short")));
+    spawn(async move {
+        let mut outcome = Ok(None);
+        while let Some(chunk) = body.chunk().await {
+            match chunk {
+                Ok(chunk) => {
+                    if !stream.write_all(chunk.into()).await.is_empty() {
+                        // The other side has left.
+                        break;
+                    }
+                }
+                Err(error) => {
+                    outcome = Err(broken(&error.to_string()));
+                    break;
+                }
+            }
+        }
+        drop(stream);
+        // Fails when the other side has left.
+        let _ = end.write(outcome).await;
+    });
+    (reader, result)
 }
 
 fn broken(reason: &str) -> ErrorCode {

@@ -1,6 +1,6 @@
 //! Requests and responses: the host's types and ours.
 
-use super::body::{HostBody, outgoing};
+use super::body::{End, HostBody, outgoing, written};
 use super::client_watch::ClientWatch;
 use super::shield;
 use super::spawn::{Spawning, spawn};
@@ -10,7 +10,7 @@ use crate::platform::message::{
 };
 use crate::platform::spin_fields::{CONTENT, take_spin_fields};
 use crate::semantics::{is_connection_bound, request_target};
-use crate::shield::{Answer, OriginError, OriginRequest, Slot};
+use crate::shield::{Answer, Content, OriginError, OriginRequest, Slot};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use wasip3::http::client;
@@ -19,6 +19,7 @@ use wasip3::http::types::{
 };
 use wasip3::random::random::get_random_u64;
 use wasip3::wit_future;
+use wit_bindgen::StreamReader;
 
 struct Leeward;
 
@@ -126,7 +127,7 @@ pub(super) async fn send(
         let _full = parts.headers.try_insert(CONTENT, chunked);
     }
     let (contents, end) = match body {
-        Some(body) => body.into_parts(),
+        Some(content) => content_of(content),
         None => (None, wit_future::new(|| Ok(None)).1),
     };
     let fields = fields_from(&parts.headers);
@@ -162,6 +163,18 @@ pub(super) async fn send(
     *ours.status_mut() = status;
     *ours.headers_mut() = headers;
     Ok(ours)
+}
+
+/// The content of a request as the host takes it. The host moves the bytes of content that
+/// nothing has been read of.
+fn content_of(content: Content<HostBody>) -> (Option<StreamReader<u8>>, End) {
+    match content.into_unread() {
+        Ok(body) => body.into_parts(),
+        Err(content) => {
+            let (contents, end) = written(content);
+            (Some(contents), end)
+        }
+    }
 }
 
 /// Keeps the instance alive while the host transmits a message: the bytes of a
