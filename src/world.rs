@@ -6,6 +6,8 @@
 use crate::store::Store;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -66,18 +68,34 @@ pub trait Body: 'static {
 }
 
 /// The content of a request: what of it has been read, and the rest.
-#[derive(Debug)]
 pub struct Content<B> {
-    beginning: Bytes,
-    rest: Option<B>,
+    beginning: BytesMut,
+    rest: Rest<B>,
+}
+
+/// What of a request's content has not been read.
+enum Rest<B> {
+    /// Nothing.
+    Over,
+    /// All that a body still has.
+    Unread(B),
+    /// A piece is on its way. The future is kept until it is there: bytes could be lost if
+    /// it were dropped.
+    Coming(LocalBoxFuture<'static, (B, Option<Result<Bytes, OriginError>>)>),
+}
+
+impl<B> std::fmt::Debug for Content<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Content").finish_non_exhaustive()
+    }
 }
 
 impl<B> Content<B> {
     /// Content of which nothing has been read.
     pub fn unread(body: B) -> Self {
         Content {
-            beginning: Bytes::new(),
-            rest: Some(body),
+            beginning: BytesMut::new(),
+            rest: Rest::Unread(body),
         }
     }
 
@@ -90,7 +108,7 @@ impl<B> Content<B> {
         match self {
             Content {
                 beginning,
-                rest: Some(rest),
+                rest: Rest::Unread(rest),
             } if beginning.is_empty() => Ok(rest),
             content => Err(content),
         }
@@ -98,39 +116,51 @@ impl<B> Content<B> {
 }
 
 impl<B: Body> Content<B> {
-    /// Reads on until there are at least `least` bytes, or all.
+    /// Reads on until there are at least `least` bytes, or all. Nothing is lost if the
+    /// future is dropped before.
     ///
     /// # Errors
     ///
     /// If the content breaks off.
     pub async fn read(&mut self, least: usize) -> Result<(), OriginError> {
-        let mut beginning = BytesMut::from(self.beginning.as_ref());
-        while beginning.len() < least
-            && let Some(rest) = &mut self.rest
-        {
-            match rest.chunk().await.transpose()? {
-                Some(bytes) => beginning.extend_from_slice(&bytes),
-                None => self.rest = None,
+        while self.beginning.len() < least {
+            match self.next().await.transpose()? {
+                Some(bytes) => self.beginning.extend_from_slice(&bytes),
+                None => break,
             }
         }
-        self.beginning = beginning.freeze();
         Ok(())
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, OriginError>> {
+        self.rest = match std::mem::replace(&mut self.rest, Rest::Over) {
+            Rest::Unread(mut body) => {
+                let coming = async move {
+                    let next = body.chunk().await;
+                    (body, next)
+                };
+                Rest::Coming(coming.boxed_local())
+            }
+            rest => rest,
+        };
+        let Rest::Coming(coming) = &mut self.rest else {
+            return None;
+        };
+        let (body, next) = coming.await;
+        self.rest = match next {
+            Some(Ok(_)) => Rest::Unread(body),
+            Some(Err(_)) | None => Rest::Over,
+        };
+        next
     }
 }
 
 impl<B: Body> Body for Content<B> {
     async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
-        if !self.beginning.is_empty() {
-            return Some(Ok(std::mem::take(&mut self.beginning)));
+        match self.beginning.is_empty() {
+            true => self.next().await,
+            false => Some(Ok(self.beginning.split().freeze())),
         }
-        let next = match &mut self.rest {
-            Some(rest) => rest.chunk().await,
-            None => None,
-        };
-        if !matches!(next, Some(Ok(_))) {
-            self.rest = None;
-        }
-        next
     }
 }
 
@@ -215,8 +245,60 @@ pub(crate) fn event(kind: &str, fields: &[(&str, serde_json::Value)]) -> String 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
+    use futures::executor::block_on;
+    use std::collections::VecDeque;
     use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::task::Poll;
+
+    /// Pieces, each of which comes when it is asked for a second time.
+    struct Slow(VecDeque<&'static str>);
+
+    impl Body for Slow {
+        async fn chunk(&mut self) -> Option<Result<Bytes, OriginError>> {
+            let piece = self.0.pop_front();
+            let mut asked = false;
+            futures::future::poll_fn(|context| {
+                if std::mem::replace(&mut asked, true) {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            piece.map(|piece| Ok(Bytes::from(piece)))
+        }
+    }
+
+    fn rest(mut content: Content<Slow>) -> String {
+        let mut all = Vec::new();
+        while let Some(piece) = block_on(content.chunk()) {
+            all.extend_from_slice(&piece.unwrap());
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    #[test]
+    fn what_was_on_its_way_when_reading_was_given_up_is_not_lost() {
+        let mut content = Content::unread(Slow(["one ", "two ", "three"].into()));
+        for _ in 0..3 {
+            // Polled once, and dropped.
+            let _ = content.read(100).now_or_never();
+        }
+        assert_eq!(rest(content), "one two three");
+    }
+
+    #[test]
+    fn content_that_has_been_read_comes_once() {
+        let mut content = Content::unread(Slow(["one ", "two ", "three"].into()));
+        block_on(content.read(5)).unwrap();
+        let content = content.into_unread().map(drop).unwrap_err();
+        assert_eq!(rest(content), "one two three");
+        let unread = Content::unread(Slow(["one"].into()));
+        assert!(unread.into_unread().is_ok());
+    }
 
     #[test]
     fn a_visitors_address_is_read_strictly() {

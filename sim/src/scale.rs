@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use http::Request;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use leeward::config::{Config, Origin};
-use leeward::shield::Shield;
+use leeward::shield::{Body, Shield};
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::rc::Rc;

@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::Request;
 use leeward::config::{Config, Origin};
-use leeward::shield::Shield;
+use leeward::shield::{Body, Shield};
 use leeward::store::{StoreError, Timed, Values, WRITE_DELAY_MAX};
 use leeward::time::Time;
 use std::cell::{Cell, RefCell};

@@ -14,7 +14,7 @@ use crate::views::Views;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Request, header};
 use leeward::config::{self, Config};
-use leeward::shield::{Answer, Purged, Shield};
+use leeward::shield::{Answer, Body, Purged, Shield};
 use leeward::store::{WRITE_DELAY_MAX, WriteDelayTooLong};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -6,7 +6,6 @@ use super::answer_body::AnswerBody;
 use super::fetch::Reason;
 use super::request::{Gone, Visit, address_of};
 use super::served::{Own, Passed, Served};
-use super::unsafe_methods::read_first;
 use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cells::{Backing, Located};
@@ -53,7 +52,7 @@ impl<P: Platform> Shield<P> {
         config: &Config,
         gone: &Gone,
     ) -> Answer<P::Body> {
-        let body = match read_first(body).await {
+        let body = match self.read_first(parts, body).await {
             Ok(body) => body,
             Err(error) => return self.no_answer(parts, &error, Forward::Bypass, config),
         };

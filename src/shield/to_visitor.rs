@@ -66,7 +66,9 @@ impl<P: Platform> Shield<P> {
                     return;
                 }
             }
-            slot.upgrade().map(|slot| slot.become_stream());
+            if let Some(slot) = slot.upgrade() {
+                slot.become_stream();
+            }
         });
     }
 

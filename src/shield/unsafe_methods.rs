@@ -14,17 +14,24 @@ use crate::config::Config;
 use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody};
 use crate::question::{is_secure, is_served, key_of, location};
 use crate::semantics::{
-    Forward, Hop, Target, count_hop, invalidation_targets, is_safe, strip_connection_fields,
+    Forward, Hop, Target, announced, count_hop, invalidation_targets, is_safe,
+    strip_connection_fields,
 };
-use crate::world::{Body, Content, Platform};
+use crate::world::{Content, Platform};
+use futures::future::{Either, select};
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// How much of a request's content is read before the request waits for a place in the
 /// origin's budget, in bytes. More than most forms have. The host bounds the requests of an
 /// instance, and so the sum.
 const CONTENT_FIRST: usize = 256 << 10;
+
+/// How long the beginning of content of unknown length is waited for.
+const CONTENT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The methods that are at least served here, as `Allow` names them; unknown ones
 /// are forwarded too.
@@ -44,7 +51,7 @@ impl<P: Platform> Shield<P> {
         if !is_served(&visitor, &config.key) {
             return self.misdirected();
         }
-        let body = match read_first(body).await {
+        let body = match self.read_first(&visitor, body).await {
             Ok(body) => body,
             Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
         };
@@ -107,6 +114,32 @@ impl<P: Platform> Shield<P> {
         assemble(parts.status, headers, body, served, Backing::Shared)
     }
 
+    /// Reads the beginning of a request's content, before the request waits for a place in
+    /// the origin's budget: a visitor that sends slowly does not keep one. Content of unknown
+    /// length may be one half of a conversation, so it is not waited for.
+    pub(super) async fn read_first(
+        &self,
+        visitor: &request::Parts,
+        body: Option<P::Body>,
+    ) -> Result<Option<Content<P::Body>>, NoAnswer> {
+        let Some(body) = body else {
+            return Ok(None);
+        };
+        let mut content = Content::unread(body);
+        let read = {
+            let reading = pin!(content.read(CONTENT_FIRST));
+            match announced(&visitor.headers) {
+                Some(_) => reading.await,
+                None => match select(reading, pin!(self.platform.sleep(CONTENT_PAUSE))).await {
+                    Either::Left((read, _)) => read,
+                    Either::Right(_) => Ok(()),
+                },
+            }
+        };
+        // Content breaks off where its client leaves.
+        read.map(|()| Some(content)).map_err(|_| NoAnswer::Gone)
+    }
+
     /// The answer to TRACE and OPTIONS whose last hop this is (RFC 9110 section
     /// 7.6.2). TRACE would show a visitor what proxies in front have added to the
     /// request.
@@ -163,20 +196,6 @@ impl<P: Platform> Shield<P> {
             path_and_query,
             &rule.key,
         )
-    }
-}
-
-/// Reads the beginning of a request's content, before the request waits for a place in the
-/// origin's budget: a visitor that sends slowly does not keep one.
-pub(super) async fn read_first<B: Body>(body: Option<B>) -> Result<Option<Content<B>>, NoAnswer> {
-    let Some(body) = body else {
-        return Ok(None);
-    };
-    let mut content = Content::unread(body);
-    match content.read(CONTENT_FIRST).await {
-        Ok(()) => Ok(Some(content)),
-        // Content breaks off where its client leaves.
-        Err(_) => Err(NoAnswer::Gone),
     }
 }
 
