@@ -10,6 +10,8 @@
 //! | `holders_killed` | SIGKILL of a node that holds slots: the others go on after a lease |
 //! | `breaker` | an origin that fails gets next to nothing, and recovers without a stampede |
 //! | `one_visitors` | URLs that fail, of one visitor, do not open the breaker for the others |
+//! | `slowly` | visitors that read or send slowly keep no slots |
+//! | `slow_pages` | slow pages leave a slot to logins |
 //! | `waits_too_long` | requests that find no slot in time get 503 with `Retry-After` |
 //! | `an_hour` | the origin gets no more requests in an hour than `origin.max_per_hour` |
 //! | `clients_that_left` | requests that wait for a slot, and whose clients have gone, are not made |
@@ -19,6 +21,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +31,8 @@ use leeward_tests::client::{RawAsk, get};
 use leeward_tests::{
     Answer, Ask, Crowd, Gate, Reply, Settings, StoreKind, World, on_every_store, wait,
 };
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// What the origin stands.
 const BUDGET: usize = 8;
@@ -469,4 +474,98 @@ async fn one_visitors_urls_that_fail_do_not_open_the_breaker_for_others() {
         is_open(&reply).then_some(())
     })
     .await;
+}
+
+/// Visitors that have sent this and do nothing more.
+async fn idle(node: SocketAddr, sent: impl Fn(usize) -> String) -> Vec<TcpStream> {
+    let mut idle = Vec::new();
+    for number in 0..20 {
+        let mut visitor = TcpStream::connect(node).await.unwrap();
+        let sent = sent(number);
+        visitor.write_all(sent.as_bytes()).await.unwrap();
+        idle.push(visitor);
+    }
+    idle
+}
+
+/// A login and a page of a session are answered.
+async fn assert_open(world: &World) {
+    let asks = [
+        Ask::new(Method::POST, "/login").body("name=x"),
+        Ask::get("/mine").header("cookie", "session=1"),
+    ];
+    for reply in ask_all(world, asks.to_vec()).await {
+        let reply = reply.unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    }
+}
+
+/// Sixteen visitors that did not read their downloads kept all others out, though the
+/// origin had long sent everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_that_read_slowly_keep_no_slots() {
+    let world = World::single().await;
+    let download = vec![b'x'; 4 << 20];
+    world.origin.otherwise(Answer::made_by(move |seen| {
+        let body = match seen.target.starts_with("/download") {
+            true => download.clone(),
+            false => b"a page".to_vec(),
+        };
+        Answer::fixed(body).cache_control("private")
+    }));
+    let get = |number| {
+        format!("GET /download/{number} HTTP/1.1\r\nhost: x\r\ncookie: session={number}\r\n\r\n")
+    };
+    let idle = idle(world.node(0), get).await;
+    // One after the other gives its slot back.
+    wait::until("all downloads have begun", wait::SOON, async || {
+        let paths = world.origin.paths();
+        let begun = paths.iter().filter(|path| path.starts_with("/download"));
+        (begun.count() >= idle.len()).then_some(())
+    })
+    .await;
+    assert_open(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_that_send_slowly_keep_no_slots() {
+    let world = World::single().await;
+    world.origin.otherwise(Answer::fixed("done"));
+    let post = |number| {
+        format!(
+            "POST /up/{number} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\nthe beginning"
+        )
+    };
+    let idle = idle(world.node(0), post).await;
+    assert_open(&world).await;
+    let paths = world.origin.paths();
+    assert!(
+        !paths.iter().any(|path| path.starts_with("/up/")),
+        "{paths:?}"
+    );
+    drop(idle);
+}
+
+/// Slow URLs of one visitor took all slots for as long as they took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_pages_leave_a_slot_to_logins() {
+    let world = World::single().await;
+    let gate = Gate::closed();
+    world
+        .origin
+        .otherwise(Answer::fixed("slow").max_age(60).gate(&gate));
+    world.origin.always("/login", Answer::fixed("welcome"));
+    let get = |number| format!("GET /slow/{number} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let _idle = idle(world.node(0), get).await;
+    wait::until("fills have what they may", wait::SOON, async || {
+        (world.origin.in_flight() >= 14).then_some(())
+    })
+    .await;
+    let ask = Ask::new(Method::POST, "/login").body("name=x");
+    for reply in ask_all(&world, vec![ask]).await {
+        let reply = reply.unwrap();
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    }
+    assert_eq!(world.origin.in_flight_max(), 15);
+    gate.open();
 }
