@@ -170,6 +170,7 @@ impl<P: Platform> OriginDoor<P> {
         has_content: bool,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let response_time = self.platform.now();
+        let answered = answered.and_then(valid);
         if let Some(outcome) = outcome(&answered, response_time, has_content) {
             self.broker.report(slot.report(outcome));
         }
@@ -356,6 +357,15 @@ fn outcome<B>(
         Err(OriginError::Unreachable(_)) => Outcome::Unreachable,
         Err(OriginError::NotSent(_) | OriginError::TooManyStreams) => return None,
     })
+}
+
+/// A final answer has a status from 200 to 599 (RFC 9110 section 15): hosts send no other to
+/// a visitor.
+fn valid<B>(response: Response<B>) -> Result<Response<B>, OriginError> {
+    match response.status().as_u16() {
+        200..=599 => Ok(response),
+        status => Err(OriginError::Failed(format!("status {status} is not valid"))),
+    }
 }
 
 /// The page that a fill asks for, to be remembered if it works.

@@ -432,3 +432,20 @@ async fn a_rules_fallback_is_served_where_nothing_stored_helps_and_is_not_stored
     )
     .await;
 }
+
+/// It was an error of Leeward's own, 500, with a page in the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_that_http_does_not_have_is_a_failure_of_the_origin() {
+    let world = World::single().await;
+    let odd = Answer::fixed("odd").status(StatusCode::from_u16(999).unwrap());
+    world
+        .origin
+        .next("/page", Answer::fixed("a page").max_age(0));
+    world.origin.otherwise(odd);
+    get(world.node(0), "/page").await;
+    let reply = get(world.node(0), "/page").await;
+    assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    let reply = get(world.node(0), "/new").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply}");
+    assert!(!reply.header("retry-after").is_empty(), "{reply}");
+}
