@@ -197,8 +197,8 @@ impl Checks {
         }
     }
 
-    /// Whether `page`, which has just worked, or at best a page of the application, is
-    /// of more use than what is known.
+    /// Whether `page`, which has just worked, is of more use than the page that is known;
+    /// without `page`, whether one of the application would be.
     pub fn prefers(&self, page: Option<&KnownGood>) -> bool {
         let is_made = page.is_none_or(|page| page.is_made);
         self.known_good
