@@ -97,6 +97,9 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // The oracle compared what it remembered of a fill by the names that the key had
     // learned then with a later fill by those that it has learned by now (S3).
     502_573,
+    // It took a fetch whose answer trickles, and says how long it is, for ended when the
+    // answer began (L3).
+    3_056,
 ];
 
 fn seeds(lists: &[&'static [u64]]) -> impl Iterator<Item = u64> {

@@ -121,6 +121,11 @@ impl Flight {
     /// The asker has let go of it.
     pub(crate) fn closed(&self) {
         self.settled();
+        // One that trickles and says how long it is keeps its lease until here.
+        if self.streams.get() {
+            self.ended
+                .set(self.executor.as_ref().map(|executor| executor.now()));
+        }
         if self.gone.get().is_none() {
             self.gone
                 .set(self.executor.as_ref().map(|executor| executor.now()));
