@@ -41,7 +41,7 @@ impl SharedSlot {
         self.0.borrow_mut().take()
     }
 
-    /// The same for who must not keep the slot.
+    /// A handle that does not keep the slot.
     pub(crate) fn downgrade(&self) -> WeakSlot {
         WeakSlot(Rc::downgrade(&self.0))
     }

@@ -117,7 +117,7 @@ pub(super) struct Slots<W> {
     /// The record while the store fails.
     pub(super) alone: Record,
     reports: VecDeque<Report>,
-    /// A page that has just worked, where the record has none that is as useful.
+    /// A page that has just worked, unless the record has one that is as useful.
     found: Option<KnownGood>,
     /// The last number of a waiter or grant.
     last: u64,
