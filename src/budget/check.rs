@@ -21,6 +21,10 @@ const KNOWN_GOOD_MAX: usize = 512;
 /// How long a check may take, with the wait for a slot.
 pub const CHECK_TIME: Duration = Duration::from_secs(5);
 
+/// How long the answer of a page that is remembered may have taken. A check leaves room for
+/// an origin that is busier, and for the wait for a slot.
+const QUICK: Duration = Duration::from_secs(1);
+
 /// For this long after a check that the origin passed, failures of single pages do not
 /// count. So there is at most one check in this time.
 pub const PASSED_FOR: Duration = Duration::from_secs(5);
@@ -63,16 +67,16 @@ impl KnownGood {
         page.is_valid().then_some(page)
     }
 
-    /// The page, after an answer with these fields.
-    #[must_use]
-    pub fn answered(mut self, headers: &HeaderMap) -> Self {
+    /// The page, after an answer with these fields that took this long; `None` if that is
+    /// too slow for a check. Otherwise a visitor could choose a page whose check fails.
+    pub fn answered(mut self, headers: &HeaderMap, took: Duration) -> Option<Self> {
         let value = headers.get(CONTENT_TYPE).map(|value| value.to_str());
         let essence = match value {
             Some(Ok(value)) => value.split(';').next().unwrap_or_default().trim(),
             _ => "",
         };
         self.is_made = MADE.iter().any(|made| essence.eq_ignore_ascii_case(made));
-        self
+        (took <= QUICK).then_some(self)
     }
 
     fn is_valid(&self) -> bool {

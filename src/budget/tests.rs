@@ -477,7 +477,8 @@ fn a_page_of_the_application_is_preferred_to_its_style_sheet() {
         headers.insert("content-type", http::HeaderValue::from_static(kind));
         KnownGood::new("/x", None, false, 1)
             .unwrap()
-            .answered(&headers)
+            .answered(&headers, Duration::ZERO)
+            .unwrap()
     };
     let (page, style) = (of("text/html; charset=utf-8"), of("text/css"));
     let mut checks = Checks::default();
@@ -487,6 +488,16 @@ fn a_page_of_the_application_is_preferred_to_its_style_sheet() {
     assert!(!checks.prefers(Some(&style)));
     checks.known_good = Some(page.clone());
     assert!(!checks.prefers(Some(&page)) && !checks.prefers(None));
+}
+
+#[test]
+fn a_slow_page_is_not_remembered() {
+    for (seconds, expected) in [(1, true), (2, false)] {
+        let page = KnownGood::new("/report", None, false, 1).unwrap();
+        let took = Duration::from_secs(seconds);
+        let page = page.answered(&http::HeaderMap::new(), took);
+        assert_eq!(page.is_some(), expected, "{seconds} s");
+    }
 }
 
 #[test]

@@ -153,10 +153,12 @@ impl<P: Platform> OriginDoor<P> {
         let request_time = self.platform.now();
         let sending = self.platform.send(request);
         let answered = self.within(timeout, sending).await;
+        let took = self.platform.now().since(request_time);
         if let (Some(page), Ok(response)) = (page, &answered)
             && response.status() == StatusCode::OK
+            && let Some(page) = page.answered(response.headers(), took)
         {
-            self.broker.found(page.answered(response.headers()));
+            self.broker.found(page);
         }
         self.answered(answered, request_time, slot, false)
     }
