@@ -250,6 +250,9 @@ impl Breaker {
             }
             return;
         }
+        if let Outcome::Bad { .. } = report.outcome {
+            self.checks.page_failed(report.target);
+        }
         let (target, retry_after) = match report.outcome {
             Outcome::Good => return self.succeed(now, slots),
             Outcome::CheckPassed => {

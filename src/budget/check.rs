@@ -21,9 +21,12 @@ const KNOWN_GOOD_MAX: usize = 512;
 /// How long a check may take, with the wait for a slot.
 pub const CHECK_TIME: Duration = Duration::from_secs(5);
 
+/// A page whose answer took at most this long takes the place of a slower one.
+const QUICK: Duration = Duration::from_secs(1);
+
 /// How long the answer of a page that is remembered may have taken. A check leaves room for
 /// an origin that is busier, and for the wait for a slot.
-const QUICK: Duration = Duration::from_secs(1);
+const SLOWEST: Duration = Duration::from_millis(2_500);
 
 /// For this long after a check that the origin passed, failures of single pages do not
 /// count. So there is at most one check in this time.
@@ -48,12 +51,18 @@ pub struct KnownGood {
     /// Whether the application made it. A style sheet may work while the application
     /// does not.
     is_made: bool,
+    /// Whether its answer took longer than [`QUICK`].
+    #[serde(default)]
+    is_slow: bool,
     /// It has failed since.
     #[serde(default)]
     failed: bool,
 }
 
 impl KnownGood {
+    /// The rank that no page exceeds.
+    const BEST: (bool, bool) = (true, true);
+
     /// A page that has just worked; `None` if it is too long to be remembered.
     pub fn new(path: &str, host: Option<&str>, is_secure: bool, target: u32) -> Option<Self> {
         let page = KnownGood {
@@ -62,6 +71,7 @@ impl KnownGood {
             is_secure,
             target,
             is_made: false,
+            is_slow: false,
             failed: false,
         };
         page.is_valid().then_some(page)
@@ -76,7 +86,18 @@ impl KnownGood {
             _ => "",
         };
         self.is_made = MADE.iter().any(|made| essence.eq_ignore_ascii_case(made));
-        (took <= QUICK).then_some(self)
+        self.is_slow = took > QUICK;
+        (took <= SLOWEST).then_some(self)
+    }
+
+    /// Whether a check of this page says more about the origin than one of `other`.
+    pub fn is_better_than(&self, other: &KnownGood) -> bool {
+        self.rank() > other.rank()
+    }
+
+    /// The application's answer is worth more than a quick one.
+    fn rank(&self) -> (bool, bool) {
+        (self.is_made, !self.is_slow)
     }
 
     fn is_valid(&self) -> bool {
@@ -192,8 +213,18 @@ impl Checks {
         self.state = Check::None;
     }
 
-    /// The origin has failed. Another page takes the place of this one, as soon as one
-    /// works.
+    /// A page has failed. If it is the one that is known, another takes its place as soon
+    /// as one works.
+    pub(super) fn page_failed(&mut self, target: u32) {
+        if let Some(page) = self.known_good.as_mut()
+            && page.target == target
+        {
+            page.failed = true;
+        }
+    }
+
+    /// The origin has failed the check. Another page takes the place of this one, as soon
+    /// as one works.
     pub(super) fn fail(&mut self) {
         self.state = Check::None;
         if let Some(page) = &mut self.known_good {
@@ -202,12 +233,16 @@ impl Checks {
     }
 
     /// Whether `page`, which has just worked, is of more use than the page that is known;
-    /// without `page`, whether one of the application would be.
+    /// without `page`, whether any page could be.
     pub fn prefers(&self, page: Option<&KnownGood>) -> bool {
-        let is_made = page.is_none_or(|page| page.is_made);
-        self.known_good
-            .as_ref()
-            .is_none_or(|known| known.failed || (is_made && !known.is_made))
+        let Some(known) = self.known_good.as_ref() else {
+            return true;
+        };
+        let is_better = match page {
+            Some(page) => page.is_better_than(known),
+            None => known.rank() < KnownGood::BEST,
+        };
+        known.failed || is_better
     }
 
     pub(super) fn bounded(mut self, latest: Time) -> Self {

@@ -470,34 +470,54 @@ fn a_check_whose_instance_died_is_repeated() {
     assert!(record.breaker.checks.state.is_under_way());
 }
 
-#[test]
-fn a_page_of_the_application_is_preferred_to_its_style_sheet() {
-    let of = |kind: &'static str| {
-        let mut headers = http::HeaderMap::new();
-        headers.insert("content-type", http::HeaderValue::from_static(kind));
-        KnownGood::new("/x", None, false, 1)
-            .unwrap()
-            .answered(&headers, Duration::ZERO)
-            .unwrap()
-    };
-    let (page, style) = (of("text/html; charset=utf-8"), of("text/css"));
-    let mut checks = Checks::default();
-    assert!(checks.prefers(Some(&style)) && checks.prefers(None));
-    checks.known_good = Some(style.clone());
-    assert!(checks.prefers(Some(&page)) && checks.prefers(None));
-    assert!(!checks.prefers(Some(&style)));
-    checks.known_good = Some(page.clone());
-    assert!(!checks.prefers(Some(&page)) && !checks.prefers(None));
+/// A page that has just worked, of target 1.
+fn page(kind: &'static str, took: Duration) -> Option<KnownGood> {
+    let mut headers = http::HeaderMap::new();
+    headers.insert("content-type", http::HeaderValue::from_static(kind));
+    KnownGood::new("/x", None, false, 1)
+        .unwrap()
+        .answered(&headers, took)
 }
 
 #[test]
-fn a_slow_page_is_not_remembered() {
-    for (seconds, expected) in [(1, true), (2, false)] {
-        let page = KnownGood::new("/report", None, false, 1).unwrap();
-        let took = Duration::from_secs(seconds);
-        let page = page.answered(&http::HeaderMap::new(), took);
-        assert_eq!(page.is_some(), expected, "{seconds} s");
+fn a_page_of_the_application_is_preferred_to_its_style_sheet_and_a_quick_one_to_a_slow_one() {
+    let mut checks = Checks::default();
+    assert!(checks.prefers(None));
+    let (quick, slow) = (Duration::from_secs(1), Duration::from_secs(2));
+    for (kind, took) in [
+        ("text/css", slow),
+        ("text/css", quick),
+        ("text/html; charset=utf-8", slow),
+        ("application/json", quick),
+    ] {
+        let page = page(kind, took);
+        assert!(
+            checks.prefers(None) && checks.prefers(page.as_ref()),
+            "{kind}"
+        );
+        checks.known_good = page.clone();
+        assert!(!checks.prefers(page.as_ref()), "{kind}");
     }
+    assert!(!checks.prefers(None));
+}
+
+#[test]
+fn a_page_too_slow_for_a_check_is_not_remembered() {
+    for (millis, expected) in [(2_500, true), (2_501, false)] {
+        let page = page("text/html", Duration::from_millis(millis));
+        assert_eq!(page.is_some(), expected, "{millis} ms");
+    }
+}
+
+#[test]
+fn a_page_that_worked_and_fails_is_replaced_by_the_next_one_that_works() {
+    let mut record = with_known_good();
+    record.breaker.checks.known_good = page("text/html", Duration::ZERO);
+    let style = page("text/css", Duration::ZERO);
+    report(&mut record, BAD, 7, at(0));
+    assert!(!record.breaker.checks.prefers(style.as_ref()));
+    report(&mut record, BAD, 1, at(0));
+    assert!(record.breaker.checks.prefers(style.as_ref()));
 }
 
 #[test]

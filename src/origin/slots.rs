@@ -430,7 +430,11 @@ impl<W> Slots<W> {
 
     /// Notes a page that has just worked.
     pub(super) fn found(&mut self, page: KnownGood) {
-        if self.seeks(Some(&page)) {
+        let is_better = match &self.found {
+            Some(found) => page.is_better_than(found),
+            None => true,
+        };
+        if is_better && self.seeks(Some(&page)) {
             self.found = Some(page);
         }
     }
@@ -663,18 +667,18 @@ impl<W> Slots<W> {
             true => !self.reports.is_empty(),
             false => self.reports.iter().any(is_failure),
         };
+        if let Some(found) = &self.found
+            && breaker.checks.prefers(Some(found))
+        {
+            draft.writes |= breaker.checks.known_good.is_none();
+            breaker.checks.known_good = Some(found.clone());
+        }
         let slots = settings.limits(backing).slots;
         let mut random = (random >> 64) as u64;
         for report in &self.reports {
             // A target that could not be reached counts as one of its own.
             random = random.rotate_left(17).wrapping_add(0x9e37_79b9_7f4a_7c15);
             breaker.report(*report, now, slots, &settings.breaker, random);
-        }
-        if let Some(found) = &self.found
-            && breaker.checks.prefers(Some(found))
-        {
-            draft.writes |= breaker.checks.known_good.is_none();
-            breaker.checks.known_good = Some(found.clone());
         }
         let begins = breaker.checks.state != before && breaker.checks.state.is_under_way();
         draft.checks = breaker.checks.known_good.clone().filter(|_| begins);
