@@ -6,8 +6,9 @@
 use crate::store::Store;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use futures::stream::LocalBoxStream;
+use futures::{FutureExt, StreamExt};
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -82,6 +83,8 @@ enum Rest<B> {
     /// A piece is on its way. The future is kept until it is there: bytes could be lost if
     /// it were dropped.
     Coming(LocalBoxFuture<'static, (B, Option<Result<Bytes, OriginError>>)>),
+    /// What something between the visitor and the platform makes of it.
+    Pieces(LocalBoxStream<'static, Result<Bytes, OriginError>>),
 }
 
 impl<B> std::fmt::Debug for Content<B> {
@@ -97,6 +100,19 @@ impl<B> Content<B> {
             beginning: BytesMut::new(),
             rest: Rest::Unread(body),
         }
+    }
+
+    /// Content in pieces. After an error there are none.
+    pub fn of_pieces(pieces: LocalBoxStream<'static, Result<Bytes, OriginError>>) -> Self {
+        Content {
+            beginning: BytesMut::new(),
+            rest: Rest::Pieces(pieces),
+        }
+    }
+
+    /// Whether all of it has been read.
+    pub fn is_read(&self) -> bool {
+        matches!(self.rest, Rest::Over)
     }
 
     /// The platform's body.
@@ -133,6 +149,13 @@ impl<B: Body> Content<B> {
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, OriginError>> {
+        if let Rest::Pieces(pieces) = &mut self.rest {
+            let next = pieces.next().await;
+            if !matches!(next, Some(Ok(_))) {
+                self.rest = Rest::Over;
+            }
+            return next;
+        }
         self.rest = match std::mem::replace(&mut self.rest, Rest::Over) {
             Rest::Unread(mut body) => {
                 let coming = async move {

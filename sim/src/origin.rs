@@ -92,6 +92,12 @@ impl Origin {
             headers,
             content: request.body.is_some(),
         };
+        // The origin's work begins when the content is complete.
+        if let Some(mut content) = request.body {
+            while let Some(piece) = content.chunk().await {
+                piece?;
+            }
+        }
         let flight = self.oracle.departs(owner, key, &asked);
         let mut open = OpenFlight(Some(Rc::clone(&flight)));
         let result = self.answer(owner, key, asked, timeout, flight).await;
@@ -750,11 +756,14 @@ pub(crate) struct SimBody {
 
 impl SimBody {
     /// What a visitor sends.
-    pub(crate) fn of_visitor(executor: &Executor, content: &'static str) -> Self {
-        let parts = [(Duration::ZERO, Bytes::from_static(content.as_bytes()))];
+    pub(crate) fn of_visitor(executor: &Executor, parts: &[(u64, &'static str)]) -> Self {
+        let parts = parts.iter().map(|(millis, part)| {
+            let part = Bytes::from_static(part.as_bytes());
+            (Duration::from_millis(*millis), part)
+        });
         SimBody {
             executor: executor.clone(),
-            parts: parts.into_iter().collect(),
+            parts: parts.collect(),
             end: Some(End::Whole),
             flight: Rc::default(),
         }

@@ -168,6 +168,15 @@ pub(crate) struct Visit {
     pub(crate) tail: bool,
 }
 
+impl Visit {
+    /// Whether its content comes slowly, and does not say how long it is: that of one in
+    /// three.
+    pub(crate) fn sends_slowly(&self) -> bool {
+        let has_content = self.brings.content || matches!(self.method, Method::Post);
+        has_content && !self.tail && self.at.is_multiple_of(3)
+    }
+}
+
 /// What a visitor's request has besides a target and what selects variants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Brings {

@@ -370,8 +370,9 @@ impl World {
             content,
         } = asked(visit);
         let body = match (visit.method, content) {
-            (_, true) => Some(SimBody::of_visitor(&self.executor, CONTENT)),
-            (Method::Post, false) => Some(SimBody::of_visitor(&self.executor, "")),
+            _ if visit.sends_slowly() => Some(SimBody::of_visitor(&self.executor, &SLOW_CONTENT)),
+            (_, true) => Some(SimBody::of_visitor(&self.executor, &[(0, CONTENT)])),
+            (Method::Post, false) => Some(SimBody::of_visitor(&self.executor, &[(0, "")])),
             (Method::Get | Method::Head, false) => None,
         };
         if self.scenario.anonymous {
@@ -460,6 +461,13 @@ impl Drop for Pending {
 /// What the content of a GET is, where it has some.
 const CONTENT: &str = "hello";
 
+/// The same as a slow visitor sends it, without saying how long it is: each piece after a
+/// number of milliseconds.
+const SLOW_CONTENT: [(u64, &str); 3] = [(0, "he"), (1_500, "ll"), (2_500, "o")];
+
+/// How long that takes.
+pub(crate) const SLOW_UPLOAD: Duration = Duration::from_secs(4);
+
 /// What a visitor asks, apart from the validator of what it has seen before.
 pub(crate) fn asked(visit: &Visit) -> Asked {
     let mut headers = HeaderMap::new();
@@ -474,7 +482,7 @@ pub(crate) fn asked(visit: &Visit) -> Asked {
             headers.append(*name, value);
         }
     }
-    if visit.brings.content {
+    if visit.brings.content && !visit.sends_slowly() {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(CONTENT.len()));
     }
     Asked {

@@ -305,7 +305,7 @@ impl Record {
             Limit::Whole => {
                 // Within its own reserve a class owes nothing to the others.
                 let own = reserve(class, limits.slots).saturating_sub(self.held(class));
-                let left = free.saturating_sub(self.reserved_against(class, now, limits));
+                let left = free.saturating_sub(self.reserved_against(class, None, now, limits));
                 left.max(own.min(free))
             }
             Limit::Slots(limit) => {
@@ -322,9 +322,15 @@ impl Record {
         }
     }
 
-    /// The slots that requests of `class` leave to other classes: more to those whose
-    /// requests wait.
-    fn reserved_against(&self, class: Class, now: Time, limits: &Limits) -> u32 {
+    /// The slots that requests of `class` leave to other classes, if one of class `from`
+    /// becomes theirs: more to those whose requests wait.
+    fn reserved_against(
+        &self,
+        class: Class,
+        from: Option<Class>,
+        now: Time,
+        limits: &Limits,
+    ) -> u32 {
         Class::COUNTED
             .into_iter()
             .filter(|other| *other != class)
@@ -335,7 +341,9 @@ impl Record {
                     true => reserve(other, limits.slots),
                     false => floor(other, limits.slots),
                 };
-                sum.saturating_add(left.saturating_sub(self.held(other)))
+                let lost = u32::from(from == Some(other));
+                let held = self.held(other).saturating_sub(lost);
+                sum.saturating_add(left.saturating_sub(held))
             })
     }
 
@@ -347,7 +355,8 @@ impl Record {
         // Within its own reserve a class owes nothing to the others.
         let without = self.used().saturating_sub(1);
         self.held(to) < reserve(to, limits.slots)
-            || without.saturating_add(self.reserved_against(to, now, limits)) < limits.slots
+            || without.saturating_add(self.reserved_against(to, Some(from), now, limits))
+                < limits.slots
     }
 
     /// Takes up to `most` slots; returns how many.

@@ -129,6 +129,26 @@ fn slow_pages_of_one_class_leave_a_slot_to_each_other() {
     }
 }
 
+/// The slot of a login that had ended went to the next slow page, and none was left for the
+/// next login.
+#[test]
+fn slow_pages_do_not_get_the_idle_slot_that_is_left_to_logins() {
+    let limits = Limits {
+        slots: 16,
+        ..LIMITS
+    };
+    let mut record = Record::default();
+    assert_eq!(record.take(id(1), (Class::Fill, 0), 60, at(0), &limits), 14);
+    assert_eq!(record.take(id(1), (Class::Unsafe, 0), 1, at(0), &limits), 1);
+    let may = |record: &Record, to| record.may_reuse(Class::Unsafe, to, at(1), &limits);
+    assert!(!may(&record, Class::Fill));
+    assert!(may(&record, Class::Unsafe) && may(&record, Class::Pass));
+    // There are others.
+    let mut few = Record::default();
+    few.take(id(1), (Class::Unsafe, 0), 14, at(0), &limits);
+    assert!(may(&few, Class::Fill));
+}
+
 #[test]
 fn a_class_gets_its_reserve_though_all_others_have_waited_lately() {
     let mut record = Record::default();

@@ -286,10 +286,10 @@ pub const OPTIONS: &[Definition] = &[
         default: "1000",
         strict: None,
         per_rule: false,
-        doc: "Most responses that are open at once over all nodes without an end, such as \
-              event streams, or with a visitor that reads slowly. They do not count in \
-              `origin.max_concurrency`. One more without an end gets 503; one more with a \
-              slow visitor goes on counting there.",
+        doc: "Most requests that are open at once over all nodes whose response has no end, \
+              such as an event stream, or whose visitor reads or sends slowly. They do not \
+              count in `origin.max_concurrency`. One more without an end gets 503; one more \
+              with a slow visitor goes on counting there.",
         set: set!(u32 => budget.max_streams),
     },
     Definition {

@@ -1,6 +1,7 @@
 //! The body of an answer of the origin.
 
 use super::Slot;
+use crate::budget::{Outcome, Report};
 use crate::world::{Body, OriginError};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -15,11 +16,11 @@ pub struct OriginBody<B> {
     slot: SharedSlot,
 }
 
-/// A slot that an answer's body has, and that others may count as a stream's.
+/// A slot that a request or its answer's body has, and that others may count as a stream's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SharedSlot(Rc<RefCell<Option<Slot>>>);
 
-/// A slot that an answer's body has, as long as the body is there.
+/// A slot that a request or its answer's body has, as long as that is there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WeakSlot(Weak<RefCell<Option<Slot>>>);
 
@@ -33,12 +34,28 @@ impl WeakSlot {
 }
 
 impl SharedSlot {
-    fn new(slot: Slot) -> Self {
+    pub(super) fn new(slot: Slot) -> Self {
         SharedSlot(Rc::new(RefCell::new(Some(slot))))
     }
 
     fn take(&self) -> Option<Slot> {
         self.0.borrow_mut().take()
+    }
+
+    /// What became of the request.
+    pub(super) fn report(&self, outcome: Outcome) -> Option<Report> {
+        self.0.borrow().as_ref().map(|slot| slot.report(outcome))
+    }
+
+    /// Whether it counts in `origin.max_streams`.
+    pub(super) fn is_stream(&self) -> bool {
+        self.0.borrow().as_ref().is_some_and(Slot::is_stream)
+    }
+
+    /// Puts another slot into the place of this one, which is given back.
+    pub(super) fn replace(&self, slot: Slot) {
+        let earlier = self.0.borrow_mut().replace(slot);
+        drop(earlier);
     }
 
     /// A handle that does not keep the slot.
@@ -56,11 +73,11 @@ impl SharedSlot {
 
 impl<B> OriginBody<B> {
     /// A body that has not been read.
-    pub(super) fn new(body: B, slot: Slot) -> Self {
+    pub(super) fn new(body: B, slot: SharedSlot) -> Self {
         OriginBody {
             beginning: None,
             rest: Some(body),
-            slot: SharedSlot::new(slot),
+            slot,
         }
     }
 

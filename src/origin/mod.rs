@@ -8,7 +8,8 @@
 //!
 //! Files: `slot` has the right to send one request, as a value. `slots` is what one
 //! instance knows about slots; `broker` takes them from the store and gives them back.
-//! `body` is an answer's body with its slot, `check` the request that asks whether the
+//! `body` is an answer's body with its slot, `upload` the content of a request that its
+//! visitor may send slowly, `check` the request that asks whether the
 //! origin works at all.
 
 mod body;
@@ -17,8 +18,10 @@ mod check;
 mod slot;
 mod slots;
 mod time;
+mod upload;
 
 pub use body::OriginBody;
+use body::SharedSlot;
 pub(crate) use body::WeakSlot;
 pub(crate) use broker::Admission;
 pub use slot::Slot;
@@ -28,7 +31,7 @@ use crate::budget::{BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, Ra
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
-use crate::semantics::{is_endless, retry_after};
+use crate::semantics::{announced, is_endless, retry_after};
 use crate::time::{Time, millis};
 use crate::world::{Body, Content, OriginError, OriginRequest, Platform, event};
 use broker::Broker;
@@ -41,6 +44,11 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
+use upload::{Refusal, Upload};
+
+/// How long a message may wait for its visitor, in all, before its request gives its place in
+/// the budget to another.
+pub(crate) const SLOW_VISITOR: Duration = Duration::from_secs(2);
 
 /// The name by which the shield marks requests and answers.
 pub(crate) const PSEUDONYM: &str = "leeward";
@@ -160,7 +168,7 @@ impl<P: Platform> OriginDoor<P> {
         {
             self.broker.found(page);
         }
-        self.answered(answered, request_time, slot, false)
+        self.answered(answered, request_time, SharedSlot::new(slot), false)
     }
 
     /// Tells the breaker what became of a request, and gives the slot to the body.
@@ -168,13 +176,15 @@ impl<P: Platform> OriginDoor<P> {
         &self,
         answered: Result<Response<P::Body>, OriginError>,
         request_time: Time,
-        mut slot: Slot,
+        slot: SharedSlot,
         has_content: bool,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let response_time = self.platform.now();
         let answered = answered.and_then(valid);
-        if let Some(outcome) = outcome(&answered, response_time, has_content) {
-            self.broker.report(slot.report(outcome));
+        if let Some(outcome) = outcome(&answered, response_time, has_content)
+            && let Some(report) = slot.report(outcome)
+        {
+            self.broker.report(report);
         }
         let is_stream = answered
             .as_ref()
@@ -198,24 +208,45 @@ impl<P: Platform> OriginDoor<P> {
         forwarding: Forwarding<'_, P::Body>,
         slot: Slot,
         config: &Config,
-    ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
+    ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
         let Forwarding {
-            parts,
+            parts: visitor,
             body,
             address,
         } = forwarding;
         let outgoing = Self::outgoing(config);
-        let parts = pass::forwarded(parts, body.is_some(), address, &self.origin, outgoing)
-            .map_err(|error| OriginError::NotSent(error.to_string()))?;
+        let parts = pass::forwarded(visitor, body.is_some(), address, &self.origin, outgoing)
+            .map_err(|error| NoAnswer::Failed(OriginError::NotSent(error.to_string())))?;
         let request_time = self.platform.now();
         let (has_content, timeout) = (body.is_some(), config.origin.pass_timeout);
+        let (class, target, slot) = (slot.class(), slot.target(), SharedSlot::new(slot));
+        let refusal = Refusal::default();
+        let body = body.map(|content| match content.is_read() {
+            true => content,
+            false => Upload {
+                platform: Rc::clone(&self.platform),
+                broker: Rc::clone(&self.broker),
+                content,
+                left: announced(&visitor.headers),
+                slot: slot.downgrade(),
+                class,
+                target,
+                wait: config.wait.budget,
+                refusal: Rc::clone(&refusal),
+            }
+            .into_content(),
+        });
         let request = Self::request(parts, body, config, timeout);
         let sending = self.platform.send(request);
         let answered = match has_content {
             true => sending.await,
             false => self.within(timeout, sending).await,
         };
-        self.answered(answered, request_time, slot, has_content)
+        let answered = self.answered(answered, request_time, slot, has_content);
+        answered.map_err(|error| match refusal.borrow_mut().take() {
+            Some(refusal) => refusal,
+            None => NoAnswer::Failed(error),
+        })
     }
 
     fn request(
@@ -315,6 +346,26 @@ pub(crate) struct LogLine<'a> {
     /// How the lease ended.
     pub(crate) settled: Option<&'a str>,
     pub(crate) took: Duration,
+}
+
+/// Why a request got no place in the budget at the end of its content, for the log.
+pub(crate) fn refused<B>(answered: &Result<Answered<B>, NoAnswer>) -> Option<&'static str> {
+    match answered {
+        Err(NoAnswer::Busy) => Some("origin-busy"),
+        Err(NoAnswer::Halted(halt)) => Some(halt.by.token()),
+        Err(NoAnswer::Failed(_) | NoAnswer::Gone) | Ok(_) => None,
+    }
+}
+
+/// The status of an answer, for the log.
+pub(crate) fn status_of<B>(
+    answered: &Result<Answered<B>, NoAnswer>,
+) -> Result<Option<StatusCode>, &OriginError> {
+    match answered {
+        Ok(answered) => Ok(Some(answered.response.status())),
+        Err(NoAnswer::Failed(error)) => Err(error),
+        Err(NoAnswer::Busy | NoAnswer::Halted(_) | NoAnswer::Gone) => Ok(None),
+    }
 }
 
 fn settings<P: Platform>(config: &Config) -> slots::Settings {

@@ -49,6 +49,16 @@ impl Slot {
         self.target
     }
 
+    /// What it was taken for, or a stream.
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// Whether it counts in `origin.max_streams`.
+    pub(super) fn is_stream(&self) -> bool {
+        self.class == Class::Stream
+    }
+
     /// What became of the request.
     pub(super) fn report(&self, outcome: Outcome) -> Report {
         Report {
@@ -58,11 +68,11 @@ impl Slot {
         }
     }
 
-    /// Counts the answer as one that does not end: from now on it counts in
+    /// Counts the request as one without an end: from now on it counts in
     /// `origin.max_streams` and not in the budget. Returns `false` if there are
     /// too many of them.
     pub(crate) fn become_stream(&mut self) -> bool {
-        if self.class == Class::Stream {
+        if self.is_stream() {
             return true;
         }
         let may = self.pool.become_stream(self.grant, self.class);

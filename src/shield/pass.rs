@@ -10,7 +10,9 @@ use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cells::{Backing, Located};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot};
+use crate::origin::{
+    Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of,
+};
 use crate::question::location;
 use crate::question::target::path_of;
 use crate::semantics::{
@@ -89,17 +91,15 @@ impl<P: Platform> Shield<P> {
             reason: "pass",
             method: passing.parts.method.as_str(),
             path: passing.parts.uri.path(),
-            status: answered
-                .as_ref()
-                .map(|answered| Some(answered.response.status())),
-            outcome: Some(passing.passed.token()),
+            status: status_of(&answered),
+            outcome: refused(&answered).or(Some(passing.passed.token())),
             settled: None,
             took: self.platform.now().since(began),
         });
         if let Ok(answered) = &mut answered {
             location::rewrite(answered.response.headers_mut(), self.door.origin());
         }
-        answered.map_err(NoAnswer::Failed)
+        answered
     }
 
     /// Waits for a place in the origin's budget.

@@ -9,7 +9,7 @@
 
 use super::{AnswerBody, Shield};
 use crate::config::Config;
-use crate::origin::{OriginBody, Pace, TRICKLE_WINDOW, WeakSlot, read};
+use crate::origin::{OriginBody, Pace, SLOW_VISITOR, TRICKLE_WINDOW, WeakSlot, read};
 use crate::semantics::{announced, is_endless};
 use crate::world::{OriginError, Platform};
 use bytes::Bytes;
@@ -27,10 +27,6 @@ const BUFFERED_MAX: u64 = 256 << 10;
 
 /// Pieces of a longer body that are read ahead of the visitor. A piece has at most 64 KiB.
 const PIECES_AHEAD: usize = 4;
-
-/// How long a body may wait for its visitor, in all, before it gives its place in the
-/// budget to another request.
-const SLOW_VISITOR: Duration = Duration::from_secs(2);
 
 /// After how many seconds the rest of a body that is not stored after all gives its place
 /// to another request.

@@ -11,7 +11,7 @@ use crate::budget::Class;
 use crate::cell::transition::Purge;
 use crate::cells::Backing;
 use crate::config::Config;
-use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody};
+use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody, refused, status_of};
 use crate::question::{is_secure, is_served, key_of, location};
 use crate::semantics::{
     Forward, Hop, Target, announced, count_hop, invalidation_targets, is_safe,
@@ -74,19 +74,14 @@ impl<P: Platform> Shield<P> {
             reason: "method",
             method: visitor.method.as_str(),
             path: visitor.uri.path(),
-            status: answered
-                .as_ref()
-                .map(|answered| Some(answered.response.status())),
-            outcome: None,
+            status: status_of(&answered),
+            outcome: refused(&answered),
             settled: None,
             took: self.platform.now().since(began),
         });
         let mut answered = match answered {
             Ok(answered) => answered,
-            Err(error) => {
-                let error = NoAnswer::Failed(error);
-                return self.no_answer(&visitor, &error, Forward::Method, config);
-            }
+            Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
         };
         location::rewrite(answered.response.headers_mut(), self.door.origin());
         self.invalidate(&visitor, &answered.response).await;

@@ -38,7 +38,7 @@ const HEAD_MAX: usize = 64 * 1024;
 const HEAD_WAIT: Duration = Duration::from_secs(5);
 
 /// How long an answer that is made by a function waits for the request's content.
-const CONTENT_WAIT: Duration = Duration::from_secs(5);
+const CONTENT_WAIT: Duration = Duration::from_secs(30);
 
 /// One of [`Answer::events`].
 pub const EVENT: &[u8] = b"data: x\n\n";

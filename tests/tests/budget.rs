@@ -10,7 +10,7 @@
 //! | `holders_killed` | SIGKILL of a node that holds slots: the others go on after a lease |
 //! | `breaker` | an origin that fails gets next to nothing, and recovers without a stampede |
 //! | `one_visitors` | URLs that fail, of one visitor, do not open the breaker for the others |
-//! | `slowly` | visitors that read or send slowly keep no slots |
+//! | `slowly`, `upload` | visitors that read or send slowly keep no slots |
 //! | `slow_pages` | slow pages leave a slot to logins |
 //! | `waits_too_long` | requests that find no slot in time get 503 with `Retry-After` |
 //! | `an_hour` | the origin gets no more requests in an hour than `origin.max_per_hour` |
@@ -23,7 +23,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -31,7 +31,7 @@ use leeward_tests::client::{RawAsk, get};
 use leeward_tests::{
     Answer, Ask, Crowd, Gate, Reply, Settings, StoreKind, World, on_every_store, wait,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What the origin stands.
@@ -544,6 +544,68 @@ async fn visitors_that_send_slowly_keep_no_slots() {
         "{paths:?}"
     );
     drop(idle);
+}
+
+/// Visitors whose content stopped after what is read before a request takes a slot kept
+/// all slots: of long content, and of content of unknown length. At its end each needs a slot
+/// again: the origin's work is only beginning.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_that_stop_in_the_middle_of_an_upload_keep_no_slots() {
+    let world = World::single().await;
+    let (gate, complete) = (Gate::closed(), Arc::new(AtomicUsize::new(0)));
+    let (held, counted) = (gate.clone(), Arc::clone(&complete));
+    world.origin.otherwise(Answer::made_by(move |seen| {
+        let answer = Answer::fixed("done").cache_control("private");
+        if !seen.target.starts_with("/up/") {
+            return answer;
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        answer.gate(&held)
+    }));
+    let rest = "x".repeat(30_000);
+    let post = |number: usize| {
+        let length = match number % 2 {
+            0 => "content-length: 300000".to_owned(),
+            _ => "transfer-encoding: chunked".to_owned(),
+        };
+        let content = match number % 2 {
+            0 => "x".repeat(270_000),
+            _ => "5\r\nhello\r\n".to_owned(),
+        };
+        format!("POST /up/{number} HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n{content}")
+    };
+    let mut visitors = idle(world.node(0), post).await;
+    // One after the other gives its slot back.
+    wait::until("all uploads have begun", wait::SOON, async || {
+        let paths = world.origin.paths();
+        let begun = paths.iter().filter(|path| path.starts_with("/up/"));
+        (begun.count() >= visitors.len()).then_some(())
+    })
+    .await;
+    assert_open(&world).await;
+    assert_eq!(complete.load(Ordering::SeqCst), 0);
+
+    for (number, visitor) in visitors.iter_mut().enumerate() {
+        let rest = match number % 2 {
+            0 => &rest,
+            _ => "0\r\n\r\n",
+        };
+        visitor.write_all(rest.as_bytes()).await.unwrap();
+    }
+    let is_full = async || (complete.load(Ordering::SeqCst) >= 14).then_some(());
+    wait::until("unsafe methods have what they may", wait::SOON, is_full).await;
+    wait::throughout(
+        "the others wait for a slot",
+        Duration::from_secs(1),
+        async || complete.load(Ordering::SeqCst) <= 16,
+    )
+    .await;
+    gate.open();
+    for mut visitor in visitors {
+        let mut head = [0; 12];
+        visitor.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200", "{}", head.escape_ascii());
+    }
 }
 
 /// Slow URLs of one visitor took all slots for as long as they took.

@@ -6,6 +6,7 @@ use crate::executor::{Micros, Owner, micros};
 use crate::origin::{SERIAL, body_of, number};
 use crate::scenario::{Dependence, FaultKind, Method, Visit, seconds};
 use crate::stores::Server;
+use crate::world::SLOW_UPLOAD;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use leeward::shield::cell_id;
@@ -136,7 +137,7 @@ impl Oracle {
 
     /// L2.
     fn in_time(&self, got: &Got<'_>, now: Micros) {
-        let most = self.deadline(got.owner);
+        let most = self.deadline(got.visitor, got.owner);
         if now - got.arrived > micros(most) {
             self.violated(
                 got.owner,
@@ -150,9 +151,15 @@ impl Oracle {
         }
     }
 
-    /// How long a request on a node may take.
-    pub(crate) fn deadline(&self, owner: Owner) -> Duration {
+    /// How long a visitor's request on a node may take.
+    pub(crate) fn deadline(&self, visitor: u64, owner: Owner) -> Duration {
         let mut most = self.scenario.patience();
+        let visit = usize::try_from(visitor).ok();
+        let visit = visit.and_then(|visitor| self.scenario.visits.get(visitor));
+        if visit.is_some_and(Visit::sends_slowly) {
+            // At the end of its content it waits for a slot again.
+            most += SLOW_UPLOAD + self.scenario.settings.budget;
+        }
         for fault in &self.scenario.faults {
             match fault.kind {
                 FaultKind::Stall { node } if owner.node() == Some(node) => {

@@ -327,7 +327,7 @@ impl Oracle {
         let now = self.executor.now();
         self.slots_are_free();
         for (visitor, (arrived, owner)) in waiting {
-            if now - arrived > crate::executor::micros(self.deadline(*owner)) {
+            if now - arrived > crate::executor::micros(self.deadline(*visitor, *owner)) {
                 let what = format!("visitor {visitor} never got an answer");
                 self.violated(*owner, "L2", what);
             }
