@@ -100,6 +100,9 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // It took a fetch whose answer trickles, and says how long it is, for ended when the
     // answer began (L3).
     3_056,
+    // A stored page whose body could not be read kept a request from waiting for the origin:
+    // it looked a thousand times at once and got an error (L3).
+    3_139,
 ];
 
 fn seeds(lists: &[&'static [u64]]) -> impl Iterator<Item = u64> {

@@ -68,6 +68,14 @@ enum Next<B> {
     Gone,
 }
 
+/// Why the fallback is no answer.
+enum Useless {
+    /// There is none that may be used.
+    None,
+    /// Its body cannot be read.
+    Lost(Box<Entry>, Lost),
+}
+
 impl<P: Platform> Shield<P> {
     /// Answers a GET or HEAD.
     pub(super) async fn get(
@@ -194,12 +202,12 @@ impl<P: Platform> Shield<P> {
                     .make_do(&visit, &fallback, &located, Stale::SoftTimeout)
                     .await
                 {
-                    Some(answer) => answer,
-                    None if visit.was_busy => {
+                    Ok(answer) => answer,
+                    Err(_) if visit.was_busy => {
                         let until = now.plus(self.busy_pause());
                         self.unavailable(&visit, &located, Own::OriginBusy, until)
                     }
-                    None => self.unavailable(&visit, &located, Own::WaitBudget, now),
+                    Err(_) => self.unavailable(&visit, &located, Own::WaitBudget, now),
                 };
             }
             visit.looks = visit.looks.saturating_add(1);
@@ -210,11 +218,13 @@ impl<P: Platform> Shield<P> {
                 }
                 // Without a fallback the wait goes on, to the deadline.
                 Next::Look(Waited::Expired) => {
-                    if let Some(answer) = self
+                    match self
                         .make_do(&visit, &fallback, &located, Stale::SoftTimeout)
                         .await
                     {
-                        return answer;
+                        Ok(answer) => return answer,
+                        Err(Useless::Lost(entry, lost)) => visit.lose(&entry, &lost),
+                        Err(Useless::None) => {}
                     }
                 }
                 Next::Look(Waited::Changed) => {}
@@ -267,7 +277,7 @@ impl<P: Platform> Shield<P> {
         };
         self.make_do(visit, &fallback, &located, stale)
             .await
-            .ok_or(located)
+            .map_err(|_| located)
     }
 
     /// Becomes the leader of the question, or follows the one that there is.
@@ -589,8 +599,8 @@ impl<P: Platform> Shield<P> {
                             .make_do(visit, fallback, located, Stale::SoftTimeout)
                             .await
                         {
-                            Some(answer) => return Next::Answer(answer),
-                            None => receiver.await,
+                            Ok(answer) => return Next::Answer(answer),
+                            Err(_) => receiver.await,
                         }
                     }
                 }
@@ -675,7 +685,7 @@ impl<P: Platform> Shield<P> {
                 }
             }
             Ok(Head::Failed(why, retry_after)) => {
-                if let Some(answer) = self.make_do(visit, fallback, located, Stale::OnError).await {
+                if let Ok(answer) = self.make_do(visit, fallback, located, Stale::OnError).await {
                     return Next::Answer(answer);
                 }
                 match self.stored_by_now(visit).await {
@@ -702,23 +712,26 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    /// The fallback at the end of a wait, if there is one, and if it may still be
-    /// used: the wait may have outlasted its window.
+    /// The fallback at the end of a wait. The wait may have outlasted the window in which it
+    /// may be used.
     async fn make_do(
         self: &Rc<Self>,
         visit: &Visit,
         fallback: &Option<Entry>,
         located: &Located,
         stale: Stale,
-    ) -> Option<Answer<P::Body>> {
+    ) -> Result<Answer<P::Body>, Useless> {
         let now = self.platform.now();
         let entry = fallback
             .as_ref()
             .filter(|entry| match self.verdict(visit, entry, now) {
                 Verdict::Fresh | Verdict::StaleWhileRevalidate => true,
                 Verdict::Revalidate { on_error } => on_error,
-            })?;
-        self.hit(visit, entry, located, now, Some(stale)).await.ok()
+            })
+            .ok_or(Useless::None)?;
+        self.hit(visit, entry, located, now, Some(stale))
+            .await
+            .map_err(|lost| Useless::Lost(Box::new(entry.clone()), lost))
     }
 
     /// Forwards a visit with its own fields. What comes may show that the question
