@@ -92,13 +92,14 @@ impl Origin {
             headers,
             content: request.body.is_some(),
         };
+        let sent = self.executor.now();
         // The origin's work begins when the content is complete.
         if let Some(mut content) = request.body {
             while let Some(piece) = content.chunk().await {
                 piece?;
             }
         }
-        let flight = self.oracle.departs(owner, key, &asked);
+        let flight = self.oracle.departs(owner, key, &asked, sent);
         let mut open = OpenFlight(Some(Rc::clone(&flight)));
         let result = self.answer(owner, key, asked, timeout, flight).await;
         match &result {

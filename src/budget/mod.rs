@@ -341,7 +341,8 @@ impl Record {
                     true => reserve(other, limits.slots),
                     false => floor(other, limits.slots),
                 };
-                let lost = u32::from(from == Some(other));
+                // A class whose requests wait gets its turn in the instance that has the slot.
+                let lost = u32::from(from == Some(other) && !waits);
                 let held = self.held(other).saturating_sub(lost);
                 sum.saturating_add(left.saturating_sub(held))
             })

@@ -289,7 +289,8 @@ pub const OPTIONS: &[Definition] = &[
         doc: "Most requests that are open at once over all nodes whose response has no end, \
               such as an event stream, or whose visitor reads or sends slowly. They do not \
               count in `origin.max_concurrency`. One more without an end gets 503; one more \
-              with a slow visitor goes on counting there.",
+              with a slow visitor goes on counting there. Where the origin keeps a thread \
+              for each, no more than it has threads for.",
         set: set!(u32 => budget.max_streams),
     },
     Definition {

@@ -73,12 +73,13 @@ impl<P: Platform> Shield<P> {
     /// Sends a request with its own fields.
     pub(super) async fn send_pass(
         &self,
-        passing: Passing<'_, P::Body>,
+        mut passing: Passing<'_, P::Body>,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
         let target = path_of(passing.parts.uri.path());
+        let (limit, gone) = (passing.limit, passing.gone);
         let slot = self
-            .admit(Class::Pass, target, passing.limit, passing.gone)
+            .admit_with(&mut passing.body, Class::Pass, target, limit, gone)
             .await?;
         let began = self.platform.now();
         let forwarding = Forwarding {

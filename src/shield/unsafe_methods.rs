@@ -11,12 +11,13 @@ use crate::budget::Class;
 use crate::cell::transition::Purge;
 use crate::cells::Backing;
 use crate::config::Config;
-use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody, refused, status_of};
+use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of};
 use crate::question::{is_secure, is_served, key_of, location};
 use crate::semantics::{
     Forward, Hop, Target, announced, count_hop, invalidation_targets, is_safe,
     strip_connection_fields,
 };
+use crate::time::Time;
 use crate::world::{Content, Platform};
 use futures::future::{Either, select};
 use http::header::ALLOW;
@@ -51,13 +52,14 @@ impl<P: Platform> Shield<P> {
         if !is_served(&visitor, &config.key) {
             return self.misdirected();
         }
-        let body = match self.read_first(&visitor, body).await {
+        let mut body = match self.read_first(&visitor, body).await {
             Ok(body) => body,
             Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
         };
         let limit = self.platform.now().plus(config.wait.budget);
+        let path = visitor.uri.path();
         let slot = match self
-            .admit(Class::Unsafe, visitor.uri.path(), limit, &Gone(None))
+            .admit_with(&mut body, Class::Unsafe, path, limit, &Gone(None))
             .await
         {
             Ok(slot) => slot,
@@ -133,6 +135,28 @@ impl<P: Platform> Shield<P> {
         };
         // Content breaks off where its client leaves.
         read.map(|()| Some(content)).map_err(|_| NoAnswer::Gone)
+    }
+
+    /// Waits for a place in the origin's budget, and reads the beginning of the request's
+    /// content meanwhile: what has been read does not keep the place for its visitor.
+    pub(super) async fn admit_with(
+        &self,
+        content: &mut Option<Content<P::Body>>,
+        class: Class,
+        target: &str,
+        limit: Time,
+        gone: &Gone,
+    ) -> Result<Slot, NoAnswer> {
+        let admitted = self.admit(class, target, limit, gone);
+        let Some(content) = content else {
+            return admitted.await;
+        };
+        let reading = pin!(content.read(CONTENT_FIRST));
+        match select(pin!(admitted), reading).await {
+            Either::Left((admitted, _)) => admitted,
+            Either::Right((Ok(()), admitted)) => admitted.await,
+            Either::Right((Err(_), _)) => Err(NoAnswer::Gone),
+        }
     }
 
     /// The answer to TRACE and OPTIONS whose last hop this is (RFC 9110 section

@@ -74,9 +74,10 @@ impl Oracle {
         };
         self.trace(by, || {
             format!(
-                "stored {id} v{} used {} {:?} epoch {}{}",
+                "stored {id} v{} used {}{} {:?} epoch {}{}",
                 new.version,
                 new.used(),
+                holders(&new),
                 new.breaker.phase,
                 new.breaker.epoch,
                 waiting(&new)
@@ -284,7 +285,7 @@ impl Oracle {
                 );
             }
         }
-        self.within_limit(flight, &busy, now);
+        self.within_limit(flight, &busy);
     }
 
     /// Whether the instance of a request in flight could not know what the others do.
@@ -308,17 +309,17 @@ impl Oracle {
     }
 
     /// B2: while the breaker is open nothing goes out, and half open little does.
-    fn within_limit(&self, flight: &Flight, busy: &[Rc<Flight>], now: Micros) {
+    fn within_limit(&self, flight: &Flight, busy: &[Rc<Flight>]) {
         let slack = KNOWN_FOR + ELECTION + self.scenario.write_delay * 10;
         let (phase, since) = {
             let budget = &self.state.borrow().budget;
             let Some(opened) = budget.opened else { return };
             (budget.phase, opened + micros(slack))
         };
-        if now < since || self.is_cut_off(flight) {
+        if flight.sent < since || self.is_cut_off(flight) {
             return;
         }
-        let sent = busy.iter().filter(|flight| flight.began >= since);
+        let sent = busy.iter().filter(|flight| flight.sent >= since);
         let sent = sent.filter(|flight| !self.is_cut_off(flight)).count();
         match phase {
             Phase::Closed => {}
@@ -495,4 +496,22 @@ fn waiting(record: &Record) -> String {
         }
     }
     text
+}
+
+/// The slots of each holder: fill, pass, unsafe, refresh, stream.
+fn holders(record: &Record) -> String {
+    let each = record.holders.iter().map(|holder| {
+        let id = holder.id.to_string();
+        let slots = holder.slots;
+        format!(
+            " {}:{}+{}+{}+{}+{}",
+            id.get(..4).unwrap_or(&id),
+            slots.fill,
+            slots.pass,
+            slots.unsafe_,
+            slots.refresh,
+            slots.stream
+        )
+    });
+    each.collect()
 }

@@ -50,6 +50,8 @@ pub(crate) struct Flight {
     /// lease in the shared store.
     pub(super) lease: Option<(String, Nonce)>,
     pub(super) began: Micros,
+    /// When its head was sent, before its content.
+    pub(super) sent: Micros,
     /// When the origin has sent all, as far as that is known.
     done_at: Cell<Option<Micros>>,
     /// Whether it still concerns the cell: the holder waits for it.
@@ -74,6 +76,7 @@ impl Default for Flight {
             visitor: u64::MAX,
             lease: None,
             began: 0,
+            sent: 0,
             done_at: Cell::default(),
             open: Cell::default(),
             failed: Cell::default(),
@@ -213,7 +216,13 @@ impl Drop for OpenFlight {
 
 impl Oracle {
     /// The current task asks the origin.
-    pub(crate) fn departs(&self, owner: Owner, key: usize, asked: &Asked) -> Rc<Flight> {
+    pub(crate) fn departs(
+        &self,
+        owner: Owner,
+        key: usize,
+        asked: &Asked,
+        sent: Micros,
+    ) -> Rc<Flight> {
         let now = self.executor.now();
         let task = self.executor.current();
         let claim = task.and_then(|task| self.state.borrow().claims.get(&task).cloned());
@@ -232,6 +241,7 @@ impl Oracle {
             visitor,
             lease,
             began: now,
+            sent,
             open: Cell::new(true),
             executor: Some(self.executor.clone()),
             ..Flight::default()
