@@ -94,6 +94,20 @@ impl Store {
         }
     }
 
+    /// Whether another connection holds the lock for writing.
+    pub fn is_locked(&self) -> bool {
+        match self {
+            Store::Sqlite(_) => {
+                let connection = self.sqlite();
+                connection.busy_timeout(Duration::ZERO).unwrap();
+                connection
+                    .execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+                    .is_err()
+            }
+            Store::Redis(_) | Store::Memory => false,
+        }
+    }
+
     /// Every cell: its key in the store, and the stored bytes.
     pub fn cells(&self) -> Vec<(String, Vec<u8>)> {
         self.values(CELLS)

@@ -15,9 +15,20 @@ on_every_store!(zombie_on_a_stale_key, zombie_on_a_cold_key);
 /// publishes `new`; wakes it, hands it its answer, and watches what is served.
 async fn outlive(world: &mut World, path: &'static str, gate: &Gate, new: &str) {
     let fetched = world.origin.count(path);
-    // Just after the request left, the node writes nothing for a while: the
-    // store is not locked by a process that cannot go on.
-    world.process(0).pause();
+    // A node that is stopped in the middle of a write would keep a SQLite file locked.
+    wait::until(
+        "the node sleeps outside of a write",
+        wait::SOON,
+        async || {
+            world.process(0).pause();
+            if world.store.is_locked() {
+                world.process(0).resume();
+                return None;
+            }
+            Some(())
+        },
+    )
+    .await;
     let others = world.others();
     wait::until(
         "another node takes over and publishes",
