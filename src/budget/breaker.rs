@@ -250,9 +250,6 @@ impl Breaker {
             }
             return;
         }
-        if let Outcome::Bad { .. } = report.outcome {
-            self.checks.page_failed(report.target);
-        }
         let (target, retry_after) = match report.outcome {
             Outcome::Good => return self.succeed(now, slots),
             Outcome::CheckPassed => {
@@ -312,7 +309,7 @@ impl Breaker {
     /// Whether a check decides about the failures so far, instead of their number. A
     /// failure to connect needs none.
     fn is_checked(&mut self, outcome: Outcome, now: Time) -> bool {
-        outcome != Outcome::Unreachable && self.checks.begin(&self.failed, now)
+        outcome != Outcome::Unreachable && self.checks.begin(now)
     }
 
     fn succeed(&mut self, now: Time, slots: u32) {

@@ -187,10 +187,10 @@ impl Checks {
     }
 
     /// Begins a check unless one is under way. Returns `false` if there is no page to
-    /// ask for, or if it is among those that failed.
-    pub(super) fn begin(&mut self, failed: &[u32], now: Time) -> bool {
-        let page = self.known_good.as_ref().map(KnownGood::target);
-        if page.is_none_or(|page| failed.contains(&page)) {
+    /// ask for. That its path is among those that failed says nothing: any visitor can add a
+    /// query that makes it fail.
+    pub(super) fn begin(&mut self, now: Time) -> bool {
+        if self.known_good.is_none() {
             return false;
         }
         if !self.state.counts(now) {
@@ -211,16 +211,6 @@ impl Checks {
     /// The check could not be made.
     pub(super) fn give_up(&mut self) {
         self.state = Check::None;
-    }
-
-    /// A page has failed. If it is the one that is known, another takes its place as soon
-    /// as one works.
-    pub(super) fn page_failed(&mut self, target: u32) {
-        if let Some(page) = self.known_good.as_mut()
-            && page.target == target
-        {
-            page.failed = true;
-        }
     }
 
     /// The origin has failed the check. Another page takes the place of this one, as soon

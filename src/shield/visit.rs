@@ -72,9 +72,9 @@ enum Next<B> {
     Gone,
 }
 
-/// Why the fallback is no answer.
+/// Why the fallback cannot be served.
 enum Useless {
-    /// There is none that may be used.
+    /// No entry may be used.
     None,
     /// Its body cannot be read.
     Lost(Box<Entry>, Lost),
