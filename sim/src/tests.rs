@@ -103,9 +103,6 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // A stored page whose body could not be read kept a request from waiting for the origin:
     // it looked a thousand times at once and got an error (L3).
     3_139,
-    // One instance after the other fetched a page whose cell the store refuses for its length,
-    // and a visitor of one that had not waited until its time was over (L3).
-    3_501,
     // Slow uploads kept their slots for what had come while they waited for them, and an
     // instance with several of them got no slot for another visitor (B4).
     2_008,

@@ -40,10 +40,6 @@ const WATCH: Polling = Polling {
     most: Duration::from_secs(2),
 };
 
-/// How often a request may look, in its time, before the instances that fetch do not count
-/// as others whose fetch will help.
-const LOOKS_IN_VAIN: u32 = 4;
-
 /// The least time after which a request that found the origin busy is asked to come
 /// back.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
@@ -197,7 +193,7 @@ impl<P: Platform> Shield<P> {
                 {
                     return answer;
                 }
-                if self.may_go_alone(&visit) {
+                if self.budget_went_to_the_store(&visit) {
                     visit.without_store = true;
                     visit.deadline = now.plus(visit.config.origin.first_byte_timeout);
                     continue;
@@ -427,15 +423,11 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    /// Whether a visit may go on without the store, once: it has spent its time on a store
-    /// that fails or is too slow, and not on waiting for another's fetch; or one instance
-    /// after the other has fetched, and stored nothing that this one can see, such as where
-    /// the store refuses the value.
-    fn may_go_alone(&self, visit: &Visit) -> bool {
-        let waited = visit.asker.collapsed || visit.was_busy;
+    /// Whether a visit has spent its time on a store that fails or is too slow,
+    /// and not on waiting for another's fetch. It may go on without the store once.
+    fn budget_went_to_the_store(&self, visit: &Visit) -> bool {
         !visit.without_store
-            && (!waited
-                || visit.looks > LOOKS_IN_VAIN
+            && (!(visit.asker.collapsed || visit.was_busy)
                 || self.cells.store_failed_since(visit.asker.arrival))
     }
 
