@@ -264,7 +264,8 @@ async fn breaker(kind: StoreKind) {
 async fn requests_that_find_no_slot_in_time_are_told_when_to_come_back() {
     let settings = Settings {
         budget: Some(BUDGET),
-        wait: Duration::from_secs(1),
+        // Long enough for a machine that is busy to take all slots, a few at a time.
+        wait: Duration::from_secs(4),
         ..Settings::default()
     };
     let world = World::single_with(settings, &[]).await;
