@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long a request that can be answered from memory waits for the store.
 const HIT_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How much longer than it may an operation takes that could not be given up.
+const STOPPED_FOR: Duration = Duration::from_secs(1);
+
 /// For how long the cell of a key is not written after the store has refused it.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 
@@ -187,6 +190,22 @@ impl<P: Platform> Cells<P> {
         }
     }
 
+    /// Notes that a failed operation has stopped the instance, if it has: nothing went on
+    /// until it was over, its timeout included. Spin's SQLite store does this while
+    /// another process has locked the file, for five seconds each time.
+    fn note_if_stopped<T>(
+        &self,
+        part: Part,
+        started: Time,
+        most: Duration,
+        result: &Result<T, StoreError>,
+    ) {
+        let now = self.platform.now();
+        if result.is_err() && now.since(started) >= most.saturating_add(STOPPED_FOR) {
+            self.health.borrow_mut().note_stopped(part, now);
+        }
+    }
+
     /// Reads from the shared store.
     pub(super) async fn reading<T>(
         &self,
@@ -217,10 +236,12 @@ impl<P: Platform> Cells<P> {
             if outcome.is_err() && was_given_up {
                 // It may only be slow.
                 self.note(Part::Reads, access, Ok(Shown::Nothing), "load");
+                self.note_if_stopped(Part::Reads, started, most, &result);
                 return result;
             }
         }
         self.note(Part::Reads, access, outcome, "load");
+        self.note_if_stopped(Part::Reads, started, most, &result);
         result
     }
 
@@ -232,7 +253,10 @@ impl<P: Platform> Cells<P> {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<(Access, Result<T, StoreError>), StoreError> {
         let access = self.enter(Part::Writes, urgency)?;
-        Ok((access, self.within(STORE_TIMEOUT, work).await))
+        let started = self.platform.now();
+        let result = self.within(STORE_TIMEOUT, work).await;
+        self.note_if_stopped(Part::Writes, started, STORE_TIMEOUT, &result);
+        Ok((access, result))
     }
 
     /// The store has failed in a way that no single operation has shown.

@@ -15,8 +15,9 @@
 //!
 //! A counter that cannot be counted is contended on some stores, where another
 //! creator is about to create the key; on others the store does not write. One
-//! failure does not tell which. If the key is still absent a while later, and its
-//! guard fails again, nobody is creating it: that is a failure of the store.
+//! failure does not tell which, unless the store says so. If the key is still absent a
+//! while later, and its guard fails again, nobody is creating it: that is a failure of
+//! the store.
 //!
 //! Two creators that share no counter are at least a bucket less the clock skew
 //! apart. A creation that reaches the store later than that after its guards were won
@@ -147,16 +148,21 @@ impl<K: KeyValue, C: Fn() -> Time + 'static> Guarded<K, C> {
             Lost::Uncounted(error) => error,
         };
         let now = (self.clock)();
-        // Long enough for another creator to end, and short enough for a visitor.
+        // Long enough for another creator to end, and short enough for a visitor. A store
+        // that calls it contention by itself is believed for longer.
         let pause = Duration::from_millis(self.bucket / 8);
+        let patience = match error.is_contention() {
+            true => Duration::from_millis(self.bucket / 2),
+            false => pause,
+        };
         let memory = Duration::from_millis(self.bucket);
         let mut uncounted = self.uncounted.borrow_mut();
         // A clock that was set back makes `since` a time in the future.
         uncounted.retain(|(_, since)| *since <= now && now < since.plus(memory));
         if let Some((_, since)) = uncounted.iter().find(|(known, _)| known == key) {
-            let retry_at = since.plus(pause);
-            return if now < retry_at {
-                Ok(retry_at)
+            let end = since.plus(patience);
+            return if now < end {
+                Ok(end.min(now.plus(pause)))
             } else {
                 Err(error)
             };

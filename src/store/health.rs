@@ -98,6 +98,8 @@ struct Gate {
     failures: u32,
     closed_until: Time,
     probe_until: Time,
+    /// An operation has stopped the instance.
+    stopped_until: Time,
 }
 
 /// A time ahead of `now` by at most `most`. Any other is over, or was written
@@ -108,17 +110,17 @@ fn is_ahead(time: Time, now: Time, most: Duration) -> bool {
 
 impl Gate {
     fn is_closed(&self, now: Time) -> bool {
-        self.failures > 0
-            && (is_ahead(self.closed_until, now, PAUSE_MAX)
-                || is_ahead(self.probe_until, now, PROBE_TIME))
+        let is_paused = is_ahead(self.closed_until, now, PAUSE_MAX)
+            || is_ahead(self.probe_until, now, PROBE_TIME);
+        self.failures > 0 && is_paused || is_ahead(self.stopped_until, now, PAUSE_MAX)
     }
 
     fn enter(&mut self, now: Time) -> Access {
-        if self.failures == 0 {
-            return Access::Open;
-        }
         if self.is_closed(now) {
             return Access::Closed;
+        }
+        if self.failures == 0 {
+            return Access::Open;
         }
         self.probe_until = now.plus(PROBE_TIME);
         Access::Probe
@@ -133,6 +135,11 @@ impl Gate {
         let spread = pause.saturating_mul(spread) / 1_000;
         self.closed_until = now.plus(pause.saturating_sub(spread));
         self.probe_until = Time::default();
+    }
+
+    /// Closed for the longest pause from now on.
+    fn stop(&mut self, now: Time) {
+        self.stopped_until = now.plus(PAUSE_MAX);
     }
 
     fn note(&mut self, access: Access, shown: Shown, now: Time, random: u128) -> Option<Change> {
@@ -228,6 +235,16 @@ impl Health {
         self.gate(part).note(access, shown, now, random)
     }
 
+    /// An operation that failed has stopped the instance for longer than an operation may
+    /// take: it could not be given up. Each further one would stop it again, so the part
+    /// is left alone for the longest pause at once, and with reads the writes.
+    pub fn note_stopped(&mut self, part: Part, now: Time) {
+        self.writes.stop(now);
+        if part != Part::Writes {
+            self.reads.stop(now);
+        }
+    }
+
     /// Whether reads or writes have failed at `moment` or after it.
     pub fn has_failed_since(&self, moment: Time) -> bool {
         self.last_failure != Time::default() && self.last_failure >= moment
@@ -304,6 +321,26 @@ mod tests {
         health.note(Part::Writes, access, Shown::Works, at(now), 0);
         failed(&mut health, Part::Writes, now);
         assert!(!health.is_closed(Part::Writes, at(now + 1_000)));
+    }
+
+    #[test]
+    fn an_operation_that_stopped_the_instance_closes_for_the_longest_pause_at_once() {
+        for (part, reads_are_closed) in [(Part::Writes, false), (Part::Reads, true)] {
+            let mut health = Health::default();
+            failed(&mut health, part, 5_000);
+            health.note_stopped(part, at(5_000));
+            assert!(health.is_closed(Part::Writes, at(12_999)));
+            assert_eq!(
+                health.is_closed(Part::Reads, at(12_999)),
+                reads_are_closed,
+                "{part:?}"
+            );
+            for part in [Part::Reads, Part::Writes] {
+                assert_ne!(health.enter(part, at(13_000)), Access::Closed);
+                health.note(part, Access::Probe, Shown::Works, at(13_000), 0);
+                assert_eq!(health.enter(part, at(13_000)), Access::Open);
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! instance still share one fetch and its answer, and it is all that a platform
 //! without a store has. Its swap is exact, for nobody else sees it.
 
-use super::{Store, StoreError, Swap};
+use super::{Removal, Store, StoreError, Swap};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -86,6 +86,15 @@ impl Store for Memory {
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         self.inner.borrow_mut().remove(key);
         Ok(())
+    }
+
+    async fn remove_if(&self, key: &str, expected: &Bytes) -> Result<Removal, StoreError> {
+        let inner = &mut *self.inner.borrow_mut();
+        let is_expected = inner.value(key) == Some(expected);
+        if is_expected {
+            inner.remove(key);
+        }
+        Ok(Removal::done_if(is_expected))
     }
 
     async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {

@@ -4,13 +4,15 @@
 //! [`SqlStore`] and [`ScriptStore`] make one of a database and of a Redis server, whose
 //! swaps are exact. Key-value platforms offer a [`KeyValue`], whose word cannot be
 //! trusted in ways that differ from platform to platform; [`Guarded`] makes a [`Store`]
-//! of any of them. Those with neither
+//! of any of them, and [`Answering`] keeps swaps that cannot be given up from a platform
+//! that does not answer. Those with neither
 //! swap nor counter offer [`Values`]; [`Timed`] makes a [`Store`] of one that
 //! shows writes everywhere within a known time.
 //!
 //! Nothing here retries: a failed operation is the caller's to judge. [`health`]
 //! decides when a store that failed is asked again.
 
+mod answering;
 mod guarded;
 pub mod health;
 mod memory;
@@ -18,6 +20,7 @@ pub mod script;
 pub mod sql;
 mod timed;
 
+pub use answering::{ANSWERS_FOR, Answering};
 pub use guarded::Guarded;
 pub use memory::Memory;
 pub use script::ScriptStore;
@@ -79,6 +82,20 @@ pub trait Store: 'static {
     /// Removes a value that [`Store::put`] wrote, if it is there.
     fn remove(&self, key: &str) -> impl Future<Output = Result<(), StoreError>>;
 
+    /// Removes the value under `key` if it is still `expected`, in one step.
+    ///
+    /// # Errors
+    ///
+    /// After an error the outcome is unknown.
+    fn remove_if(
+        &self,
+        key: &str,
+        expected: &Bytes,
+    ) -> impl Future<Output = Result<Removal, StoreError>> {
+        let _ = (key, expected);
+        async { Ok(Removal::Unsupported) }
+    }
+
     /// Calls `each` with the name of every value, in any order, perhaps more than once,
     /// those that come and go meanwhile perhaps. Returns false where the store cannot
     /// list them.
@@ -107,6 +124,27 @@ pub enum Swap {
         /// When this caller may try again to create the key.
         retry_at: Time,
     },
+}
+
+/// How a conditional removal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// The value is gone.
+    Done,
+    /// Something else is stored, or nothing: nothing was removed.
+    Changed,
+    /// The store has no such operation: nothing was removed.
+    Unsupported,
+}
+
+impl Removal {
+    /// The outcome on a store that says whether it has removed the value.
+    pub fn done_if(is_removed: bool) -> Self {
+        match is_removed {
+            true => Removal::Done,
+            false => Removal::Changed,
+        }
+    }
 }
 
 /// A platform that keeps values, and promises nothing about two writers.

@@ -9,7 +9,7 @@
 //! would stay for ever otherwise. Redis Cluster is not supported, because only one of
 //! its nodes would be listed.
 
-use super::{Store, StoreError, Swap};
+use super::{Removal, Store, StoreError, Swap};
 use crate::time::millis;
 use bytes::Bytes;
 use std::future::Future;
@@ -38,6 +38,11 @@ if (ARGV[1] == '0' and not stored) or (ARGV[1] == '1' and stored == ARGV[2]) the
   return {1}
 end
 return {0, stored}";
+
+/// Removes KEYS[1] if it holds ARGV[1]. Returns how many values it has removed.
+const REMOVE_IF: &str = "\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])";
 
 /// About how many keys of the server one `SCAN` looks at.
 const SCAN_COUNT: usize = 1_000;
@@ -177,6 +182,15 @@ impl<R: Redis> Store for ScriptStore<R> {
         match &reply[..] {
             [RedisValue::Integer(_)] => Ok(()),
             _ => Err(unexpected("DEL", &reply)),
+        }
+    }
+
+    async fn remove_if(&self, key: &str, expected: &Bytes) -> Result<Removal, StoreError> {
+        let arguments = vec![word(REMOVE_IF), word("1"), name(key), expected.clone()];
+        let reply = self.redis.execute("EVAL", arguments).await?;
+        match &reply[..] {
+            [RedisValue::Integer(removed)] => Ok(Removal::done_if(*removed > 0)),
+            _ => Err(unexpected("EVAL", &reply)),
         }
     }
 

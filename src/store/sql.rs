@@ -9,7 +9,7 @@
 //! the table find nothing, so that a node reads from a database that is full or cannot
 //! be written.
 
-use super::{Store, StoreError, Swap};
+use super::{Removal, Store, StoreError, Swap};
 use bytes::Bytes;
 use std::future::Future;
 
@@ -36,7 +36,17 @@ const PUT: &str = "INSERT INTO leeward (name, value) VALUES (?1, ?2) \
 
 const REMOVE: &str = "DELETE FROM leeward WHERE name = ?1";
 
-const NAMES: &str = "SELECT name FROM leeward WHERE name > ?1 ORDER BY name LIMIT ?2";
+const REMOVE_IF: &str = "DELETE FROM leeward WHERE name = ?1 AND value = ?2 RETURNING 1";
+
+/// The names of a page in one row, with the last of them and their number. A host that
+/// hands rows over one by one may keep the connection locked until the last is taken,
+/// and whatever else the instance asks of the database would wait for the listing to go
+/// on. One row it hands over at once. (Spin 4.1, `sqlite-inproc`: `query_async`.)
+const NAMES: &str = "SELECT max(name), count(*), group_concat(name, char(10)) FROM \
+     (SELECT name FROM leeward WHERE name > ?1 ORDER BY name LIMIT ?2)";
+
+/// What separates the names of a page. No name has a line break.
+const SEPARATOR: char = '\n';
 
 /// What SQLite's message says of a statement about a table that is not there.
 const NO_TABLE: &str = "no such table";
@@ -212,25 +222,39 @@ impl<S: Sql> Store for SqlStore<S> {
             .map(drop)
     }
 
+    async fn remove_if(&self, key: &str, expected: &Bytes) -> Result<Removal, StoreError> {
+        let parameters = vec![SqlValue::text(key), SqlValue::Blob(expected.clone())];
+        let removed = self.write(REMOVE_IF, parameters).await?;
+        Ok(Removal::done_if(!removed.is_empty()))
+    }
+
     async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
+        let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
         let mut last = String::new();
         for _ in 0..PAGES_MAX {
-            let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
             let page = vec![SqlValue::Text(last.clone()), SqlValue::Integer(limit)];
             let rows = self.read(NAMES, page).await?;
-            let count = rows.len();
-            for row in rows {
-                match row.into_iter().next() {
-                    // Strictly: a page that is not behind the one before it would be
-                    // listed again and again.
-                    Some(SqlValue::Text(name)) if name > last => {
-                        each(&name);
-                        last = name;
-                    }
-                    _ => return Err(unexpected()),
-                }
+            // There is no row without the table.
+            let Some(row) = rows.into_iter().next() else {
+                return Ok(true);
+            };
+            let (newest, count, names) = match &row[..] {
+                [
+                    SqlValue::Text(last),
+                    SqlValue::Integer(count),
+                    SqlValue::Text(names),
+                ] => (last, *count, names),
+                [SqlValue::Other, SqlValue::Integer(0), SqlValue::Other] => return Ok(true),
+                _ => return Err(unexpected()),
+            };
+            // Strictly: a page that is not behind the one before it would be listed
+            // again and again.
+            if *newest <= last {
+                return Err(unexpected());
             }
-            if count < PAGE {
+            names.split(SEPARATOR).for_each(&mut *each);
+            last.clone_from(newest);
+            if count < limit {
                 return Ok(true);
             }
         }

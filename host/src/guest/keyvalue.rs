@@ -1,10 +1,19 @@
 //! `spin:key-value`, `fermyon:spin/key-value` and `wasi:keyvalue`: doors to the one
 //! store.
 
-use wasmtime::component::{Accessor, FutureReader, HasData, Resource, ResourceTable, StreamReader};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    Accessor, Destination, FutureReader, HasData, Resource, ResourceTable, StreamProducer,
+    StreamReader, StreamResult,
+};
 
 use super::bindings::{atomics, fermyon_key_value, spin_key_value, wasi_store};
-use crate::store::{Handle, Store, StoreError, Swapped};
+use crate::store::{Handle as SwapHandle, Listing, Store, StoreError, Swapped};
 
 /// The only store there is.
 const LABEL: &str = "default";
@@ -15,6 +24,44 @@ const LABEL: &str = "default";
 /// with a bound, a component that relies on that is found out. A handle of its
 /// Redis store holds a connection, and Redis has a bound on those.
 const OPEN_MAX: usize = 256;
+
+/// Runs a call of the guest. Where the imitated platform blocks the thread that polls
+/// the instance, so does this: no other task of the instance goes on before its end.
+async fn run<T>(store: &Store, call: impl Future<Output = T>) -> T {
+    if !store.behaviour().stops_instances() {
+        return call.await;
+    }
+    tokio::task::block_in_place(|| Handle::current().block_on(call))
+}
+
+/// The names of a listing for the guest, as they come.
+struct Names(mpsc::Receiver<String>);
+
+impl<D> StreamProducer<D> for Names {
+    type Item = String;
+    type Buffer = Option<String>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        store: StoreContextMut<'a, D>,
+        mut destination: Destination<'a, String, Option<String>>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        if destination.remaining(store) == Some(0) {
+            return Poll::Ready(Ok(StreamResult::Completed));
+        }
+        Poll::Ready(Ok(match self.0.poll_recv(context) {
+            Poll::Ready(Some(name)) => {
+                destination.set_buffer(Some(name));
+                StreamResult::Completed
+            }
+            Poll::Ready(None) => StreamResult::Dropped,
+            Poll::Pending if finish => StreamResult::Cancelled,
+            Poll::Pending => return Poll::Pending,
+        }))
+    }
+}
 
 /// An open store. There is one store, so this is only the right to use it.
 #[derive(Debug)]
@@ -30,7 +77,7 @@ pub struct OpenStore(());
     unreachable_pub,
     reason = "the generated bindings re-export it as public"
 )]
-pub struct Cas(Handle);
+pub struct Cas(SwapHandle);
 
 /// What the host keeps for one instance about its store.
 #[derive(Debug)]
@@ -40,7 +87,7 @@ pub(super) struct KeyValueState {
     open_handles: usize,
     /// Handles that a swap consumed and that an imitated platform forgets to
     /// free, with their connections.
-    leaked_handles: Vec<Handle>,
+    leaked_handles: Vec<SwapHandle>,
 }
 
 impl KeyValueState {
@@ -88,7 +135,7 @@ impl KeyValueView<'_> {
 
     fn push_handle(
         &mut self,
-        handle: Handle,
+        handle: SwapHandle,
     ) -> wasmtime::Result<Result<Resource<Cas>, wasi_store::Error>> {
         if self.state.open_handles + self.state.leaked_handles.len() >= OPEN_MAX {
             return Ok(Err(wasi_store::Error::Other(format!(
@@ -100,7 +147,7 @@ impl KeyValueView<'_> {
         Ok(Ok(handle))
     }
 
-    fn take_handle(&mut self, handle: Resource<Cas>) -> wasmtime::Result<Handle> {
+    fn take_handle(&mut self, handle: Resource<Cas>) -> wasmtime::Result<SwapHandle> {
         let Cas(handle) = self.table.delete(handle)?;
         self.state.open_handles -= 1;
         Ok(handle)
@@ -190,7 +237,8 @@ impl<T> spin_key_value::HostStoreWithStore<T> for KeyValue {
         held: Resource<OpenStore>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, spin_key_value::Error>> {
-        store_of(accessor, &held)?.get(&key).await.answer()
+        let store = store_of(accessor, &held)?;
+        run(&store, store.get(&key)).await.answer()
     }
 
     async fn set(
@@ -199,7 +247,8 @@ impl<T> spin_key_value::HostStoreWithStore<T> for KeyValue {
         key: String,
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), spin_key_value::Error>> {
-        store_of(accessor, &held)?.set(&key, &value).await.answer()
+        let store = store_of(accessor, &held)?;
+        run(&store, store.set(&key, &value)).await.answer()
     }
 
     async fn delete(
@@ -207,7 +256,8 @@ impl<T> spin_key_value::HostStoreWithStore<T> for KeyValue {
         held: Resource<OpenStore>,
         key: String,
     ) -> wasmtime::Result<Result<(), spin_key_value::Error>> {
-        store_of(accessor, &held)?.delete(&key).await.answer()
+        let store = store_of(accessor, &held)?;
+        run(&store, store.delete(&key)).await.answer()
     }
 
     async fn get_keys(
@@ -217,15 +267,17 @@ impl<T> spin_key_value::HostStoreWithStore<T> for KeyValue {
         StreamReader<String>,
         FutureReader<Result<(), spin_key_value::Error>>,
     )> {
-        let listed = store_of(accessor, &held)?.keys().await;
-        let (keys, outcome) = match listed {
-            Ok(keys) => (keys, Ok(())),
-            Err(error) => (Vec::new(), Err(error).answer()?),
+        let (names, over): Listing = store_of(accessor, &held)?.listing();
+        let outcome = async move {
+            let outcome = over
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Other("the listing ended early".to_owned())));
+            outcome.answer()
         };
         accessor.with(|mut access| {
             Ok((
-                StreamReader::new(&mut access, keys)?,
-                FutureReader::new(&mut access, async move { wasmtime::error::Ok(outcome) })?,
+                StreamReader::new(&mut access, Names(names))?,
+                FutureReader::new(&mut access, outcome)?,
             ))
         })
     }
@@ -307,6 +359,24 @@ impl wasi_store::Host for KeyValueView<'_> {
 }
 
 impl wasi_store::HostBucket for KeyValueView<'_> {
+    async fn list_keys(
+        &mut self,
+        held: Resource<OpenStore>,
+        cursor: Option<String>,
+    ) -> wasmtime::Result<Result<wasi_store::KeyResponse, wasi_store::Error>> {
+        self.table.get(&held)?;
+        if cursor.is_some() {
+            // There is one page only, as on Spin.
+            return Ok(Err(wasi_store::Error::Other(
+                "list-keys: cursor not supported".to_owned(),
+            )));
+        }
+        let store = &self.state.store;
+        let keys = run(store, store.keys()).await;
+        keys.map(|keys| wasi_store::KeyResponse { keys, cursor: None })
+            .answer()
+    }
+
     async fn drop(&mut self, held: Resource<OpenStore>) -> wasmtime::Result<()> {
         self.drop_store(held)
     }
@@ -329,7 +399,9 @@ impl atomics::HostCas for KeyValueView<'_> {
         &mut self,
         held: Resource<Cas>,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, wasi_store::Error>> {
-        self.table.get_mut(&held)?.0.current().await.answer()
+        let store = &self.state.store;
+        let handle = &mut self.table.get_mut(&held)?.0;
+        run(store, handle.current()).await.answer()
     }
 
     async fn drop(&mut self, held: Resource<Cas>) -> wasmtime::Result<()> {
@@ -345,7 +417,8 @@ impl atomics::Host for KeyValueView<'_> {
         delta: i64,
     ) -> wasmtime::Result<Result<i64, wasi_store::Error>> {
         self.table.get(&held)?;
-        self.state.store.increment(&key, delta).await.answer()
+        let store = &self.state.store;
+        run(store, store.increment(&key, delta)).await.answer()
     }
 
     async fn swap(
@@ -354,7 +427,7 @@ impl atomics::Host for KeyValueView<'_> {
         value: Vec<u8>,
     ) -> wasmtime::Result<Result<(), atomics::CasError>> {
         let mut handle = self.take_handle(held)?;
-        let outcome = handle.swap(&value).await;
+        let outcome = run(&self.state.store, handle.swap(&value)).await;
         if self.state.store.behaviour().leaks_handles() {
             self.state.leaked_handles.push(handle);
         }

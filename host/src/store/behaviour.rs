@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
+
 use super::delayed::Delayed;
+use super::sqlite::Journal;
 use super::{Backend, HOST_KEYS, Number, StoreError, StoreResult, Watch};
 use crate::limits::{Limit, Limiter};
 
@@ -23,6 +26,10 @@ const SPIN_SQLITE_VALUE_BYTES_MAX: usize = 1_000_000;
 /// meanwhile. Shorter than the component's own timeout for an operation, which cannot
 /// end such a call.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(2);
+
+/// The same where Spin's SQLite store is imitated, which waits for five seconds for
+/// another process that has locked the file.
+const SPIN_SQLITE_CALL_MAX: Duration = Duration::from_secs(6);
 
 /// Longest that the guest waits for a listing, which is not synchronous and may be of
 /// many keys.
@@ -45,7 +52,8 @@ pub(crate) enum Behaviour {
     Exact,
     /// As Spin's SQLite store: a swap from absent overwrites and says ok; an
     /// increment of what is not a number aborts the instance, and from then on
-    /// so does every call, until the process ends
+    /// so does every call, until the process ends; all calls of the process take one
+    /// connection, and stop their instance while they wait for it
     SpinSqlite,
     /// As Spin's Redis store: a swap is exact, but always says that it failed
     // Where it is imitated, values are compared; Redis itself also notices that
@@ -62,7 +70,59 @@ impl Behaviour {
             Self::SpinSqlite | Self::SpinRedis => true,
         }
     }
+
+    /// Whether each call stops all tasks of the instance that makes it until it is
+    /// over, the asynchronous ones too. Spin's SQLite store blocks the thread that
+    /// polls the instance. (Spin 4.1, `key-value-spin`: `block_in_place` around a lock.)
+    pub(crate) fn stops_instances(self) -> bool {
+        match self {
+            Self::Exact | Self::SpinRedis => false,
+            Self::SpinSqlite => true,
+        }
+    }
+
+    /// How the SQLite file keeps its journal.
+    pub(super) fn journal(self) -> Journal {
+        match self {
+            Self::Exact | Self::SpinRedis => Journal::WriteAhead,
+            Self::SpinSqlite => Journal::Rollback,
+        }
+    }
+
+    /// Longest that a call of the guest takes, the wait for the connection apart.
+    fn call_max(self) -> Duration {
+        match self {
+            Self::Exact | Self::SpinRedis => CALL_MAX,
+            Self::SpinSqlite => SPIN_SQLITE_CALL_MAX,
+        }
+    }
 }
+
+/// The only connection of Spin's SQLite store: one call of the process at a time. A
+/// listing whose names are streamed keeps it until the last name was taken.
+#[derive(Debug, Clone, Default)]
+struct OneConnection(Option<Arc<tokio::sync::Mutex<()>>>);
+
+impl OneConnection {
+    fn of(behaviour: Behaviour) -> Self {
+        OneConnection((behaviour == Behaviour::SpinSqlite).then(Arc::default))
+    }
+
+    /// Waits for the connection, without a bound, as Spin does. Other stores have
+    /// nothing to wait for.
+    async fn take(self) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        match self.0 {
+            Some(connection) => Some(connection.lock_owned().await),
+            None => None,
+        }
+    }
+}
+
+/// Names of a listing on their way to the guest that Spin keeps ready.
+const NAMES_READY: usize = 4;
+
+/// The names of a listing as they come, and whether all have come.
+pub(crate) type Listing = (mpsc::Receiver<String>, oneshot::Receiver<StoreResult<()>>);
 
 /// A store as the guest sees it. Every call ends within [`CALL_MAX`], a listing within
 /// [`LISTING_MAX`], with an error if the store has not answered by then.
@@ -73,6 +133,7 @@ pub(crate) struct Store {
     /// Whether an imitated platform's code has panicked with its lock held. All
     /// instances of this process share the lock.
     poisoned: Arc<AtomicBool>,
+    connection: OneConnection,
     limiter: Limiter,
     /// Where the host keeps its own keys, without a delay.
     host: Arc<dyn Backend>,
@@ -85,6 +146,7 @@ impl Store {
             backend,
             behaviour,
             poisoned: Arc::default(),
+            connection: OneConnection::of(behaviour),
             limiter: Limiter::default(),
         }
     }
@@ -144,9 +206,19 @@ impl Store {
         F: Future<Output = StoreResult<T>> + Send + 'static,
     {
         self.unlocked()?;
-        tokio::spawn(within(most, work(Arc::clone(&self.backend))))
-            .await
-            .map_err(StoreError::other)?
+        let (connection, work) = (self.connection.clone(), work(Arc::clone(&self.backend)));
+        tokio::spawn(async move {
+            let _taken = connection.take().await;
+            within(most, work).await
+        })
+        .await
+        .map_err(StoreError::other)?
+    }
+
+    /// Runs a part of a synchronous call of the guest, which is always polled.
+    async fn at_once<T>(&self, work: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let _taken = self.connection.clone().take().await;
+        within(self.behaviour.call_max(), work).await
     }
 
     /// Fails for good after the imitated platform's code has panicked with its
@@ -173,7 +245,8 @@ impl Store {
     pub(crate) async fn get(&self, key: &str) -> StoreResult<Option<Vec<u8>>> {
         self.admit_read()?;
         let key = key.to_owned();
-        self.apart(CALL_MAX, |backend| async move { backend.get(&key).await })
+        let most = self.behaviour.call_max();
+        self.apart(most, |backend| async move { backend.get(&key).await })
             .await
     }
 
@@ -183,7 +256,7 @@ impl Store {
         self.admit_write()?;
         let (key, value) = (key.to_owned(), value.to_vec());
         let limiter = self.limiter.clone();
-        self.apart(CALL_MAX, |backend| async move {
+        self.apart(self.behaviour.call_max(), |backend| async move {
             has_room(&*backend, &limiter, &key).await?;
             backend.set(&key, &value).await
         })
@@ -194,11 +267,9 @@ impl Store {
     pub(crate) async fn delete(&self, key: &str) -> StoreResult<()> {
         self.admit_write()?;
         let key = key.to_owned();
-        self.apart(
-            CALL_MAX,
-            |backend| async move { backend.delete(&key).await },
-        )
-        .await
+        let most = self.behaviour.call_max();
+        self.apart(most, |backend| async move { backend.delete(&key).await })
+            .await
     }
 
     /// All keys, in any order.
@@ -209,6 +280,32 @@ impl Store {
             |backend| async move { listed(&*backend).await },
         )
         .await
+    }
+
+    /// All keys as they come. Where Spin's SQLite store is imitated, they come from the
+    /// only connection, which is free again when the last has been taken, or when the
+    /// receiver is dropped.
+    pub(crate) fn listing(&self) -> Listing {
+        let (names, received) = mpsc::channel(NAMES_READY);
+        let (over, ended) = oneshot::channel();
+        let store = self.clone();
+        tokio::spawn(async move {
+            // Either fails only if the guest does not listen any more.
+            let _unheard = over.send(store.send_names(names).await);
+        });
+        (received, ended)
+    }
+
+    async fn send_names(&self, names: mpsc::Sender<String>) -> StoreResult<()> {
+        self.unlocked()?;
+        self.admit_read()?;
+        let taken = self.connection.clone().take().await;
+        let keys = within(LISTING_MAX, listed(&*self.backend)).await?;
+        for key in keys {
+            names.send(key).await.map_err(StoreError::other)?;
+        }
+        drop(taken);
+        Ok(())
     }
 
     /// Adds `delta` to the number at `key` and returns the sum. This and the
@@ -222,7 +319,9 @@ impl Store {
             Behaviour::SpinRedis => Number::Decimal,
             Behaviour::SpinSqlite => Number::LittleEndian,
         };
-        let sum = within(CALL_MAX, self.backend.increment(key, delta, number)).await;
+        let sum = self
+            .at_once(self.backend.increment(key, delta, number))
+            .await;
         sum.map_err(|error| match (self.behaviour, error) {
             // Spin's code panics there, and holds its lock.
             (Behaviour::SpinSqlite, StoreError::NotANumber(text)) => {
@@ -336,7 +435,10 @@ impl Handle {
         self.store.admit_read()?;
         let value = match &mut self.watch {
             Some(watch) => within(CALL_MAX, watch.current()).await?,
-            None => within(CALL_MAX, self.store.backend.get(&self.key)).await?,
+            None => {
+                let read = self.store.backend.get(&self.key);
+                self.store.at_once(read).await?
+            }
         };
         self.read = Read::Value(value.clone());
         Ok(value)
@@ -348,11 +450,17 @@ impl Handle {
     ///
     /// The handle itself is left as it was: an imitated platform may keep it.
     pub(crate) async fn swap(&mut self, value: &[u8]) -> StoreResult<Swapped> {
-        // Around all that a swap does: the bounds of its parts would add up.
-        within(CALL_MAX, self.swap_unbounded(value)).await
+        match self.store.behaviour {
+            // Around all that a swap does: the bounds of its parts would add up.
+            Behaviour::Exact | Behaviour::SpinRedis => {
+                within(CALL_MAX, self.swap_in_parts(value)).await
+            }
+            // The wait for the only connection has no bound there.
+            Behaviour::SpinSqlite => self.swap_in_parts(value).await,
+        }
     }
 
-    async fn swap_unbounded(&mut self, value: &[u8]) -> StoreResult<Swapped> {
+    async fn swap_in_parts(&mut self, value: &[u8]) -> StoreResult<Swapped> {
         self.store.unlocked()?;
         self.store.admit(&self.key, value.len())?;
         self.store.admit_write()?;
@@ -360,10 +468,11 @@ impl Handle {
             Behaviour::Exact => self.replace(value).await?,
             Behaviour::SpinSqlite => match &self.read {
                 Read::NotYet | Read::Value(None) => {
-                    self.store.backend.set(&self.key, value).await?;
+                    let written = self.store.backend.set(&self.key, value);
+                    self.store.at_once(written).await?;
                     true
                 }
-                Read::Value(Some(_)) => self.replace(value).await?,
+                Read::Value(Some(_)) => self.store.at_once(self.replace(value)).await?,
             },
             Behaviour::SpinRedis => {
                 // Whatever comes of it, an error too, Spin goes on to a command

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::behaviour::CALL_MAX;
-use super::sqlite::{Opened, StoreFile, is_damage, spoils_connection};
+use super::sqlite::{Journal, Opened, StoreFile, is_damage, spoils_connection};
 use super::{Location, StoreError};
 use crate::limits::{Limit, Limiter};
 
@@ -110,7 +110,9 @@ impl Database {
     pub(crate) fn new(location: &Location, limiter: Limiter) -> Option<Self> {
         static MEMORIES: AtomicU64 = AtomicU64::new(0);
         let place = match location {
-            Location::Sqlite(path) => Place::File(StoreFile::new(path.clone())),
+            Location::Sqlite(path) => {
+                Place::File(StoreFile::new(path.clone(), Journal::WriteAhead))
+            }
             Location::Memory => Place::Memory {
                 uri: format!(
                     "file:/leeward-{}?vfs=memdb",

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub(crate) use self::behaviour::{Behaviour, Handle, Store, Swapped};
+pub(crate) use self::behaviour::{Behaviour, Handle, Listing, Store, Swapped};
 pub(crate) use self::database::{Database, DatabaseError, Session, Value};
 pub(crate) use self::location::Location;
 use self::number::Number;
@@ -148,7 +148,7 @@ const HOST_KEYS: &str = "leeward-host/";
 pub(crate) fn open(location: &Location, behaviour: Behaviour, redis_expiry: Duration) -> Store {
     let backend: Arc<dyn Backend> = match location {
         Location::Memory => Arc::new(memory::Memory::default()),
-        Location::Sqlite(path) => Arc::new(sqlite::Sqlite::new(path.clone())),
+        Location::Sqlite(path) => Arc::new(sqlite::Sqlite::new(path.clone(), behaviour.journal())),
         Location::Redis(client) => Arc::new(redis::Redis::new((**client).clone(), redis_expiry)),
     };
     Store::new(backend, behaviour)

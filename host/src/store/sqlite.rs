@@ -1,7 +1,7 @@
 //! A store in a SQLite file, in the table that Spin keeps too.
 //!
-//! Several processes on one file are several nodes. The file is in WAL mode, so
-//! that readers never wait for a writer; within a process one connection
+//! Several processes on one file are several nodes. The file is in WAL mode, unless
+//! Spin's store is imitated, so that readers never wait for a writer; within a process one connection
 //! writes, because SQLite has one writer at a time and waiting for it here
 //! costs less than SQLite's own polling. Every call runs on a blocking thread,
 //! at most one per connection.
@@ -74,6 +74,16 @@ const DELETE_IF_EQUAL: &str =
     "DELETE FROM spin_key_value WHERE store = ?1 AND key = ?2 AND value = ?3";
 const DELETE: &str = "DELETE FROM spin_key_value WHERE store = ?1 AND key = ?2";
 
+/// How a file keeps what a write would have to undo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Journal {
+    /// Readers never wait for a writer.
+    WriteAhead,
+    /// SQLite's default, which Spin keeps: a writer waits until no one reads, and
+    /// keeps readers out while it commits.
+    Rollback,
+}
+
 /// A SQLite file.
 #[derive(Debug)]
 pub(super) struct Sqlite {
@@ -83,8 +93,8 @@ pub(super) struct Sqlite {
 
 impl Sqlite {
     /// The store in the file at `path`, which is made at first use.
-    pub(super) fn new(path: PathBuf) -> Self {
-        let file = Arc::new(StoreFile::new(path));
+    pub(super) fn new(path: PathBuf, journal: Journal) -> Self {
+        let file = Arc::new(StoreFile::new(path, journal));
         Self {
             readers: Arc::new(Lane::new(Arc::clone(&file), READERS)),
             writers: Arc::new(Lane::new(file, WRITERS)),
@@ -179,15 +189,17 @@ pub(super) type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct StoreFile {
     path: PathBuf,
+    journal: Journal,
     /// When this process last moved a damaged file aside.
     moved: Mutex<Option<Instant>>,
 }
 
 impl StoreFile {
     /// The file at `path`, which is made at first use.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, journal: Journal) -> Self {
         Self {
             path,
+            journal,
             moved: Mutex::default(),
         }
     }
@@ -200,7 +212,7 @@ impl StoreFile {
     /// Opens the file. If it is damaged, it is replaced by a new one.
     pub(super) fn open(&self) -> StoreResult<Opened> {
         let before = self.identity();
-        match open(&self.path) {
+        match open(&self.path, self.journal) {
             // Another process may have replaced the file meanwhile. Then it is not
             // known which one was opened.
             Ok(connection) if before.is_none() || before == self.identity() => Ok(Opened {
@@ -225,7 +237,7 @@ impl StoreFile {
 
     fn open_once(&self) -> StoreResult<Opened> {
         Ok(Opened {
-            connection: open(&self.path).map_err(StoreError::other)?,
+            connection: open(&self.path, self.journal).map_err(StoreError::other)?,
             identity: self.identity(),
         })
     }
@@ -345,7 +357,7 @@ pub(super) fn spoils_connection(error: &rusqlite::Error) -> bool {
 }
 
 /// Opens the file, and makes it and its directory if they are not there.
-fn open(path: &Path) -> anyhow::Result<Connection> {
+fn open(path: &Path, journal: Journal) -> anyhow::Result<Connection> {
     if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
@@ -356,12 +368,23 @@ fn open(path: &Path) -> anyhow::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).with_context(cannot_open)?;
-    prepare(&connection).with_context(cannot_open)?;
+    prepare(&connection, journal).with_context(cannot_open)?;
     Ok(connection)
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+fn prepare(connection: &Connection, journal: Journal) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    match journal {
+        Journal::WriteAhead => write_ahead(connection)?,
+        // The file's default. Nothing is synced: where Spin is imitated, a machine that
+        // loses power loses a test.
+        Journal::Rollback => connection.pragma_update(None, "synchronous", "off")?,
+    }
+    connection.execute(CREATE, [])?;
+    Ok(())
+}
+
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     // Only a file without tables takes this. Where it is set, setting it would wait for
     // the lock that a write of somebody else may hold.
     let vacuums: i64 = connection.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
@@ -384,9 +407,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     // A cache may lose its last writes when the machine loses power; it may not
     // be corrupt afterwards, and in WAL mode NORMAL sees to that.
     connection.pragma_update(None, "synchronous", "normal")?;
-    connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_MAX)?;
-    connection.execute(CREATE, [])?;
-    Ok(())
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES_MAX)
 }
 
 /// Gives some unused pages of the file back to the system. Files of earlier

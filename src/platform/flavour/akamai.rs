@@ -13,7 +13,7 @@ use crate::platform::wasip2;
 use crate::platform::wasip2::bindings::fermyon::spin::{key_value, redis};
 use crate::store::script::{EXPIRY, Redis, RedisValue};
 use crate::store::{
-    ScriptStore, Store, StoreError, Swap, Timed, VALUE_BYTES_MAX, Values, WRITE_DELAY_MAX,
+    Removal, ScriptStore, Store, StoreError, Swap, Timed, VALUE_BYTES_MAX, Values, WRITE_DELAY_MAX,
 };
 use crate::time::Time;
 use bytes::Bytes;
@@ -123,6 +123,13 @@ impl Store for Cells {
         match self {
             Cells::KeyValue(store) => store.remove(key).await,
             Cells::Redis(store) => store.remove(key).await,
+        }
+    }
+
+    async fn remove_if(&self, key: &str, expected: &Bytes) -> Result<Removal, StoreError> {
+        match self {
+            Cells::KeyValue(store) => store.remove_if(key, expected).await,
+            Cells::Redis(store) => store.remove_if(key, expected).await,
         }
     }
 

@@ -1,12 +1,17 @@
 //! The flavour `spin`: Spin 4.1 and later, SpinKube, the embedded host.
 //!
 //! The cells are in Spin's key-value store. Reads go through `spin:key-value`, which is
-//! asynchronous. Swaps go through `wasi:keyvalue/atomics`, which is not: it stops the
-//! instance while it runs, so it is used only when a cell changes.
+//! asynchronous. Swaps and listings go through `wasi:keyvalue`, which is not: it stops
+//! the instance while it runs. So it is used only when a cell changes or the store is
+//! swept, and only while the store is known to answer ([`Answering`]).
+//!
+//! On Spin's SQLite store reads stop the instance as well, whatever the interface says
+//! (Spin 4.1, `key-value-spin`: `block_in_place` around the lock of the one connection).
+//! The component cannot see which store it has.
 
 use crate::config::Config;
 use crate::platform::setup::SetupError;
-use crate::store::{Guarded, KeyValue, Said, StoreError, VALUE_BYTES_MAX, Values};
+use crate::store::{Answering, Guarded, KeyValue, Said, StoreError, VALUE_BYTES_MAX, Values};
 use crate::time::Time;
 use bytes::Bytes;
 // spin-sdk generates these with wit-bindgen and keeps them in a hidden module. A
@@ -16,6 +21,8 @@ use spin_sdk::experimental::wasi::keyvalue::{atomics, store as buckets};
 use spin_sdk::key_value::Store;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
+use wasip3::clocks::monotonic_clock;
 
 /// The store's label, as `spin.toml` grants it.
 const LABEL: &str = "default";
@@ -35,13 +42,25 @@ const VALUE_MAX: usize = VALUE_BYTES_MAX;
 /// Longest key, in bytes: Spin's SQLite store documents 256.
 const KEY_MAX: usize = 256;
 
+/// Longest look at an absent key before it is created. Spin's SQLite store creates whatever
+/// is there by then: later, the guards may be over, and another may have created the key.
+const LOOK_MAX: Duration = Duration::from_millis(250);
+
+/// What SQLite says where another process writes: at once to an increment, whose
+/// transaction has read before, and otherwise after five seconds.
+const LOCKED: &str = "database is locked";
+
+/// Most pages that a listing takes. Spin lists all names in one.
+const PAGES_MAX: usize = 1_000;
+
 /// The store of the cells.
-pub(crate) type Cells = Guarded<HostStore, fn() -> Time>;
+pub(crate) type Cells = Guarded<Answering<HostStore, fn() -> Time>, fn() -> Time>;
 
 /// Makes the store of the cells.
 pub(crate) async fn cells(config: &Config, clock: fn() -> Time) -> Result<Cells, SetupError> {
     let bucket = config.lease.guard_bucket();
-    Ok(Guarded::new(HostStore::default(), clock, bucket))
+    let store = Answering::new(HostStore::default(), clock);
+    Ok(Guarded::new(store, clock, bucket))
 }
 
 /// The store `default`, opened when it is first used. An error closes it, and the
@@ -108,14 +127,22 @@ impl Values for HostStore {
         self.noting(removed)
     }
 
+    // Not by the stream of `spin:key-value`. Spin's SQLite store keeps its only connection
+    // locked until the reader has taken the last name. A task of the same instance that
+    // reads meanwhile stops the instance at that lock, with it the reader, and the whole
+    // process for ever. (Spin 4.1, `key-value-spin`: `get_keys_async`.)
     async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
-        let store = self.reads().await?;
-        let mut keys = store.get_keys().await;
-        while let Some(key) = keys.next().await {
-            each(&key);
+        let bucket = self.swaps()?;
+        let mut cursor = None;
+        for _ in 0..PAGES_MAX {
+            let page = self.noting(bucket.list_keys(cursor.as_deref()).map_err(swap_error))?;
+            page.keys.iter().for_each(|name| each(name));
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(true);
+            }
         }
-        self.noting(keys.result().await.map_err(read_error))?;
-        Ok(true)
+        Err(StoreError::new("the store has too many names to list"))
     }
 }
 
@@ -129,8 +156,15 @@ impl KeyValue for HostStore {
         admit(key, new)?;
         let bucket = self.swaps()?;
         self.noting((|| {
+            let began = monotonic_clock::now();
             let cas = atomics::Cas::new(&bucket, key).map_err(swap_error)?;
             let current = cas.current().map_err(swap_error)?;
+            let took = Duration::from_nanos(monotonic_clock::now().saturating_sub(began));
+            if expected.is_none() && took >= LOOK_MAX {
+                return Err(StoreError::contended(format!(
+                    "looking at {key} took {took:?}: it is not created that late"
+                )));
+            }
             if current.as_deref() != expected.map(|expected| &expected[..]) {
                 return Ok(Said::Conflict);
             }
@@ -170,11 +204,14 @@ fn read_error(error: spin_sdk::key_value::Error) -> StoreError {
 }
 
 fn swap_error(error: buckets::Error) -> StoreError {
-    StoreError::new(match error {
-        buckets::Error::NoSuchStore => format!("there is no key-value store `{LABEL}`"),
-        buckets::Error::AccessDenied => {
-            format!("the component may not use the key-value store `{LABEL}`")
+    match error {
+        buckets::Error::NoSuchStore => {
+            StoreError::new(format!("there is no key-value store `{LABEL}`"))
         }
-        buckets::Error::Other(reason) => reason,
-    })
+        buckets::Error::AccessDenied => StoreError::new(format!(
+            "the component may not use the key-value store `{LABEL}`"
+        )),
+        buckets::Error::Other(reason) if reason.contains(LOCKED) => StoreError::contended(reason),
+        buckets::Error::Other(reason) => StoreError::new(reason),
+    }
 }

@@ -37,6 +37,8 @@ struct Double {
     before_write: Rc<RefCell<Option<Interruption>>>,
     /// Which guards cannot be counted, by how their names end.
     uncountable: Rc<Cell<Option<&'static str>>>,
+    /// It says of those that they are contended.
+    is_contended: Rc<Cell<bool>>,
 }
 
 impl Double {
@@ -47,6 +49,7 @@ impl Double {
             counters: Rc::default(),
             before_write: Rc::default(),
             uncountable: Rc::default(),
+            is_contended: Rc::default(),
         }
     }
 }
@@ -107,7 +110,10 @@ impl KeyValue for Double {
 
     async fn increment(&self, key: &str) -> Result<i64, StoreError> {
         if self.uncountable.get().is_some_and(|end| key.ends_with(end)) {
-            return Err(StoreError::new("the disk is full"));
+            return Err(match self.is_contended.get() {
+                true => StoreError::contended("the disk is full"),
+                false => StoreError::new("the disk is full"),
+            });
         }
         let counters = &mut *self.counters.borrow_mut();
         let counter = counters.entry(key.to_owned()).or_default();
@@ -308,6 +314,27 @@ fn a_store_that_reads_and_does_not_count_has_failed_and_is_not_busy() {
     double.uncountable.set(None);
     let swapped = block_on(store.swap(KEY, None, &bytes("a")));
     assert_eq!(swapped, Ok(Swap::Done));
+}
+
+/// Several nodes that create a key at once lock Spin's SQLite store for each other. One
+/// that took this for a failure went on without the store: two requests for one page.
+#[test]
+fn a_store_that_says_that_it_is_contended_is_tried_for_longer() {
+    let Bench { store, double, now } = bench(Behaviour::Exact);
+    double.uncountable.set(Some(EVERY_GUARD));
+    double.is_contended.set(true);
+    let failed = Err(StoreError::contended("the disk is full"));
+    for (millis, expected) in [
+        (100_000, busy(101_250)),
+        (101_250, busy(102_500)),
+        (102_500, busy(103_750)),
+        (104_999, busy(105_000)),
+        (105_000, failed),
+    ] {
+        now.set(millis);
+        let swapped = block_on(store.swap(KEY, None, &bytes("a")));
+        assert_eq!(swapped, expected, "{millis}");
+    }
 }
 
 #[test]

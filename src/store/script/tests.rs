@@ -58,6 +58,14 @@ impl Redis for Double {
                 values.insert(key.clone(), new.clone());
                 vec![RedisValue::Integer(1)]
             }
+            ("EVAL", [script, keys, key, expected]) => {
+                assert_eq!((&script[..], &keys[..]), (REMOVE_IF.as_bytes(), &b"1"[..]));
+                let is_expected = values.get(key) == Some(expected);
+                if is_expected {
+                    values.remove(key);
+                }
+                vec![RedisValue::Integer(is_expected.into())]
+            }
             ("SCAN", [cursor, pattern_word, pattern, count_word, _]) => {
                 assert_eq!((pattern_word, count_word), (&word("MATCH"), &word("COUNT")));
                 assert_eq!(*pattern, format!("{PREFIX}*"));
@@ -85,6 +93,20 @@ fn bytes(text: &'static str) -> Bytes {
 fn store() -> (Double, ScriptStore<Double>) {
     let double = Double::default();
     (double.clone(), ScriptStore::new(double, EXPIRY))
+}
+
+#[test]
+fn a_conditional_removal_needs_the_value_that_was_read() {
+    let (_, store) = store();
+    let (a, b) = (bytes("a"), bytes("b"));
+    block_on(async {
+        assert_eq!(store.remove_if("k", &a).await.unwrap(), Removal::Changed);
+        store.put("k", &b).await.unwrap();
+        assert_eq!(store.remove_if("k", &a).await.unwrap(), Removal::Changed);
+        assert_eq!(store.load("k").await.unwrap(), Some(b.clone()));
+        assert_eq!(store.remove_if("k", &b).await.unwrap(), Removal::Done);
+        assert_eq!(store.load("k").await.unwrap(), None);
+    });
 }
 
 #[test]

@@ -85,12 +85,28 @@ impl Sql for Double {
                 table.remove(name);
                 Vec::new()
             }
-            (NAMES, [SqlValue::Text(last), SqlValue::Integer(limit)]) => table
-                .keys()
-                .filter(|name| *name > last || self.repeats_pages.get())
-                .take(usize::try_from(*limit).unwrap())
-                .map(|name| vec![SqlValue::Text(name.clone())])
-                .collect(),
+            (REMOVE_IF, [SqlValue::Text(name), SqlValue::Blob(old)]) => {
+                if table.get(name) != Some(old) {
+                    return Ok(Vec::new());
+                }
+                table.remove(name);
+                one()
+            }
+            (NAMES, [SqlValue::Text(last), SqlValue::Integer(limit)]) => {
+                let names: Vec<_> = table
+                    .keys()
+                    .filter(|name| *name > last || self.repeats_pages.get())
+                    .take(usize::try_from(*limit).unwrap())
+                    .cloned()
+                    .collect();
+                let text = |text: Option<String>| text.map_or(SqlValue::Other, SqlValue::Text);
+                let joined = (!names.is_empty()).then(|| names.join("\n"));
+                vec![vec![
+                    text(names.last().cloned()),
+                    SqlValue::Integer(i64::try_from(names.len()).unwrap()),
+                    text(joined),
+                ]]
+            }
             other => unreachable!("{other:?}"),
         })
     }
@@ -129,6 +145,20 @@ fn the_first_write_makes_the_table_and_later_ones_are_one_statement() {
         store.put("l", &bytes("c")).await.unwrap();
         assert_eq!(*double.statements.borrow(), [SWAP_PRESENT, PUT]);
         assert_eq!(store.load("k").await.unwrap(), Some(bytes("b")));
+    });
+}
+
+#[test]
+fn a_conditional_removal_needs_the_value_that_was_read() {
+    let (_, store) = store();
+    let (a, b) = (bytes("a"), bytes("b"));
+    block_on(async {
+        assert_eq!(store.remove_if("k", &a).await.unwrap(), Removal::Changed);
+        store.put("k", &b).await.unwrap();
+        assert_eq!(store.remove_if("k", &a).await.unwrap(), Removal::Changed);
+        assert_eq!(store.load("k").await.unwrap(), Some(b.clone()));
+        assert_eq!(store.remove_if("k", &b).await.unwrap(), Removal::Done);
+        assert_eq!(store.load("k").await.unwrap(), None);
     });
 }
 
