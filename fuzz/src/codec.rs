@@ -172,6 +172,7 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             },
             credentials_pass_until: flag(21).then_some(Time::from_unix_millis(a)),
             swept: flag(25).then_some(Time::from_unix_millis(b)),
+            kept: flag(27).then_some(a as u32),
             variants: (0..numbers[7] >> 18 & 3)
                 .map(|n| Listed {
                     id: format!("cell/{n}"),

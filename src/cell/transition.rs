@@ -553,6 +553,8 @@ pub struct Swept<'a> {
     pub found: &'a [Orphan],
     /// Bodies whose chunks are gone, or that a cell answers for after all.
     pub settled: &'a [Orphan],
+    /// How many cells are left.
+    pub kept: u32,
     /// No sweep before this has passed.
     pub pause: Duration,
 }
@@ -565,6 +567,7 @@ pub fn end_sweep(
     stamp: Stamp,
 ) -> Result<Cell, Fenced> {
     let mut next = pass(cell, holder, swept.pause, None, stamp)?;
+    next.marks.kept = Some(swept.kept);
     next.forget_orphans(swept.settled);
     next.adopt_orphans(swept.found);
     Ok(next)

@@ -120,6 +120,7 @@ impl<P: Platform> Cells<P> {
             Err(NoLease::Live { until }) => return Election::Taken(until),
             Err(NoLease::Retry { .. }) => return Election::Backoff,
         };
+        let is_created = loaded.raw.is_none() && loaded.backing == Backing::Shared;
         match self.swap(loaded, cell).await {
             // A purge may have come right after our swap: the lease is ours
             // all the same, if the cell says so.
@@ -129,6 +130,9 @@ impl<P: Platform> Cells<P> {
                         holder, deadline, ..
                     }) if holder == claim.holder => {
                         self.note_unsettled(&loaded);
+                        if is_created {
+                            self.note_created();
+                        }
                         Election::Held(Box::new(Held {
                             // Another cell's failure must not cost this lease: it is
                             // renewed and settled although the store is left alone.

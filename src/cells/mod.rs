@@ -82,8 +82,11 @@ pub struct Cells<P: Platform> {
     refused: RefCell<Refused>,
     /// Whether the log says already that this instance is worn.
     said_worn: std::cell::Cell<bool>,
-    /// When this instance looks again whether the store is to be swept.
-    next_sweep: std::cell::Cell<Time>,
+    /// After how many more requests this instance looks whether the store is to be swept;
+    /// none before the first.
+    requests_to_look: std::cell::Cell<Option<u32>>,
+    /// A request that creates a cell looks whether the store is to be swept.
+    fills_up: std::cell::Cell<bool>,
     /// The purges that the platform's store has not taken yet.
     purges: RefCell<PurgeQueue>,
     /// Whether a task works off `purges`.
@@ -103,10 +106,21 @@ impl<P: Platform> Cells<P> {
             recent: RefCell::default(),
             refused: RefCell::default(),
             said_worn: std::cell::Cell::default(),
-            next_sweep: std::cell::Cell::default(),
+            requests_to_look: std::cell::Cell::default(),
+            fills_up: std::cell::Cell::default(),
             purges: RefCell::default(),
             retries_purges: std::cell::Cell::default(),
         })
+    }
+
+    /// Whether the shared store shows that a holder fetches for a cell, and works.
+    pub(crate) fn is_being_fetched(&self, loaded: &Loaded) -> bool {
+        let now = self.platform.now();
+        let skew = self.config.lease.clock_skew;
+        let lease = loaded.cell.as_ref().and_then(|cell| cell.lease);
+        loaded.backing == Backing::Shared
+            && !self.store_fails()
+            && lease.is_some_and(|lease| lease.is_live(now, skew))
     }
 
     pub(crate) fn nonce(&self) -> Nonce {

@@ -6,19 +6,28 @@
 //! cells: all, or as many from a random place on. What a round does to a cell is
 //! decided by [`plan`], a pure function.
 //!
+//! The mark in the sweeper's cell says when the next round is due, so it does not matter
+//! how long an instance lives. One request in [`LOOK_EVERY`] looks at the mark. So does
+//! one of the requests that create cells, more often the fewer cells there may be: a
+//! store that fills up is swept before its next round is due by the mark.
+//!
 //! 1. An entry that is past all its windows is emptied: its cell stays, its body
 //!    becomes an orphan.
 //! 2. If there are too many cells or bytes, those that were fetched or refreshed
-//!    longest ago are emptied. A hit writes nothing, so how long ago a cell was last
-//!    read is not known. An entry in use is refreshed, and so counts as used. In a
-//!    store with more cells than a round reads, these are the oldest of the ones
-//!    that were read, as many as is their share.
+//!    longest ago go, and a few more to make room until the next round. A hit writes
+//!    nothing, so how long ago a cell was last read is not known. An entry in use is
+//!    refreshed, and so counts as used. In a store with more cells than a round reads,
+//!    these are the oldest of the ones that were read, as many as is their share. Such
+//!    a cell is deleted at once if nothing else depends on it, and emptied otherwise.
 //! 3. A cell that was emptied, and not written since, for longer than any lease, is
-//!    deleted. A store deletes without looking, so the sweeper takes the cell's lease
-//!    before: others respect it and write nothing.
+//!    deleted.
 //! 4. The chunks of bodies that no cell answers for, and guards whose time is over,
 //!    are deleted. A body may move from one cell to another while they are read, so
 //!    it has to be found twice, in rounds that read all cells.
+//!
+//! A deletion compares the cell with what was read. On a store that deletes without
+//! looking the sweeper takes the cell's lease before: others respect it and write
+//! nothing.
 //!
 //! A key's own cell is deleted only when its list of variants is gone, and that only
 //! when all variants in it are. Cells with the mark of a purge stay for
@@ -30,21 +39,21 @@ mod plan;
 use super::names::{Name, cell_id, list_key, parse_name};
 use super::{Backing, Cells, Election, Held, Loaded, Settled};
 use crate::cell::transition::{self, Swept};
-use crate::cell::{Cell, Nonce, Orphan, codec};
-use crate::store::Store;
+use crate::cell::{Cell, Nonce, Orphan, Pass, codec};
+use crate::store::{Removal, Store};
 use crate::time::{Time, millis};
 use crate::world::{Platform, event};
 use futures::future::{Either, select};
-use plan::{Fate, Rules, Seen};
+use plan::{Before, Fate, Rules, Seen};
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How often an instance looks whether a round is due, at most; spread at random.
+/// The shortest pause between two rounds while the store does not fill up.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The shortest pause between two rounds while the store is over a limit.
+/// The shortest pause between two rounds.
 const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// While the store is within its limits, the pause is at least this many times as
@@ -76,9 +85,13 @@ const FOUND_MAX: usize = 32;
 /// Longest that a listing takes.
 const LISTING_MAX: Duration = Duration::from_secs(60);
 
-/// Where an instance ends with its request, one in this many requests looks whether a
-/// round is due.
-const FIRSTS: u128 = 64;
+/// One in this many requests of an instance looks whether a round is due. Which of the
+/// first ones it is is left to chance: an instance may live for one request.
+const LOOK_EVERY: u32 = 64;
+
+/// Of the requests that create as many cells as there may be, about this many look
+/// whether a round is due.
+const LOOKS_PER_LIMIT: u128 = 8;
 
 /// For how long a round reads cells where an instance ends with its request. Such a
 /// request has less than half a minute.
@@ -90,6 +103,8 @@ const SWEEPER: &str = "\nsweeper";
 /// What a round has done.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
+    /// What the last round left.
+    before: Option<Before>,
     cells: usize,
     read: usize,
     emptied: usize,
@@ -109,62 +124,114 @@ struct Names {
     is_complete: bool,
 }
 
+impl Tally {
+    /// How many cells the round leaves.
+    fn left(&self) -> u32 {
+        let gone = self.deleted.saturating_add(self.emptied);
+        u32::try_from(self.cells.saturating_sub(gone)).unwrap_or(u32::MAX)
+    }
+
+    /// The pause until the next round.
+    fn pause(&self, keys_max: usize, regular: Duration) -> Duration {
+        let left = self.left() as usize;
+        let until_full = match self.before {
+            _ if left >= keys_max => Duration::ZERO,
+            // It is not known how fast the store fills up.
+            None => Duration::ZERO,
+            Some(before) => before.until(self.cells, left, keys_max),
+        };
+        until_full.clamp(SWEEP_PAUSE_MIN, regular.max(SWEEP_PAUSE_MIN))
+    }
+}
+
+/// Whether a request looks at the sweeper's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It does not.
+    No,
+    /// A round is due when the mark says so.
+    Regular,
+    /// The same, and also a moment after the last round: cells are being created.
+    FillsUp,
+}
+
+/// Whether a round is due by the mark that the last one left.
+fn is_due(mark: Option<Pass>, look: Look, now: Time) -> bool {
+    let Some(mark) = mark else {
+        return true;
+    };
+    // A clock that was set back must not put it off.
+    let is_over = now >= mark.until || mark.until.since(now) > SWEEP_PAUSE_MAX;
+    let is_soon = now.since(mark.since) >= SWEEP_PAUSE_MIN;
+    is_over || look == Look::FillsUp && is_soon
+}
+
 /// Why a round ended early: the store fails, or the lease is lost.
 struct Stopped;
 
 impl<P: Platform> Cells<P> {
     /// Begins a round of the sweeper behind an answer, if one may be due.
     pub(crate) fn sweep_if_due(self: &Rc<Self>) {
-        let now = self.platform.now();
-        let due = self.next_sweep.get();
-        // A clock that was set back must not put it off.
-        let is_ahead = now < due && due.since(now) <= SWEEP_INTERVAL;
-        if is_ahead || self.is_worn() || self.store_is_paused() {
-            return;
-        }
-        let pause = SWEEP_INTERVAL / 2;
-        self.next_sweep.set(now.plus(pause).plus(self.up_to(pause)));
-        // The first request of an instance does not begin a round: there may be many
-        // instances, each for one request. Where there are no others, some do.
-        let is_first = due == Time::default();
-        let may_be_first = P::ENDS_WITH_REQUEST && self.platform.random().is_multiple_of(FIRSTS);
-        if is_first && !may_be_first {
+        let look = self.next_look();
+        if look == Look::No || self.is_worn() || self.store_is_paused() {
             return;
         }
         let cells = Rc::clone(self);
-        self.platform.spawn(async move { cells.sweep().await });
+        self.platform.spawn(async move { cells.sweep(look).await });
+    }
+
+    /// Whether the request that ends now looks at the mark.
+    fn next_look(&self) -> Look {
+        let every = u128::from(LOOK_EVERY);
+        let first = || u32::try_from(self.platform.random() % every).unwrap_or(0);
+        let left = self.requests_to_look.get().unwrap_or_else(first);
+        let next = left.checked_sub(1).unwrap_or(LOOK_EVERY - 1);
+        self.requests_to_look.set(Some(next));
+        match (self.fills_up.take(), left) {
+            (true, _) => Look::FillsUp,
+            (false, 0) => Look::Regular,
+            (false, _) => Look::No,
+        }
+    }
+
+    /// A cell was created: this may be one of the requests that look at the mark for that.
+    pub(super) fn note_created(&self) {
+        let most = self.config.limits.keys as u128;
+        if self.platform.random() % most.max(1) < LOOKS_PER_LIMIT {
+            self.fills_up.set(true);
+        }
     }
 
     /// A round, if one is due.
-    pub(super) async fn sweep(&self) {
+    pub(super) async fn sweep(&self, look: Look) {
         let loaded = self.load(SWEEPER).await;
         let now = self.platform.now();
         // As it was written: a pause may be longer than a pass mark of a question.
         let cell = loaded.raw.as_ref().map(|raw| codec::decode(raw, SWEEPER));
-        let pass = cell.and_then(Result::ok).and_then(|cell| cell.marks.pass);
-        let is_due =
-            pass.is_none_or(|pass| now >= pass.until || pass.until.since(now) > SWEEP_PAUSE_MAX);
-        if loaded.backing == Backing::Local || !is_due {
+        let marks = cell.and_then(Result::ok).map(|cell| cell.marks);
+        let marks = marks.unwrap_or_default();
+        if loaded.backing == Backing::Local || !is_due(marks.pass, look, now) {
             return;
         }
         let Election::Held(mut held) = self.elect_cell(&loaded, None).await else {
             return;
         };
-        let mut tally = Tally::default();
+        let mut tally = Tally {
+            before: marks.kept.zip(marks.pass).map(|(kept, pass)| Before {
+                cells: kept as usize,
+                elapsed: now.since(pass.since),
+            }),
+            ..Tally::default()
+        };
         let mut left = Left::default();
         let round = self.sweep_round(&mut held, &mut tally, &mut left).await;
         let took = self.platform.now().since(now);
-        let pause = match (round, tally.is_over) {
-            (Ok(true), true) => SWEEP_PAUSE_MIN,
-            (Ok(true), false) => (took * PAUSE_PER_ROUND).clamp(SWEEP_INTERVAL, SWEEP_PAUSE_MAX),
-            (Ok(false), _) => SWEEP_PAUSE_MAX,
-            (Err(Stopped), _) => SWEEP_INTERVAL,
+        let regular = (took * PAUSE_PER_ROUND).clamp(SWEEP_INTERVAL, SWEEP_PAUSE_MAX);
+        let pause = match round {
+            Ok(true) => tally.pause(self.config.limits.keys, regular),
+            Ok(false) => SWEEP_PAUSE_MAX,
+            Err(Stopped) => SWEEP_INTERVAL,
         };
-        if tally.is_over {
-            let now = self.platform.now();
-            let soon = SWEEP_PAUSE_MIN.saturating_mul(2);
-            self.next_sweep.set(now.plus(soon).plus(self.up_to(soon)));
-        }
         let holder = held.holder;
         self.settle(
             held.loaded,
@@ -172,6 +239,7 @@ impl<P: Platform> Cells<P> {
                 let swept = Swept {
                     found: &left.found,
                     settled: &left.settled,
+                    kept: tally.left(),
                     pause,
                 };
                 transition::end_sweep(cell, holder, swept, self.stamp())
@@ -266,14 +334,19 @@ impl<P: Platform> Cells<P> {
                 .saturating_sub(tally.emptied)
                 .saturating_sub(tally.deleted),
             tally.read,
-            limits.keys,
-            limits.store_bytes,
+            &plan::Most {
+                keys: limits.keys,
+                room: tally.before.map_or(0, |before| {
+                    before.grows_by(tally.cells, SWEEP_INTERVAL, limits.keys)
+                }),
+                bytes: limits.store_bytes,
+            },
         );
         tally.is_over = !surplus.is_empty();
         for id in surplus {
             self.keep_sweeping(held).await?;
             if let Some(loaded) = self.load_named(&id_text(id)).await.map_err(|_| Stopped)? {
-                tally.emptied += self.empty_cell(loaded, tally).await?;
+                self.make_room(loaded, &rules, tally).await?;
             }
         }
         let read_all = names.is_complete && in_time && count == names.cells.len();
@@ -398,6 +471,29 @@ impl<P: Platform> Cells<P> {
         }
     }
 
+    /// Deletes a cell that has to go, or empties it if something else depends on it.
+    async fn make_room(
+        &self,
+        loaded: Loaded,
+        rules: &Rules,
+        tally: &mut Tally,
+    ) -> Result<(), Stopped> {
+        let now = self.platform.now();
+        let Some(cell) = &loaded.cell else {
+            return Ok(());
+        };
+        // It may have been written since it was chosen.
+        if !matches!(plan::fate(cell, 0, now, rules), Fate::Keep(_) | Fate::Empty) {
+            return Ok(());
+        }
+        if plan::may_be_deleted(cell, now) && !self.is_listed_or_lists(&loaded).await? {
+            tally.deleted += self.remove_cell(&loaded, tally).await?;
+        } else {
+            tally.emptied += self.empty_cell(loaded, tally).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes a cell that was emptied long ago, with what is left of its bodies.
     /// Returns how many were.
     async fn delete_cell(&self, loaded: Loaded, tally: &Tally) -> Result<usize, Stopped> {
@@ -417,7 +513,26 @@ impl<P: Platform> Cells<P> {
             .await;
             return Ok(0);
         }
-        let Election::Held(held) = self.elect_cell(&loaded, None).await else {
+        self.remove_cell(&loaded, tally).await
+    }
+
+    /// Removes a cell as it was read. Returns how many were.
+    async fn remove_cell(&self, loaded: &Loaded, tally: &Tally) -> Result<usize, Stopped> {
+        let Some(raw) = &loaded.raw else {
+            return Ok(0);
+        };
+        if tally.emptied.saturating_add(tally.deleted) >= CHANGES_MAX {
+            return Ok(0);
+        }
+        self.recent.borrow_mut().forget(&loaded.id);
+        let removing = self.platform.store().remove_if(&loaded.id, raw);
+        match self.changing("remove", removing).await {
+            Ok(Removal::Done) => return Ok(1),
+            Ok(Removal::Changed) => return Ok(0),
+            Ok(Removal::Unsupported) => {}
+            Err(_) => return Err(Stopped),
+        }
+        let Election::Held(held) = self.elect_cell(loaded, None).await else {
             return Ok(0);
         };
         // Nobody writes under a live lease but purges, whose marks are for entries
@@ -425,7 +540,6 @@ impl<P: Platform> Cells<P> {
         if !self.may_begin(&held) {
             return Ok(0);
         }
-        self.recent.borrow_mut().forget(&loaded.id);
         self.remove_value(Backing::Shared, &loaded.id)
             .await
             .map_err(|_| Stopped)?;

@@ -9,7 +9,7 @@ use crate::config::{Config, Origin};
 use crate::question::policy::{KeyPolicy, RequestPolicy};
 use crate::question::{Read, Visitor};
 use crate::semantics::{Audience, Freshness};
-use crate::store::{Memory, Store, StoreError, Swap};
+use crate::store::{Memory, Removal, Store, StoreError, Swap};
 use crate::time::Time;
 use crate::world::{Body, OriginError, OriginRequest, Platform};
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(super) struct Fragile {
     pub(super) value_max: Cell<usize>,
     /// It does not list its names.
     pub(super) hides: Cell<bool>,
+    /// It removes without looking only.
+    pub(super) removes_blindly: Cell<bool>,
     pub(super) asked: Cell<usize>,
     /// Swaps, puts and removals that it was asked for.
     pub(super) writes: Cell<usize>,
@@ -95,6 +97,14 @@ impl Store for Fragile {
         self.inner.remove(key).await
     }
 
+    async fn remove_if(&self, key: &str, expected: &Bytes) -> Result<Removal, StoreError> {
+        if self.removes_blindly.get() {
+            return Ok(Removal::Unsupported);
+        }
+        self.ask_to_write(None).await?;
+        self.inner.remove_if(key, expected).await
+    }
+
     async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
         self.ask().await?;
         match self.hides.get() {
@@ -138,7 +148,12 @@ impl Platform for World {
 
     fn random(&self) -> u128 {
         self.random.set(self.random.get() + 1);
-        self.random.get()
+        // Spread: what is decided by the remainder of two draws must not go together.
+        let draw = self
+            .random
+            .get()
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        (draw ^ draw >> 64).wrapping_mul(0xbf58_476d_1ce4_e5b9_94d0_49bb_1331_11eb)
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -224,6 +239,7 @@ pub(super) fn with(config: Config) -> Rc<Cells<World>> {
             lies: Cell::default(),
             value_max: Cell::new(usize::MAX),
             hides: Cell::default(),
+            removes_blindly: Cell::default(),
             asked: Cell::default(),
             writes: Cell::default(),
         },

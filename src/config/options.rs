@@ -762,7 +762,7 @@ pub const OPTIONS: &[Definition] = &[
         per_rule: false,
         doc: "Most keys and variants in the store. When there are more, those that were \
               fetched or refreshed longest ago are removed. They are removed in the \
-              background, so the store may have more for some minutes.",
+              background, so the store may have more for a moment.",
         set: set!(usize => limits.keys),
     },
     Definition {

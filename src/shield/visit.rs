@@ -193,7 +193,7 @@ impl<P: Platform> Shield<P> {
                 {
                     return answer;
                 }
-                if self.budget_went_to_the_store(&visit) {
+                if self.budget_went_to_the_store(&visit, &located) {
                     visit.without_store = true;
                     visit.deadline = now.plus(visit.config.origin.first_byte_timeout);
                     continue;
@@ -425,10 +425,14 @@ impl<P: Platform> Shield<P> {
 
     /// Whether a visit has spent its time on a store that fails or is too slow,
     /// and not on waiting for another's fetch. It may go on without the store once.
-    fn budget_went_to_the_store(&self, visit: &Visit) -> bool {
-        !visit.without_store
-            && (!(visit.asker.collapsed || visit.was_busy)
-                || self.cells.store_failed_since(visit.asker.arrival))
+    ///
+    /// A store that failed for a moment, and shows now that another still fetches, has not
+    /// cost the time: a page that takes longer than a visit waits would be asked for twice.
+    fn budget_went_to_the_store(&self, visit: &Visit, located: &Located) -> bool {
+        let has_waited = visit.asker.collapsed || visit.was_busy;
+        let has_failed = self.cells.store_failed_since(visit.asker.arrival)
+            && !self.cells.is_being_fetched(&located.loaded);
+        !visit.without_store && (!has_waited || has_failed)
     }
 
     /// Reads the cell of the request's question.

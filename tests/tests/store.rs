@@ -7,6 +7,8 @@
 //! | `a_store_that_only_reads` | refuses writes: full, or a replica |
 //! | `a_store_that_is_emptied_under_load` | loses all that it has, again and again |
 //! | `a_sqlite_file_that_somebody_keeps_locked` | writes hang, reads work |
+//! | `a_file_of_spins_sqlite_store_that_somebody_keeps_locked` | each call stops an instance for five seconds |
+//! | `a_sweep_of_spins_sqlite_store_beside_visitors_of_new_pages` | has one connection |
 //! | `a_redis_server_that_does_not_answer` | SIGSTOP |
 //! | `a_redis_server_that_is_killed` | SIGKILL, and later a new one, which is empty |
 //! | `a_redis_server_that_is_far_away` | answers 150 ms late |
@@ -262,6 +264,54 @@ async fn a_sqlite_file_that_somebody_keeps_locked() {
     until_shared(&world, "shared").await;
     expect_no_error(load).await;
     assert_eq!(world.origin.count(FRESH), 1);
+}
+
+/// Each call of the store stops the instance that makes it, so visitors wait, and get
+/// their pages all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_spins_sqlite_store_that_somebody_keeps_locked() {
+    for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
+        let mut world = filled(StoreKind::SpinSqlite).await;
+        let load = load(&world);
+        let holder = sqlite(&world.store);
+        holder.execute_batch(lock).unwrap();
+        expect_new_pages(&world, "new").await;
+        expect_report(&mut world);
+        holder.execute_batch("ROLLBACK").unwrap();
+        until_shared(&world, "shared").await;
+        expect_no_error(load).await;
+    }
+}
+
+/// The names were streamed from the only connection of the process. A task of the same
+/// instance that read meanwhile stopped the instance, and with it the reader of the
+/// stream: the node hung for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_of_spins_sqlite_store_beside_visitors_of_new_pages() {
+    const KEYS: usize = 16;
+    let settings = Settings {
+        more: "[limits]\nkeys = 16",
+        ..Settings::default()
+    };
+    let world = World::start_with(StoreKind::SpinSqlite, settings).await;
+    world.origin.otherwise(Answer::numbered().max_age(600));
+    let visitors = (0..VISITORS).map(async |visitor| {
+        for number in 0..40 {
+            for node in world.all() {
+                page(node, &format!("/sweep/{visitor}/{number}")).await;
+            }
+        }
+    });
+    join_all(visitors).await;
+    // Rounds begin behind requests.
+    let mut number = 0;
+    wait::until("the store is within its limit", wait::SOON, async || {
+        number += 1;
+        page(world.node(0), &format!("/sweep/last/{}", number % 4)).await;
+        // Beside the limit: the sweeper's own, and those of the last requests.
+        (world.store.cells().len() <= KEYS + 8).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

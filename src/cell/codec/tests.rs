@@ -87,6 +87,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             purged: Some(Time::from_unix_millis(7)),
             softened: Some(Time::from_unix_millis(6)),
             swept: None,
+            kept: Some(100),
         },
         orphans: vec![Orphan {
             body: Nonce::new(6),
@@ -521,10 +522,17 @@ fn any_marks() -> impl Strategy<Value = Marks> {
         proptest::option::of("\\PC{0,9}"),
         proptest::collection::vec(selecting, 0..4),
         proptest::collection::vec(listed, 0..4),
-        times,
+        (times, proptest::option::of(any::<u32>())),
     )
         .prop_map(
-            |((pass, retry, doubt, unsettled), asked_again, resident, vary, variants, times)| {
+            |(
+                (pass, retry, doubt, unsettled),
+                asked_again,
+                resident,
+                vary,
+                variants,
+                (times, kept),
+            )| {
                 let [credentials_pass_until, invalidated, purged, softened, swept] = times;
                 Marks {
                     pass,
@@ -540,6 +548,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
                     purged,
                     softened,
                     swept,
+                    kept,
                 }
             },
         )

@@ -109,23 +109,77 @@ fn is_purged(cell: &Cell, now: Time) -> bool {
             .any(|mark| now < mark.plus(PURGES_KEPT))
 }
 
+/// Whether a cell may be deleted with its entry: no body is apart from it, and no purge
+/// has to be remembered for others.
+pub(super) fn may_be_deleted(cell: &Cell, now: Time) -> bool {
+    let has_body_apart = cell
+        .entry
+        .as_ref()
+        .is_some_and(|entry| entry.body.manifest().is_some())
+        || cell.lease.is_some_and(|lease| lease.draft.is_some())
+        || !cell.orphans.is_empty();
+    !has_body_apart && !is_purged(cell, now)
+}
+
+/// What the round before has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    /// How many cells.
+    pub(super) cells: usize,
+    /// How long ago.
+    pub(super) elapsed: Duration,
+}
+
+impl Before {
+    /// How many cells will be created within `time`, if they go on as since the last
+    /// round. At most half of `keys_max`: an entry is to live for a while.
+    pub(super) fn grows_by(&self, cells: usize, time: Duration, keys_max: usize) -> usize {
+        let created = cells.saturating_sub(self.cells) as u128;
+        let elapsed = self.elapsed.as_millis().max(1);
+        let expected = created.saturating_mul(time.as_millis()) / elapsed;
+        usize::try_from(expected)
+            .unwrap_or(usize::MAX)
+            .min(keys_max / 2)
+    }
+
+    /// How long it takes from `left` cells until there are `keys_max`, if cells are created
+    /// as since the last round.
+    pub(super) fn until(&self, cells: usize, left: usize, keys_max: usize) -> Duration {
+        let created = cells.saturating_sub(self.cells) as u128;
+        let room = keys_max.saturating_sub(left) as u128;
+        if created == 0 {
+            return Duration::MAX;
+        }
+        let millis = self.elapsed.as_millis().saturating_mul(room) / created;
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a store may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Most {
+    /// Cells.
+    pub(super) keys: usize,
+    /// For how many more there is to be room, where some have to go.
+    pub(super) room: usize,
+    /// Bytes of cells and bodies.
+    pub(super) bytes: u64,
+}
+
 /// Which cells have to go, those that were used longest ago first.
 ///
 /// `seen` are those of `read` cells that stay otherwise; the store has `cells`.
-pub(super) fn surplus(
-    mut seen: Vec<Seen>,
-    cells: usize,
-    read: usize,
-    keys_max: usize,
-    bytes_max: u64,
-) -> Vec<u128> {
+pub(super) fn surplus(mut seen: Vec<Seen>, cells: usize, read: usize, most: &Most) -> Vec<u128> {
     let (cells, read) = (cells.max(1) as u128, read.max(1) as u128);
     // The share of the limits that the cells that were read may have.
     let share = |limit: u128| limit.saturating_mul(read.min(cells)) / cells;
-    let keys_max = share(keys_max as u128);
-    let bytes_max = share(u128::from(bytes_max));
+    let mut keys_max = share(most.keys as u128);
+    let bytes_max = share(u128::from(most.bytes));
     let mut keys = seen.len() as u128;
     let mut bytes: u128 = seen.iter().map(|seen| u128::from(seen.bytes)).sum();
+    if keys > keys_max {
+        keys_max = keys_max.saturating_sub(share(most.room as u128));
+    }
     seen.sort_unstable_by_key(|seen| (seen.used, seen.id));
     let mut surplus = Vec::new();
     for seen in seen {

@@ -47,7 +47,7 @@ fn wait(cells: &Cells<World>, time: Duration) {
 /// A round, whether or not one is due.
 fn round(cells: &Cells<World>) {
     wait(cells, SWEEP_PAUSE_MAX);
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
 }
 
 fn names(cells: &Cells<World>) -> Vec<String> {
@@ -71,7 +71,7 @@ fn an_entry_past_its_windows_is_emptied_and_then_its_cell_is_deleted() {
     let cells = cells_with("");
     assert!(fill(&cells, "/a"));
     let key = visitor_of("/a").key().to_owned();
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert!(cell_of(&cells, &key).unwrap().entry.is_some());
     round(&cells);
     assert!(cell_of(&cells, &key).unwrap().marks.swept.is_some());
@@ -92,7 +92,7 @@ fn a_cell_that_is_used_again_after_it_was_emptied_is_not_deleted() {
     wait(&cells, Duration::from_secs(120));
     for _ in 0..3 {
         wait(&cells, Duration::from_secs(60));
-        block_on(cells.sweep());
+        block_on(cells.sweep(Look::Regular));
     }
     assert!(
         cell_of(&cells, visitor_of("/a").key())
@@ -103,17 +103,18 @@ fn a_cell_that_is_used_again_after_it_was_emptied_is_not_deleted() {
 }
 
 #[test]
-fn there_is_at_most_one_round_in_an_interval() {
+fn one_request_in_64_looks_and_a_look_is_one_read_while_no_round_is_due() {
     let cells = cells_with("");
     let asked = || cells.platform.store.asked.get();
-    for _ in 0..2 {
-        cells.sweep_if_due();
-        wait(&cells, SWEEP_INTERVAL);
-    }
-    assert_eq!(run_tasks(&cells), 1);
+    block_on(cells.sweep(Look::Regular));
+    // It has created a cell, which may be a reason to look.
+    cells.fills_up.set(false);
     let before = asked();
-    block_on(cells.sweep());
-    assert_eq!(asked(), before + 1, "it looks whether one is due");
+    for _ in 0..LOOK_EVERY * 10 {
+        cells.sweep_if_due();
+    }
+    assert_eq!(run_tasks(&cells), 10);
+    assert_eq!(asked(), before + 10);
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn those_that_were_refreshed_longest_ago_make_room() {
     }
     // Refreshed: in use.
     assert!(fill(&cells, "/0"));
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     let left: Vec<usize> = (0..40)
         .filter(|number| has_entry(&cells, &format!("/{number}")))
         .collect();
@@ -162,13 +163,13 @@ fn bytes_of_bodies_in_chunks_count() {
         block_on(cells.publish(held, entry, told, &[]));
         wait(&cells, Duration::from_secs(1));
     }
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert!(!has_entry(&cells, "/1") && has_entry(&cells, "/2"));
     // With its cell goes its body.
     let first = chunk_name(Nonce::new(1), 0);
     assert!(names(&cells).contains(&first));
     wait(&cells, HOUR / 2);
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert!(!names(&cells).contains(&first));
     assert!(names(&cells).contains(&chunk_name(Nonce::new(2), 0)));
 }
@@ -194,7 +195,7 @@ fn a_body_that_no_cell_answers_for_is_removed_when_it_is_found_twice() {
             .filter(|name| names(&cells).contains(name))
             .count()
     };
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert_eq!(left(), 3);
     round(&cells);
     assert_eq!(left(), 0);
@@ -219,7 +220,7 @@ fn old_guards_are_removed_and_what_others_store_stays() {
         )
         .unwrap();
     }
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     let mut left = names(&cells);
     left.sort_unstable();
     let own = cell_id(SWEEPER);
@@ -277,9 +278,9 @@ fn a_store_that_does_not_list_is_left_alone() {
     let cells = cells_with("");
     cells.platform.store.hides.set(true);
     assert!(fill(&cells, "/a"));
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert_eq!(logged(&cells, "sweep-unavailable"), 1);
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert_eq!(logged(&cells, "sweep-unavailable"), 1);
 }
 
@@ -292,29 +293,105 @@ fn a_store_that_fails_ends_the_round() {
     wait(&cells, HOUR * 2);
     cells.platform.store.is_read_only.set(true);
     let before = cells.platform.store.writes.get();
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert_eq!(cells.platform.store.writes.get(), before + 1);
-    block_on(cells.sweep());
+    block_on(cells.sweep(Look::Regular));
     assert_eq!(cells.platform.store.writes.get(), before + 1);
 }
 
-/// Ever new keys: the store stays within its limits.
-#[test]
-fn ever_new_keys_do_not_grow_the_store_beyond_its_limit() {
-    let cells = cells_with("limits.keys = 50");
+/// Ever new keys, on instances that live for a few requests. Returns the most names that
+/// the store had.
+fn flood(settings: &str, is_blind: bool, pages_per_second: u64, lives_for: u64) -> usize {
+    let first = cells_with(settings);
+    first.platform.store.removes_blindly.set(is_blind);
+    let mut cells = Rc::clone(&first);
     let mut most = 0;
-    for number in 0..1_500 {
+    for number in 0..(20 * pages_per_second).max(500) {
+        if number % lives_for == 0 {
+            cells = Cells::new(Rc::clone(&first.platform), Rc::clone(&first.config));
+        }
         assert!(fill(&cells, &format!("/?x={number}")), "{number}");
-        wait(&cells, Duration::from_secs(1));
         cells.sweep_if_due();
         run_tasks(&cells);
-        if number > 300 {
-            most = most.max(names(&cells).len());
+        most = most.max(names(&cells).len());
+        wait(&cells, Duration::from_millis(1_000 / pages_per_second));
+    }
+    most
+}
+
+/// The sweeper of an instance did not begin in its first half minute: where instances end
+/// sooner, the store grew without a bound.
+#[test]
+fn ever_new_keys_do_not_grow_the_store_on_instances_that_end_soon() {
+    for is_blind in [false, true] {
+        for (pages_per_second, lives_for) in [(1, 1), (5, 128), (25, 128), (60, 128), (60, 3)] {
+            let most = flood("limits.keys = 100", is_blind, pages_per_second, lives_for);
+            // With the sweeper's own.
+            assert!(
+                (90..200).contains(&most),
+                "{most} at {pages_per_second}, {lives_for} for an instance, blind {is_blind}"
+            );
         }
     }
-    // The limit, those of one interval, and those that were emptied and have to wait
-    // for a while before they are deleted.
-    assert!((50..=50 + 3 * 60 + 120).contains(&most), "{most}");
+}
+
+/// A store that has rested for long has its next round far ahead.
+#[test]
+fn a_flood_after_a_rest_is_noticed_before_the_mark_says_so() {
+    let cells = cells_with("limits.keys = 100");
+    for _ in 0..5 {
+        block_on(cells.sweep(Look::Regular));
+        wait(&cells, SWEEP_INTERVAL);
+    }
+    block_on(cells.sweep(Look::Regular));
+    let mut most = 0;
+    for number in 0..2_000 {
+        assert!(fill(&cells, &format!("/?x={number}")));
+        cells.sweep_if_due();
+        run_tasks(&cells);
+        most = most.max(names(&cells).len());
+        wait(&cells, Duration::from_millis(16));
+    }
+    assert!(most < 200, "{most}");
+}
+
+/// A round reads many cells: it is not to be repeated every second for a store that is
+/// full and changes slowly.
+#[test]
+fn a_full_store_that_changes_slowly_is_swept_seldom() {
+    let cells = cells_with("limits.keys = 1000");
+    for number in 0..1_000 {
+        assert!(fill(&cells, &format!("/{number}")));
+    }
+    let asked = || cells.platform.store.asked.get();
+    let mut rounds = 0;
+    for number in 0..1_800 {
+        wait(&cells, Duration::from_secs(1));
+        assert!(fill(&cells, &format!("/new/{number}")));
+        let before = asked();
+        cells.sweep_if_due();
+        run_tasks(&cells);
+        rounds += usize::from(asked() - before > 500);
+    }
+    assert!(
+        (20..=120).contains(&rounds),
+        "{rounds} rounds in half an hour"
+    );
+    assert!(names(&cells).len() <= 1_001);
+}
+
+#[test]
+fn pages_that_are_refreshed_do_not_count_as_growth() {
+    let cells = cells_with("limits.keys = 100");
+    for _ in 0..60 {
+        for number in 0..90 {
+            assert!(fill(&cells, &format!("/{number}")));
+        }
+        wait(&cells, Duration::from_secs(1));
+        block_on(cells.sweep(Look::FillsUp));
+    }
+    let left = (0..90).filter(|number| has_entry(&cells, &format!("/{number}")));
+    assert_eq!(left.count(), 90);
 }
 
 proptest! {
@@ -322,9 +399,14 @@ proptest! {
     /// holds, or an entry that was just stored, to a deletion.
     #[test]
     fn a_deletion_takes_nothing_from_a_holder(
-        steps in prop::collection::vec((0_u8..4, 0_u8..3, 0_u64..4_000), 1..40)
+        steps in prop::collection::vec((0_u8..4, 0_u8..3, 0_u64..4_000), 1..40),
+        keys_max in 1_usize..4,
+        is_blind in any::<bool>(),
     ) {
-        let cells = cells_with("");
+        let mut config = Config::parse("").unwrap();
+        config.limits.keys = keys_max;
+        let cells = with(config);
+        cells.platform.store.removes_blindly.set(is_blind);
         let mut held: Vec<(String, Box<Held>)> = Vec::new();
         for (what, key, seconds) in steps {
             let path = format!("/{key}");
@@ -353,7 +435,7 @@ proptest! {
                 }
                 2 => wait(&cells, Duration::from_secs(seconds)),
                 _ => {
-                    block_on(cells.sweep());
+                    block_on(cells.sweep(Look::Regular));
                     for (path, lease) in &held {
                         if cells.may_begin(lease) {
                             let cell = cell_of(&cells, visitor_of(path).key());
