@@ -53,8 +53,8 @@ use std::time::Duration;
 /// The shortest pause between two rounds while the store does not fill up.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The shortest pause between two rounds.
-const SWEEP_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The shortest pause between two rounds. It is never shorter than the round before took.
+const SWEEP_PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// While the store is within its limits, the pause is at least this many times as
 /// long as the round: the sweeper works a twentieth of the time.
@@ -91,7 +91,7 @@ const LOOK_EVERY: u32 = 64;
 
 /// Of the requests that create as many cells as there may be, about this many look
 /// whether a round is due.
-const LOOKS_PER_LIMIT: u128 = 8;
+const LOOKS_PER_LIMIT: u128 = 16;
 
 /// For how long a round reads cells where an instance ends with its request. Such a
 /// request has less than half a minute.
@@ -230,8 +230,11 @@ impl<P: Platform> Cells<P> {
         let pause = match round {
             Ok(true) => tally.pause(self.config.limits.keys, regular),
             Ok(false) => SWEEP_PAUSE_MAX,
+            // Another instance goes on.
+            Err(Stopped) if self.is_worn() => SWEEP_PAUSE_MIN,
             Err(Stopped) => SWEEP_INTERVAL,
         };
+        let pause = pause.max(took.min(SWEEP_PAUSE_MAX));
         let holder = held.holder;
         self.settle(
             held.loaded,

@@ -38,6 +38,9 @@ pub(super) struct Fragile {
     pub(super) hides: Cell<bool>,
     /// It removes without looking only.
     pub(super) removes_blindly: Cell<bool>,
+    /// Swaps after which an instance is worn, and those of the instance.
+    pub(super) worn_after: Cell<usize>,
+    pub(super) swaps: Cell<usize>,
     pub(super) asked: Cell<usize>,
     /// Swaps, puts and removals that it was asked for.
     pub(super) writes: Cell<usize>,
@@ -80,6 +83,7 @@ impl Store for Fragile {
         expected: Option<&Bytes>,
         new: &Bytes,
     ) -> Result<Swap, StoreError> {
+        self.swaps.set(self.swaps.get() + 1);
         self.ask_to_write(Some(new)).await?;
         if self.lies.get() {
             return Ok(Swap::Conflict(self.inner.load(key).await?));
@@ -111,6 +115,10 @@ impl Store for Fragile {
             true => Ok(false),
             false => self.inner.names(each).await,
         }
+    }
+
+    fn is_worn(&self) -> bool {
+        self.swaps.get() >= self.worn_after.get()
     }
 }
 
@@ -240,6 +248,8 @@ pub(super) fn with(config: Config) -> Rc<Cells<World>> {
             value_max: Cell::new(usize::MAX),
             hides: Cell::default(),
             removes_blindly: Cell::default(),
+            worn_after: Cell::new(usize::MAX),
+            swaps: Cell::default(),
             asked: Cell::default(),
             writes: Cell::default(),
         },
