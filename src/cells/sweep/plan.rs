@@ -132,7 +132,7 @@ pub(super) struct Before {
 
 impl Before {
     /// How many cells will be created within `time`, if they go on as since the last
-    /// round. At most half of `keys_max`: an entry is to live for a while.
+    /// round. At most three quarters of `keys_max`: an entry is to live for a while.
     pub(super) fn grows_by(&self, cells: usize, time: Duration, keys_max: usize) -> usize {
         let created = cells.saturating_sub(self.cells) as u128;
         let elapsed = self.elapsed.as_millis().max(1);
