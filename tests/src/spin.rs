@@ -218,22 +218,20 @@ impl SpinWorld {
         &mut self.nodes[number]
     }
 
-    /// How many keys or rows are in the store.
-    pub fn keys(&self) -> usize {
-        match &self.store {
-            Store::Redis(server) => {
-                let mut connection = server.connection().unwrap();
-                ::redis::cmd("DBSIZE").query(&mut connection).unwrap()
-            }
-            Store::Sqlite(_) | Store::Memory => {
-                let (table, _) = self.platform.table();
-                let count = format!("SELECT count(*) FROM {table}");
-                let rows: i64 = self
-                    .sqlite()
-                    .query_row(&count, [], |row| row.get(0))
+    /// Counts the keys or rows in the store. Waits for the store, so not for a task to
+    /// call that others wait for.
+    pub fn counter(&self) -> impl Fn() -> usize + Clone + Send + 'static {
+        let (url, (table, _)) = (self.store.url(), self.platform.table());
+        move || {
+            if url.starts_with("redis:") {
+                let mut connection = ::redis::Client::open(url.as_str())
+                    .and_then(|client| client.get_connection())
                     .unwrap();
-                usize::try_from(rows).unwrap()
+                return ::redis::cmd("DBSIZE").query(&mut connection).unwrap();
             }
+            let count = format!("SELECT count(*) FROM {table}");
+            let rows: i64 = open(&url).query_row(&count, [], |row| row.get(0)).unwrap();
+            usize::try_from(rows).unwrap()
         }
     }
 
@@ -267,9 +265,7 @@ impl SpinWorld {
     ///
     /// If the store is no SQLite file.
     pub fn sqlite(&self) -> Connection {
-        let connection = Connection::open(sqlite_file(&self.store)).unwrap();
-        connection.busy_timeout(wait::SOON).unwrap();
-        connection
+        open(&self.store.url())
     }
 }
 
@@ -328,12 +324,17 @@ fn runtime_config(platform: Platform, store: &Store) -> Option<String> {
     };
     let place = match platform.backend {
         Backend::Redis => format!("url = {:?}", store.url()),
-        Backend::Sqlite => format!("path = {:?}", sqlite_file(store)),
+        Backend::Sqlite => format!("path = {:?}", sqlite_file(&store.url())),
     };
     Some(format!("[{section}.default]\ntype = {kind:?}\n{place}\n"))
 }
 
-fn sqlite_file(store: &Store) -> PathBuf {
-    let url = store.url();
-    PathBuf::from(url.strip_prefix("sqlite:").expect("a store in a file"))
+fn open(url: &str) -> Connection {
+    let connection = Connection::open(sqlite_file(url)).unwrap();
+    connection.busy_timeout(wait::SOON).unwrap();
+    connection
+}
+
+fn sqlite_file(url: &str) -> &str {
+    url.strip_prefix("sqlite:").expect("a store in a file")
 }

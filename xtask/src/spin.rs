@@ -117,7 +117,8 @@ pub(crate) fn spin(args: &Args) -> Result<ExitCode> {
         .args(["--bin", "real-spin", "--", "--spin"])
         .arg(program);
     command.args(["--spin-version", &said]);
-    command.arg("--sources").arg(build::root().canonicalize()?);
+    let root = build::root().canonicalize()?;
+    command.arg("--sources").arg(&root);
     for (flag, given) in [("--long", args.long), ("--without-redis", !redis)] {
         command.args(given.then_some(flag));
     }

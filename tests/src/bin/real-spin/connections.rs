@@ -103,6 +103,6 @@ async fn kept(stage: &mut Stage) -> Seen {
     let ok = visits.iter().filter(|visit| visit.is_ok()).count();
     Seen::new(
         ok == VISITORS,
-        format!("{}, {requests} requests", statuses(&visits)),
+        format!("{}, {requests} requests at the origin", statuses(&visits)),
     )
 }

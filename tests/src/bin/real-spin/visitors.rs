@@ -46,18 +46,18 @@ const ON_FOUR: Scenario = Scenario {
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         asked: "a stored page, 100 visitors at once, twice",
-        promise: "no request, all answered",
+        promise: "none at the origin, all answered",
         ..ON_FOUR
     },
     Scenario {
         asked: "an expired page, 100 visitors at once, three times",
-        promise: "one request each, all answered",
+        promise: "one request each at the origin, all answered",
         run: |stage| expired(stage).boxed_local(),
         ..ON_FOUR
     },
     Scenario {
         asked: "a new page, 100 visitors at once, three times",
-        promise: "one request each, all answered",
+        promise: "one request each at the origin, all answered",
         run: |stage| new(stage).boxed_local(),
         ..ON_FOUR
     },
@@ -121,7 +121,7 @@ async fn stored(stage: &mut Stage) -> Seen {
     Seen::new(
         first.is_ok() && requests == 0 && all_ok(&visits),
         format!(
-            "{requests} requests, {}, {}",
+            "{requests} at the origin, {}, {}",
             statuses(&visits),
             p99(&visits)
         ),
@@ -152,7 +152,8 @@ async fn expired(stage: &mut Stage) -> Seen {
     Seen::new(
         requests.iter().all(|requests| *requests == 1) && all_ok(&visits),
         format!(
-            "{requests:?} requests, {}, {}",
+            "{} at the origin, {}, {}",
+            list(&requests),
             statuses(&visits),
             p99(&visits)
         ),
@@ -170,11 +171,17 @@ async fn new(stage: &mut Stage) -> Seen {
     Seen::new(
         requests.iter().all(|requests| *requests == 1) && all_ok(&visits),
         format!(
-            "{requests:?} requests, {}, {}",
+            "{} at the origin, {}, {}",
+            list(&requests),
             statuses(&visits),
             p99(&visits)
         ),
     )
+}
+
+fn list(numbers: &[usize]) -> String {
+    let numbers: Vec<_> = numbers.iter().map(usize::to_string).collect();
+    numbers.join(", ")
 }
 
 async fn new_pages(stage: &mut Stage) -> Seen {
@@ -300,7 +307,7 @@ async fn slow(stage: &mut Stage) -> Seen {
     let requests = world.origin.count(path);
     Seen::new(
         requests == 1 && fair && after.is_ok(),
-        format!("{requests} requests, {}", statuses(&visits)),
+        format!("{requests} at the origin, {}", statuses(&visits)),
     )
 }
 
@@ -324,7 +331,7 @@ async fn killed(stage: &mut Stage) -> Seen {
     Seen::new(
         requests == 2 && all_ok(&visits),
         format!(
-            "{requests} requests, {}, slowest {}",
+            "{requests} at the origin, {}, slowest {}",
             statuses(&visits),
             seconds(slowest(&visits))
         ),
