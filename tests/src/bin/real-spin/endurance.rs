@@ -34,7 +34,7 @@ const STRANGERS: usize = 100_000;
 const PAGES: usize = 200;
 
 const ON_ONE: Scenario = Scenario {
-    asked: "5 new pages a second",
+    asked: "5 visitors, each opens a new page every second",
     promise: "everybody gets an answer",
     needs: Needs::nodes(1),
     spoils: true,
@@ -44,7 +44,7 @@ const ON_ONE: Scenario = Scenario {
 };
 
 const LIMITED: Scenario = Scenario {
-    asked: "5 new pages a second, `limits.keys = 100`",
+    asked: "5 visitors, each opens a new page every second, `limits.keys = 100`",
     promise: "fewer than 200 keys in the second half, and everybody gets an answer",
     needs: Needs {
         nodes: 1,
@@ -57,35 +57,35 @@ const LIMITED: Scenario = Scenario {
 pub(crate) const ALL: &[Scenario] = &[
     ON_ONE,
     Scenario {
-        asked: "20 new pages a second",
+        asked: "20 visitors, each opens a new page every second",
         run: |stage| new_pages(stage, 20).boxed_local(),
         ..ON_ONE
     },
     Scenario {
-        asked: "60 new pages a second",
+        asked: "60 visitors, each opens a new page every second",
         run: |stage| new_pages(stage, 60).boxed_local(),
         ..ON_ONE
     },
     Scenario {
-        asked: "20 new pages a second, two nodes",
+        asked: "20 visitors, each opens a new page every second, two nodes",
         needs: Needs::nodes(2),
         run: |stage| new_pages(stage, 20).boxed_local(),
         ..ON_ONE
     },
     Scenario {
-        asked: "2 visits a second beside 100,000 keys of others",
+        asked: "2 visitors of 200 pages beside 100,000 keys of others",
         promise: "all answered",
         run: |stage| beside_strangers(stage).boxed_local(),
         ..ON_ONE
     },
     LIMITED,
     Scenario {
-        asked: "25 new pages a second, `limits.keys = 100`",
+        asked: "25 visitors, each opens a new page every second, `limits.keys = 100`",
         run: |stage| limited(stage, 25).boxed_local(),
         ..LIMITED
     },
     Scenario {
-        asked: "60 new pages a second, `limits.keys = 100`",
+        asked: "60 visitors, each opens a new page every second, `limits.keys = 100`",
         run: |stage| limited(stage, 60).boxed_local(),
         ..LIMITED
     },
