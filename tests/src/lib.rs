@@ -14,6 +14,7 @@
 //! | [`foreign`] | nodes on the programs of other WASI hosts |
 //! | [`nats`] | a NATS server of the test's own |
 //! | [`redis`] | a Redis server of the test's own |
+//! | [`spin`] | nodes on a real Spin, for `cargo xtask spin` |
 //! | [`link`] | what is between nodes and a store that is far away |
 //! | [`wait`] | conditions with deadlines |
 //!
@@ -35,6 +36,7 @@ pub mod nats;
 pub mod nodes;
 pub mod origin;
 pub mod redis;
+pub mod spin;
 pub mod stores;
 pub mod wait;
 pub mod world;

@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::wait;
 
@@ -159,10 +160,22 @@ impl Log {
     }
 }
 
+/// Whom a node's signals reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The process.
+    Process,
+    /// The process and those that it started.
+    Group,
+}
+
 /// A running node. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Node {
     process: Child,
+    reach: Reach,
+    /// Whether it has been waited for.
+    over: bool,
     address: SocketAddr,
     output: Log,
     errors: Log,
@@ -175,7 +188,20 @@ impl Node {
     ///
     /// If it ends instead, or takes too long; with what it wrote.
     pub async fn start(command: Command) -> Self {
-        Self::start_as(command, |output, _| output.lines().find_map(address)).await
+        let ready = |output: &str, _: &str| output.lines().find_map(address);
+        Self::start_as(command, Reach::Process, ready).await
+    }
+
+    /// The same for a program that has another process serve: what happens to the node
+    /// happens to both.
+    ///
+    /// # Panics
+    ///
+    /// If it ends instead, or takes too long; with what it wrote.
+    pub async fn start_with_children(mut command: Command) -> Self {
+        command.process_group(0);
+        let ready = |output: &str, _: &str| output.lines().find_map(address);
+        Self::start_as(command, Reach::Group, ready).await
     }
 
     /// Starts a program that is to serve at this address, and waits until it has
@@ -189,12 +215,13 @@ impl Node {
             let ready = output.contains(ready) || errors.contains(ready);
             ready.then_some(address)
         };
-        Self::start_as(command, is_ready).await
+        Self::start_as(command, Reach::Process, is_ready).await
     }
 
     /// `ready` makes the address of what it wrote to its standard output and error.
     async fn start_as(
         mut command: Command,
+        reach: Reach,
         ready: impl Fn(&str, &str) -> Option<SocketAddr>,
     ) -> Self {
         let mut process = command
@@ -208,12 +235,14 @@ impl Node {
         // Made before it is ready, so that it is killed if it never is.
         let mut node = Node {
             process,
+            reach,
+            over: false,
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             output,
             errors,
         };
         let address = wait::until("a node serves", START, async || {
-            let ended = node.process.try_wait().unwrap();
+            let ended = node.ended();
             let address = ready(&node.output.text(KEPT_LINES), &node.errors());
             assert!(
                 ended.is_none() || address.is_some(),
@@ -244,8 +273,11 @@ impl Node {
 
     /// Ends it at once, with no chance to clean up (SIGKILL).
     pub fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        if !self.over {
+            self.signal(Signal::KILL);
+            self.process.wait().unwrap();
+            self.over = true;
+        }
     }
 
     /// Stops it where it stands (SIGSTOP), as a hypervisor may.
@@ -261,22 +293,37 @@ impl Node {
     /// Asks it to end (SIGTERM), and waits until it has.
     pub async fn end(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        wait::until("the node ends", END, async || {
-            self.process.try_wait().unwrap()
-        })
-        .await
+        wait::until("the node ends", END, async || self.ended()).await
+    }
+
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.process.try_wait().unwrap();
+        self.over |= ended.is_some();
+        ended
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.process), signal).unwrap();
+        self.try_signal(signal).unwrap();
+    }
+
+    fn try_signal(&self, signal: Signal) -> rustix::io::Result<()> {
+        let process = Pid::from_child(&self.process);
+        match self.reach {
+            Reach::Process => kill_process(process, signal),
+            Reach::Group => kill_process_group(process, signal),
+        }
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Both fail only if the process is gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // If it has been waited for, its process id may be somebody else's.
+        if !self.over {
+            // Fails only if it has ended just now.
+            let _ = self.try_signal(Signal::KILL);
+            let _ = self.process.wait();
+        }
         if thread::panicking() {
             eprintln!(
                 "--- node {}, last lines:\n{}",

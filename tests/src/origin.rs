@@ -513,6 +513,20 @@ impl Origin {
         self.scripts.in_flight().1
     }
 
+    /// Forgets what has arrived, and the most that were in flight. Scripts stay.
+    pub fn forget(&self) {
+        for script in self.scripts.lock().values_mut() {
+            let in_flight = script.record.in_flight;
+            script.record = Record {
+                in_flight,
+                in_flight_max: in_flight,
+                ..Record::default()
+            };
+        }
+        let (now, most) = &mut *self.scripts.in_flight();
+        *most = *now;
+    }
+
     /// How many requests arrived, for all paths.
     pub fn requests(&self) -> usize {
         let scripts = self.scripts.lock();

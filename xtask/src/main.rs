@@ -8,6 +8,7 @@
 //! | `cargo xtask dist` | what is published: every flavour, sizes and imports, checksums, SBOM |
 //! | `cargo xtask test` | formatting, lints, unit tests, simulation, end-to-end and cache tests |
 //! | `cargo xtask long-tests` | end-to-end tests that take long; `test` leaves them out |
+//! | `cargo xtask spin` | scenarios on a real Spin, where there is one; `--spin PROGRAM`, `--long`, `FLAVOUR` |
 //! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
 //! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
 //! | `cargo xtask model` | explores the cell protocol exhaustively |
@@ -25,6 +26,7 @@ mod foreign;
 mod fuzz;
 mod machine;
 mod process;
+mod spin;
 mod test;
 mod up;
 
@@ -68,6 +70,9 @@ enum Task {
     Test(test::Args),
     /// Run the end-to-end tests that take long, which `test` leaves out.
     LongTests,
+    /// Run scenarios on a real Spin, where there is one: nodes that are `spin up`
+    /// processes, on SQLite files and on Redis.
+    Spin(spin::Args),
     /// Run the public HTTP cache tests against the component in the host.
     CacheTests(cache_tests::Args),
     /// Play seeded scenarios in a simulated world, and check every promise.
@@ -99,6 +104,7 @@ fn main() -> ExitCode {
         Task::Dist(args) => dist::dist(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
         Task::LongTests => test::long().map(|()| ExitCode::SUCCESS),
+        Task::Spin(args) => spin::spin(&args),
         Task::CacheTests(args) => cache_tests::run(&args),
         Task::Sim { args } => build::sim("run", &args),
         Task::Model { args } => build::sim("model", &args),
