@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `visitors_who_wait_take_nothing_of_the_rate` | however many wait for one new page, the hour has lost one request |
 //! | `a_first_visitor_gets_a_site_with_sixty_files` | a burst is part of the hour, and a flood of new pages leaves requests to others |
+//! | `a_killed_holder_costs_nobody_a_503` | on `akamai` and `fermyon-cloud`, a lease is shorter than a wait |
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -171,6 +172,29 @@ async fn a_first_visitor_gets_a_site_with_sixty_files() {
     }
     // What is stored is not affected.
     assert_eq!(get(world.node(0), "/").await.text(), page.text());
+}
+
+/// The lease of the flavour `akamai` was longer than its visitors waited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_holder_costs_nobody_a_503() {
+    for flavour in ["akamai", "fermyon-cloud"] {
+        let store = StoreKind::SqliteShared.make().await;
+        let mut world = World::for_cloud(flavour, store, 2, OWN_SETTINGS).await;
+        let (path, gate) = ("/killed", Gate::closed());
+        let answer = Answer::numbered().max_age(600);
+        world.origin.next(path, answer.clone().gate(&gate));
+        world.origin.always(path, answer);
+        let (node, ask) = (world.node(0), Ask::get(path));
+        let asking = tokio::spawn(async move { ask.to(node).await });
+        world.origin.until_count(path, 1, wait::SOON).await;
+        world.process(0).kill();
+        let visitors = Crowd::connect(&world.others(), 6).await;
+        let replies = visitors.ask(&Ask::get(path)).await;
+        assert_all_got(&replies, 6, &numbered(path, 2));
+        gate.open();
+        assert!(asking.await.unwrap().is_err(), "{flavour}");
+        assert_eq!(world.origin.count(path), 2, "requests at the origin");
+    }
 }
 
 /// The answer is complete before the origin has answered the refresh, which the same
