@@ -134,6 +134,9 @@ pub(crate) fn enrich(scenario: &mut Scenario) {
     refusals(rng, scenario);
 }
 
+/// An hour has a bounded number of requests in one scenario of this many.
+const RATES_ONE_IN: u32 = 10;
+
 /// More requests at once than the origin's budget has slots, and an origin that fails
 /// for all.
 pub(crate) fn make_scarce(scenario: &mut Scenario) {
@@ -146,6 +149,9 @@ pub(crate) fn make_scarce(scenario: &mut Scenario) {
     }
     if scenario.origin_may_fail() && rng.u32(..OUTAGES_ONE_IN) == 0 {
         outage(rng, scenario);
+    }
+    if rng.u32(..RATES_ONE_IN) == 0 {
+        scenario.settings.per_hour = *pick(rng, &[16, 40, 80, 480]);
     }
 }
 

@@ -201,6 +201,8 @@ kinds! {
     RefusedBusy = "answers: the origin is busy",
     /// A visitor was sent away because the breaker is open.
     RefusedOpen = "answers: the breaker is open",
+    /// A visitor was sent away because the requests of the hour are used up.
+    RefusedRate = "answers: the hour is used up",
     /// The origin sent 5xx, refused, hung, or broke off.
     OriginFailed = "origin exchanges that failed",
 }

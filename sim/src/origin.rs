@@ -93,6 +93,7 @@ impl Origin {
             content: request.body.is_some(),
         };
         let sent = self.executor.now();
+        self.oracle.sends();
         // The origin's work begins when the content is complete.
         if let Some(mut content) = request.body {
             while let Some(piece) = content.chunk().await {

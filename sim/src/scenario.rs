@@ -373,6 +373,9 @@ pub(crate) enum Distortion {
     /// What is taken is held for an hour.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
     Hoards,
+    /// No token of the hour is ever used.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
+    Refunds,
     /// All slots seem to be taken.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the oracle's tests"))]
     Full,
@@ -407,6 +410,8 @@ pub(crate) struct Settings {
     pub(crate) slots: u32,
     /// Of an instance without the store.
     pub(crate) local_slots: u32,
+    /// Most requests to the origin in an hour; 0 for any number.
+    pub(crate) per_hour: u32,
     /// Failures that open the breaker.
     pub(crate) failures: u32,
     /// How long it stays open first.
@@ -443,6 +448,7 @@ impl Settings {
              limits.variants = {variants}\n\
              origin.max_concurrency = {slots}\n\
              origin.local_concurrency = {local}\n\
+             origin.max_per_hour = {per_hour}\n\
              origin.breaker.failures = {failures}\n\
              origin.breaker.open_for = {open_for}\n\
              origin.breaker.max_open_for = {open_max}\n",
@@ -466,6 +472,7 @@ impl Settings {
             variants = self.variants,
             slots = self.slots,
             local = self.local_slots,
+            per_hour = self.per_hour,
             failures = self.failures,
             open_for = ms(self.open_for),
             open_max = ms(self.open_max),
@@ -930,6 +937,7 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
         variants: VARIANTS_ENOUGH,
         slots: 16,
         local_slots: 2,
+        per_hour: 0,
         failures: 5,
         open_for: millis(5_000),
         open_max: millis(10_000),

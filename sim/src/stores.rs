@@ -582,9 +582,11 @@ impl Watched {
             .as_ref()
             .and_then(|record| budget::decode(record).ok())?;
         match self.link.scenario.budget {
-            Distortion::None | Distortion::Apart | Distortion::Unchecked | Distortion::Hoards => {
-                return record;
-            }
+            Distortion::None
+            | Distortion::Apart
+            | Distortion::Unchecked
+            | Distortion::Hoards
+            | Distortion::Refunds => return record,
             Distortion::Careless => changed.breaker.phase = budget::Phase::Closed,
             Distortion::Full => {
                 let mut slots = budget::PerClass::default();
@@ -614,6 +616,7 @@ impl Watched {
             .and_then(|actual| budget::decode(actual).ok());
         match self.link.scenario.budget {
             Distortion::None | Distortion::Apart | Distortion::Full => {}
+            Distortion::Refunds => changed.rate = budget::Rate::default(),
             Distortion::Careless => {
                 if let (budget::Phase::Closed, Some(record)) = (changed.breaker.phase, record) {
                     changed.breaker.phase = record.breaker.phase;

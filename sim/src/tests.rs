@@ -240,7 +240,7 @@ fn writes_that_are_later_than_agreed_are_seen() {
 
 #[test]
 fn clocks_that_differ_more_than_configured_are_seen() {
-    let besides = [QUESTIONS, &["B1", "B2", "B3", "B4", "B5"]].concat();
+    let besides = [QUESTIONS, &["B1", "B2", "B3", "B4", "B5", "B6"]].concat();
     let broken = broken_besides(&besides, 120, |scenario| {
         for (node, offset) in scenario.offsets.iter_mut().enumerate() {
             *offset = if node == 0 { -8_000 } else { 8_000 };
@@ -439,6 +439,15 @@ fn instances_that_do_not_share_the_budget_are_seen() {
         scenario.budget = Distortion::Apart;
     });
     assert!(broken.contains(&"B1"), "{broken:?}");
+}
+
+#[test]
+fn an_hour_with_too_many_requests_is_seen() {
+    let broken = broken(20, |scenario| {
+        scenario.budget = Distortion::Refunds;
+        scenario.settings.per_hour = 16;
+    });
+    assert!(broken.contains(&"B6"), "{broken:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub use breaker::{
 };
 pub use check::{CHECK_TIME, Check, Checks, KnownGood, PASSED_FOR};
 pub use codec::{Unreadable, decode, encode};
-pub use rate::{RATE_MAX, RATE_MIN, Rate, RateLimit};
+pub use rate::{RATE_MAX, RATE_MIN, Rate, RateLimit, Reservation, TOKEN_KEPT};
 
 use crate::cell::Nonce;
 use crate::time::Time;
@@ -239,28 +239,31 @@ impl Record {
         }
         self.breaker = self.breaker.bounded(now, limits, breaker);
         self.rate = match limits.rate {
-            Some(limit) => self.rate.bounded(latest, limit),
+            Some(limit) => self.rate.bounded(now, latest, limit),
             None => Rate::default(),
         };
         self
     }
 
     /// What a request of `class` to `target` has to wait for at `now`: the breaker, or
-    /// the rate.
-    pub fn limit(&self, class: Class, target: u32, now: Time, limits: &Limits) -> Limit {
+    /// the rate, of which `rate` is what the asking instance knows to be left.
+    pub fn limit(
+        &self,
+        rate: &Rate,
+        class: Class,
+        target: u32,
+        now: Time,
+        limits: &Limits,
+    ) -> Limit {
         let limit = self.breaker.limit(target, now, limits.slots);
-        match (limit, self.next_token(class, now, limits)) {
+        let next = limits.rate.and_then(|limit| rate.next(class, now, limit));
+        match (limit, next) {
             (Limit::Whole | Limit::Slots(_), Some(until)) => Limit::Halted(Halt {
                 until,
                 by: HaltedBy::Rate,
             }),
             (limit @ Limit::Halted(_), _) | (limit, None) => limit,
         }
-    }
-
-    /// When the rate lets the next request of `class` go, if it lets none go at `now`.
-    fn next_token(&self, class: Class, now: Time, limits: &Limits) -> Option<Time> {
-        self.rate.next(class, now, limits.rate?)
     }
 
     /// How many tokens of the rate may be taken for requests of `class`; any number
@@ -272,11 +275,19 @@ impl Record {
         }
     }
 
-    /// Takes up to `most` tokens of the rate for requests of `class`; returns how many.
-    pub fn take_tokens(&mut self, class: Class, most: u32, now: Time, limits: &Limits) -> u32 {
+    /// Reserves up to `most` tokens of the rate under `id` for requests of `class`; returns
+    /// how many from the bucket of each class. None without a rate.
+    pub fn take_tokens(
+        &mut self,
+        id: Nonce,
+        class: Class,
+        most: u32,
+        now: Time,
+        limits: &Limits,
+    ) -> PerClass<u32> {
         match limits.rate {
-            Some(limit) => self.rate.take(class, most, now, limit),
-            None => 0,
+            Some(limit) => self.rate.take(id, class, most, now, limit),
+            None => PerClass::default(),
         }
     }
 

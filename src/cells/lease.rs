@@ -98,6 +98,14 @@ impl<P: Platform> Cells<P> {
         self.elect_cell(&located.loaded, located.resident()).await
     }
 
+    /// Until when another holds the lease of a cell as it was read, if one does.
+    pub(crate) fn leased_until(&self, located: &Located) -> Option<Time> {
+        let clock_skew = self.config.lease.clock_skew;
+        let lease = located.loaded.cell.as_ref()?.lease?;
+        let is_live = lease.is_live(self.platform.now(), clock_skew);
+        is_live.then(|| lease.deadline.plus(clock_skew))
+    }
+
     /// Tries to take the lease of a cell as it was read; in a key's own cell for the
     /// question with the selector `resident`.
     pub(super) async fn elect_cell(&self, loaded: &Loaded, resident: Option<&str>) -> Election {

@@ -273,8 +273,9 @@ pub const OPTIONS: &[Definition] = &[
         per_rule: false,
         doc: "Most requests to the origin in an hour, over all nodes, for platforms that \
               refuse more. A quarter is for each of fills, passed requests, unsafe methods and \
-              refreshes, and each may use what the others leave. At most an eighth goes out \
-              at once. 0 stands for any number; the smallest other value is 16.",
+              refreshes, and each may use what the others leave. A fifth may go out at once; \
+              the rest is spread over the hour. A request that only waits for another's answer \
+              does not count. 0 stands for any number; the smallest other value is 16.",
         set: set!(u32 => budget.max_per_hour),
     },
     Definition {

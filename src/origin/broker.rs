@@ -16,6 +16,7 @@ use super::check::{Checker, checked};
 use super::slot::{Pool, Slot};
 use super::slots::{Draft, KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
 use super::time::time_left;
+use super::tokens::Token;
 use crate::budget::{
     CHECK_TIME, Class, Halt, KnownGood, Outcome, Phase, Record, Report, Unreadable, decode, encode,
 };
@@ -168,15 +169,34 @@ impl<P: Platform> Broker<P> {
         settings
     }
 
-    /// Waits until `limit` for a slot for a request to `target`.
+    /// Waits until `limit` for a slot for a request to `target`, and for its token of the
+    /// rate.
     pub(super) async fn acquire(&self, class: Class, target: u32, limit: Time) -> Admission {
-        let now = self.platform.now();
-        if let Some(halt) = self.halted(class, target, now) {
-            return Admission::Halted(halt);
+        match self.halted(class, target, self.platform.now()) {
+            Some(halt) => Admission::Halted(halt),
+            None => self.wait(class, target, true, limit).await,
         }
+    }
+
+    /// Waits until `limit` for another slot for a request to `target` that is under way: it
+    /// has its token.
+    pub(super) async fn acquire_again(&self, class: Class, target: u32, limit: Time) -> Admission {
+        self.wait(class, target, false, limit).await
+    }
+
+    /// Whether each request takes a token of the rate.
+    pub(super) fn is_rated(&self) -> bool {
+        self.settings.limits.rate.is_some()
+    }
+
+    async fn wait(&self, class: Class, target: u32, needs_token: bool, limit: Time) -> Admission {
+        let now = self.platform.now();
         let (wake, ended) = self.platform.signal();
         let verdict = Rc::new(RefCell::new(None));
-        let number = self.slots.borrow_mut().queue(class, target, wake, &verdict);
+        let number = self
+            .slots
+            .borrow_mut()
+            .queue((class, target), needs_token, wake, &verdict);
         let queued = Queued {
             broker: self,
             class,
@@ -438,10 +458,12 @@ impl<P: Platform> Broker<P> {
         let began = self.platform.now();
         let limit = began.plus(CHECK_TIME);
         let outcome = match self.acquire(Class::Fill, page.target(), limit).await {
-            Admission::Granted(slot) => {
-                let left = time_left(CHECK_TIME, began, self.platform.now());
+            Admission::Granted(mut slot) => {
+                let now = self.platform.now();
+                let left = time_left(CHECK_TIME, began, now);
                 let sending = async {
                     let request = self.checker.request(page, left)?;
+                    slot.spend(now)?;
                     self.platform.send(request).await
                 };
                 let timeout = self.platform.sleep(left);
@@ -544,11 +566,15 @@ impl<P: Platform> Broker<P> {
 }
 
 impl<P: Platform> Pool for Broker<P> {
-    fn give_back(&self, grant: u64, class: Class) {
+    fn give_back(&self, grant: u64, class: Class, token: Option<Token>) {
         let now = self.platform.now();
-        self.slots.borrow_mut().give_back(grant, class, now);
+        self.slots.borrow_mut().give_back(grant, class, token, now);
         self.serve();
         self.wake();
+    }
+
+    fn spend(&self, token: Token) {
+        self.slots.borrow_mut().spend(token);
     }
 
     fn become_stream(&self, grant: u64, class: Class) -> bool {

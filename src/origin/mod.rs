@@ -7,7 +7,8 @@
 //! line. Nothing else in the shield knows the platform's `send`.
 //!
 //! Files: `slot` has the right to send one request, as a value. `slots` is what one
-//! instance knows about slots; `broker` takes them from the store and gives them back.
+//! instance knows about slots, and `tokens` about its part of the hour's requests; `broker`
+//! takes them from the store and gives them back.
 //! `body` is an answer's body with its slot, `upload` the content of a request that its
 //! visitor may send slowly, `check` the request that asks whether the
 //! origin works at all.
@@ -18,6 +19,7 @@ mod check;
 mod slot;
 mod slots;
 mod time;
+mod tokens;
 mod upload;
 
 pub use body::OriginBody;
@@ -120,6 +122,17 @@ impl<P: Platform> OriginDoor<P> {
         self.broker.acquire(class, hash(target), limit).await
     }
 
+    /// The slot for another request of the same exchange, with a token of the rate of its
+    /// own. Waits for it until `limit` where requests are counted.
+    pub(crate) async fn another(&self, slot: Slot, limit: Time) -> Admission {
+        if slot.is_stream() || !self.broker.is_rated() {
+            return Admission::Granted(slot);
+        }
+        let (class, target) = (slot.class(), slot.target());
+        drop(slot);
+        self.broker.acquire(class, target, limit).await
+    }
+
     /// Why no refresh of `target` goes out for now, as far as this instance knows.
     pub(crate) fn halted(&self, target: &str) -> Option<Halt> {
         let now = self.platform.now();
@@ -149,7 +162,7 @@ impl<P: Platform> OriginDoor<P> {
     pub(crate) async fn fill(
         &self,
         fill: Fill,
-        slot: Slot,
+        mut slot: Slot,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let timeout = config.origin.first_byte_timeout;
@@ -159,6 +172,7 @@ impl<P: Platform> OriginDoor<P> {
         };
         let request = Self::request(fill.into_parts(), None, config, timeout);
         let request_time = self.platform.now();
+        slot.spend(request_time)?;
         let sending = self.platform.send(request);
         let answered = self.within(timeout, sending).await;
         let took = self.platform.now().since(request_time);
@@ -206,7 +220,7 @@ impl<P: Platform> OriginDoor<P> {
     pub(crate) async fn forward(
         &self,
         forwarding: Forwarding<'_, P::Body>,
-        slot: Slot,
+        mut slot: Slot,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
         let Forwarding {
@@ -218,6 +232,7 @@ impl<P: Platform> OriginDoor<P> {
         let parts = pass::forwarded(visitor, body.is_some(), address, &self.origin, outgoing)
             .map_err(|error| NoAnswer::Failed(OriginError::NotSent(error.to_string())))?;
         let request_time = self.platform.now();
+        slot.spend(request_time).map_err(NoAnswer::Failed)?;
         let (has_content, timeout) = (body.is_some(), config.origin.pass_timeout);
         let (class, target, slot) = (slot.class(), slot.target(), SharedSlot::new(slot));
         let refusal = Refusal::default();
@@ -376,7 +391,7 @@ fn settings<P: Platform>(config: &Config) -> slots::Settings {
             streams: config.budget.max_streams,
             lease: config.lease.duration,
             clock_skew: config.lease.clock_skew,
-            rate: RateLimit::new(config.budget.max_per_hour),
+            rate: RateLimit::new(config.budget.max_per_hour, config.lease.clock_skew),
         },
         local_slots: config.budget.local_concurrency,
         breaker: BreakerSettings {

@@ -1,13 +1,19 @@
 //! The right to have one request in flight at the origin, as a value.
 
+use super::tokens::Token;
 use crate::budget::{Class, Outcome, Report};
+use crate::time::Time;
+use crate::world::OriginError;
 use std::fmt;
 use std::rc::Rc;
 
 /// Where slots come from and go back to.
 pub(super) trait Pool {
-    /// A slot is no longer in use.
-    fn give_back(&self, grant: u64, class: Class);
+    /// A slot is no longer in use, nor a token that it has.
+    fn give_back(&self, grant: u64, class: Class, token: Option<Token>);
+
+    /// The request of a token is sent.
+    fn spend(&self, token: Token);
 
     /// A slot is used for an answer that does not end. Returns `false` if there are too
     /// many.
@@ -25,15 +31,17 @@ pub struct Slot {
     target: u32,
     /// The breaker's epoch in which it was taken.
     epoch: u32,
+    /// The token of the rate, until the request is sent; none without a rate.
+    token: Option<Token>,
 }
 
 impl Slot {
     pub(super) fn new(
         pool: Rc<dyn Pool>,
         grant: u64,
-        class: Class,
-        target: u32,
+        (class, target): (Class, u32),
         epoch: u32,
+        token: Option<Token>,
     ) -> Self {
         Slot {
             pool,
@@ -41,7 +49,29 @@ impl Slot {
             class,
             target,
             epoch,
+            token,
         }
+    }
+
+    /// Takes the request's token of the rate: the request is sent at `now`. Whoever gives
+    /// the slot back without this gives the token back as well.
+    ///
+    /// # Errors
+    ///
+    /// If the token is too old: an hour could get one request too many.
+    pub(super) fn spend(&mut self, now: Time) -> Result<(), OriginError> {
+        if self
+            .token
+            .as_ref()
+            .is_some_and(|token| token.has_lapsed(now))
+        {
+            let why = "it waited too long for its turn of `origin.max_per_hour`";
+            return Err(OriginError::NotSent(why.to_owned()));
+        }
+        if let Some(token) = self.token.take() {
+            self.pool.spend(token);
+        }
+        Ok(())
     }
 
     /// A hash of the path that it was taken for.
@@ -85,7 +115,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.pool.give_back(self.grant, self.class);
+        self.pool
+            .give_back(self.grant, self.class, self.token.take());
     }
 }
 

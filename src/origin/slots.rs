@@ -2,9 +2,10 @@
 //! what is to be written into the shared record. Nothing here waits.
 
 use super::slot::{Pool, Slot};
+use super::tokens::{Settled, Taken, Token, Tokens};
 use crate::budget::{
     BreakerSettings, Class, Halt, HaltedBy, Holder, KnownGood, Limit, Limits, Outcome, PerClass,
-    Phase, Record, Report,
+    Phase, Rate, Record, Report,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -23,7 +24,7 @@ const QUANTUM: Duration = Duration::from_secs(1);
 
 /// How long an idle slot is kept for the next request before it is given back or left
 /// to expire.
-const LINGER: Duration = Duration::from_millis(100);
+pub(super) const LINGER: Duration = Duration::from_millis(100);
 
 /// A slot is renewed when this part of its lease is over.
 const RENEW_AFTER: u32 = 3;
@@ -31,12 +32,6 @@ const RENEW_AFTER: u32 = 3;
 /// A request is not started with a slot in the last part of its lease, this one: its
 /// first renewal has to be in time though others write the record as well.
 const START_BEFORE: u32 = 3;
-
-/// How long tokens of the rate are kept after the decision to take them. Unused ones are
-/// lost: a token of an earlier hour would be one too many in a later one. It is longer than
-/// the slowest swap, with the read after it: on a store without a swap that takes seconds.
-/// An hour may have what the buckets gain in this time more than the rate.
-const TOKENS_KEPT: Duration = Duration::from_secs(10);
 
 /// Most outcomes that wait to be written. Beyond this the oldest is forgotten.
 const REPORTS_MAX: usize = 64;
@@ -164,23 +159,6 @@ impl Grant {
     }
 }
 
-/// Tokens of the rate that this instance has taken, one for each request that it may send.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tokens {
-    held: PerClass<u32>,
-    taken: Time,
-}
-
-impl Tokens {
-    /// Those that still count at `now`.
-    fn at(self, now: Time) -> Self {
-        match now.since(self.taken) < TOKENS_KEPT {
-            true => self,
-            false => Tokens::default(),
-        }
-    }
-}
-
 /// The record as it was read or written last.
 pub(super) struct Known {
     pub(super) record: Record,
@@ -200,6 +178,8 @@ impl Known {
 pub(super) struct Waiter<W> {
     number: u64,
     target: u32,
+    /// Whether it is to be sent, and not under way already.
+    needs_token: bool,
     verdict: Rc<RefCell<Option<Verdict>>>,
     _wake: W,
 }
@@ -225,8 +205,11 @@ pub(super) struct Draft {
     returned: Vec<u64>,
     /// The slots that are taken, and the grant that they belong to.
     taken: PerClass<u32>,
-    /// The tokens that are taken.
-    tokens: PerClass<u32>,
+    /// The tokens that are reserved, and under which name.
+    tokens: Taken,
+    reservation: Nonce,
+    /// What it says of those that this instance had.
+    settled: Settled,
     /// The page that this instance asks for to check the origin, once the draft is
     /// stored.
     pub(super) checks: Option<KnownGood>,
@@ -245,12 +228,12 @@ impl Draft {
             let took = !self.taken.is_empty() && holder.id == self.id;
             let renewed = self.renewed.iter().any(|renewed| renewed.1 == holder.id);
             (took || renewed) && holder.deadline == self.deadline
-        })
+        }) || record.rate.is_reserved(self.reservation)
     }
 }
 
 impl Draft {
-    /// Takes the tokens for `requests` of a class, of which this instance holds some.
+    /// Reserves the tokens for `requests` of a class, of which this instance holds some.
     fn take_tokens(
         &mut self,
         class: Class,
@@ -261,10 +244,14 @@ impl Draft {
     ) {
         let lacking = requests.saturating_sub(*held);
         *held = held.saturating_sub(requests);
-        let taken = self.record.take_tokens(class, lacking, now, limits);
+        let id = self.reservation;
+        let taken = self.record.take_tokens(id, class, lacking, now, limits);
         let tokens = self.tokens.of_mut(class);
-        *tokens = tokens.saturating_add(taken);
-        self.writes |= taken > 0;
+        for from in Class::COUNTED {
+            let tokens = tokens.of_mut(from);
+            *tokens = tokens.saturating_add(*taken.of(from));
+        }
+        self.writes |= !taken.is_empty();
     }
 }
 
@@ -320,8 +307,8 @@ impl<W> Slots<W> {
     /// queues.
     pub(super) fn queue(
         &mut self,
-        class: Class,
-        target: u32,
+        (class, target): (Class, u32),
+        needs_token: bool,
         wake: W,
         verdict: &Rc<RefCell<Option<Verdict>>>,
     ) -> u64 {
@@ -329,6 +316,7 @@ impl<W> Slots<W> {
         self.waiters.of_mut(class).push_back(Waiter {
             number,
             target,
+            needs_token,
             verdict: Rc::clone(verdict),
             _wake: wake,
         });
@@ -340,6 +328,17 @@ impl<W> Slots<W> {
         let queue = self.waiters.of_mut(class);
         let position = queue.iter().position(|waiter| waiter.number == number)?;
         queue.remove(position)
+    }
+
+    /// How many requests of each class wait for a token as well.
+    fn wanting(&self) -> PerClass<u32> {
+        let mut wanting = PerClass::default();
+        for class in Class::COUNTED {
+            let waiters = self.waiters.of(class).iter();
+            let needing = waiters.filter(|waiter| waiter.needs_token).count();
+            *wanting.of_mut(class) = u32::try_from(needing).unwrap_or(u32::MAX);
+        }
+        wanting
     }
 
     /// Whether a request waits.
@@ -363,7 +362,9 @@ impl<W> Slots<W> {
             return None;
         }
         let limits = settings.limits(known.backing);
-        match self.limit(&known.record, class, target, now, &limits) {
+        let rate = self.known_rate(&known.record, &limits);
+        let asked = (class, target, true);
+        match self.limit(&known.record, &rate, asked, now, &limits) {
             Limit::Halted(halt) => Some(halt),
             Limit::Whole | Limit::Slots(_) => None,
         }
@@ -391,13 +392,21 @@ impl<W> Slots<W> {
         }
     }
 
-    /// What a request has to wait for. The tokens that this instance has taken do not
+    /// What is left of the rate, as far as this instance knows.
+    fn known_rate(&self, record: &Record, limits: &Limits) -> Rate {
+        match limits.rate {
+            Some(limit) => self.tokens.known(&record.rate, limit),
+            None => Rate::default(),
+        }
+    }
+
+    /// What a request has to wait for. The tokens that this instance has reserved do not
     /// count in the record any more.
     fn limit(
         &self,
         record: &Record,
-        class: Class,
-        target: u32,
+        rate: &Rate,
+        (class, target, needs_token): (Class, u32, bool),
         now: Time,
         limits: &Limits,
     ) -> Limit {
@@ -407,9 +416,9 @@ impl<W> Slots<W> {
                 by: HaltedBy::Store,
             });
         }
-        match *self.tokens.at(now).held.of(class) {
-            0 => record.limit(class, target, now, limits),
-            _ => record.breaker.limit(target, now, limits.slots),
+        match needs_token && self.tokens.free(class, now) == 0 {
+            true => record.limit(rate, class, target, now, limits),
+            false => record.breaker.limit(target, now, limits.slots),
         }
     }
 
@@ -446,8 +455,16 @@ impl<W> Slots<W> {
             .find(|grant| grant.number == number)
     }
 
-    /// Takes back a slot that is no longer used.
-    pub(super) fn give_back(&mut self, number: u64, class: Class, now: Time) {
+    /// Notes that the request of a token is sent.
+    pub(super) fn spend(&mut self, token: Token) {
+        self.tokens.spend(token);
+    }
+
+    /// Takes back a slot that is no longer used, and a token that was not.
+    pub(super) fn give_back(&mut self, number: u64, class: Class, token: Option<Token>, now: Time) {
+        if let Some(token) = token {
+            self.tokens.take_back(token, now);
+        }
         if let Some(grant) = self.grant_mut(number) {
             let used = grant.used.of_mut(class);
             *used = used.saturating_sub(1);
@@ -490,6 +507,10 @@ impl<W> Slots<W> {
         }
         if self.has_urgent_report() || self.has_first_page() {
             due(self.write_after);
+        }
+        let linger = settings.linger();
+        if let Some(at) = self.tokens.next(&self.wanting(), linger, now) {
+            due(at.max(self.write_after));
         }
         for grant in self.grant.iter().chain(&self.old) {
             let ends = settings.acts_until(grant.deadline);
@@ -575,12 +596,17 @@ impl<W> Slots<W> {
                 .chain(Class::COUNTED)
                 .find(|from| is_idle(*from) && known.record.may_reuse(*from, to, now, &limits))
         };
-        let tokens = self.tokens.at(now);
-        let has_token = |class| limits.rate.is_none() || *tokens.held.of(class) > 0;
+        let needs_token = |class| {
+            let first = self.waiters.of(class).front();
+            limits.rate.is_some() && first.is_some_and(|waiter: &Waiter<W>| waiter.needs_token)
+        };
+        let has_token = |class| !needs_token(class) || self.tokens.free(class, now) > 0;
         let class = self.next_class(|class| has_token(class) && source(class).is_some())?;
         let from = source(class)?;
-        let left = self.tokens.held.of_mut(class);
-        *left = left.saturating_sub(1);
+        let token = match needs_token(class) {
+            true => Some(self.tokens.give(class, now)?),
+            false => None,
+        };
         let waiter = self.waiters.of_mut(class).pop_front()?;
         for other in Class::COUNTED {
             let waits = other != class && !self.waiters.of(other).is_empty();
@@ -610,9 +636,9 @@ impl<W> Slots<W> {
         let slot = Slot::new(
             Rc::clone(pool),
             grant.number,
-            class,
-            waiter.target,
+            (class, waiter.target),
             grant.epoch,
+            token,
         );
         *waiter.verdict.borrow_mut() = Some(Verdict::Slot(slot));
         Some(waiter)
@@ -636,7 +662,9 @@ impl<W> Slots<W> {
             renewed: Vec::new(),
             returned: Vec::new(),
             taken: PerClass::default(),
-            tokens: PerClass::default(),
+            tokens: Taken::default(),
+            reservation: Nonce::new(random.rotate_left(64)),
+            settled: Settled::new(),
             checks: None,
             id: Nonce::new(random),
             deadline: now.plus(settings.limits.lease),
@@ -644,6 +672,13 @@ impl<W> Slots<W> {
         };
         self.draft_reports(&mut draft, backing, now, random, settings);
         let yielded = self.draft_grants(&mut draft, current, backing, now, settings);
+        if let Some(limit) = settings.limits.rate {
+            let wanting = self.wanting();
+            let (rate, when) = (&mut draft.record.rate, (settings.linger(), now));
+            let (settled, gives_back) = self.tokens.settle(rate, backing, &wanting, when, limit);
+            draft.settled = settled;
+            draft.writes |= gives_back;
+        }
         // Those to whom slots were yielded look first, unless there are enough.
         if !yielded || !current.is_scarce(&settings.limits(backing)) {
             self.draft_wants(&mut draft, backing, now, settings);
@@ -783,22 +818,23 @@ impl<W> Slots<W> {
             draft.id = grant.id;
         }
         let mut idle = usable.map_or(0, Grant::idle);
-        let mut held = self.tokens.at(now).held;
+        let wanting = self.wanting();
         for class in Class::COUNTED {
             let queue = self.waiters.of(class);
             let Some(first) = queue.front() else {
                 continue;
             };
             let waiting = u32::try_from(queue.len()).unwrap_or(u32::MAX);
-            let tokens = held
-                .of(class)
-                .saturating_add(draft.record.tokens(class, now, &limits));
-            // A slot without a token is of no use.
-            let waiting = waiting.min(tokens);
+            let mut held = self.tokens.free(class, now);
+            let tokens = held.saturating_add(draft.record.tokens(class, now, &limits));
+            let wanting = *wanting.of(class);
+            // A slot without a token is of no use to most.
+            let waiting = waiting.min(tokens.saturating_add(waiting.saturating_sub(wanting)));
             let want = waiting.saturating_sub(idle);
             let reused = waiting.min(idle);
             idle = idle.saturating_sub(waiting);
-            draft.take_tokens(class, reused, held.of_mut(class), now, &limits);
+            draft.take_tokens(class, reused.min(wanting), &mut held, now, &limits);
+            let wanting = wanting.saturating_sub(reused);
             if want == 0 {
                 continue;
             }
@@ -813,7 +849,7 @@ impl<W> Slots<W> {
                 .record
                 .take(draft.id, target, want.min(most), now, &limits);
             *draft.taken.of_mut(class) = taken;
-            draft.take_tokens(class, taken, held.of_mut(class), now, &limits);
+            draft.take_tokens(class, taken.min(wanting), &mut held, now, &limits);
             draft.writes |= taken > 0;
             let open = matches!(
                 draft.record.breaker.limit(first.target, now, limits.slots),
@@ -851,14 +887,9 @@ impl<W> Slots<W> {
             if self.grant.as_ref().is_some_and(is_returned) {
                 self.grant = None;
             }
-            self.tokens = self.tokens.at(now);
-            for class in Class::COUNTED {
-                let held = self.tokens.held.of_mut(class);
-                *held = held.saturating_add(*draft.tokens.of(class));
-                if *draft.tokens.of(class) > 0 {
-                    self.tokens.taken = now;
-                }
-            }
+            self.tokens.note(&draft.settled);
+            self.tokens
+                .add(draft.reservation, known.backing, draft.tokens, now);
             if !draft.taken.is_empty() {
                 self.add_taken(&draft, known.backing, known.record.breaker.epoch, now);
             }
@@ -871,10 +902,12 @@ impl<W> Slots<W> {
             self.grant = None;
         }
         let limits = settings.limits(known.backing);
+        let rate = self.known_rate(&known.record, &limits);
         let mut refused = Vec::new();
         for class in Class::COUNTED {
             for waiter in std::mem::take(self.waiters.of_mut(class)) {
-                match self.limit(&known.record, class, waiter.target, now, &limits) {
+                let asked = (class, waiter.target, waiter.needs_token);
+                match self.limit(&known.record, &rate, asked, now, &limits) {
                     Limit::Halted(halt) => {
                         *waiter.verdict.borrow_mut() = Some(Verdict::Halted(halt));
                         refused.push(waiter);
@@ -951,9 +984,11 @@ mod tests {
     struct Back(Cell<Option<u64>>);
 
     impl Pool for Back {
-        fn give_back(&self, grant: u64, _: Class) {
+        fn give_back(&self, grant: u64, _: Class, _: Option<Token>) {
             self.0.set(Some(grant));
         }
+
+        fn spend(&self, _: Token) {}
 
         fn become_stream(&self, _: u64, _: Class) -> bool {
             false
@@ -1002,7 +1037,7 @@ mod tests {
             let settings = settings(keeps_idle);
             let mut slots = Slots::new(Nonce::new(1));
             let verdict = Rc::default();
-            slots.queue(Class::Fill, 7, (), &verdict);
+            slots.queue((Class::Fill, 7), true, (), &verdict);
             let record = write(&mut slots, &Record::default(), NOW, &settings);
             assert_eq!(record.holders.len(), 1);
             let back = Rc::new(Back::default());
@@ -1013,7 +1048,7 @@ mod tests {
             assert_eq!(record.holders.len(), 1);
 
             drop(verdict.borrow_mut().take());
-            slots.give_back(back.0.get().unwrap(), Class::Fill, NOW);
+            slots.give_back(back.0.get().unwrap(), Class::Fill, None, NOW);
             let pause = if keeps_idle { LINGER } else { Duration::ZERO };
             assert_eq!(slots.next(NOW, &settings), Some(NOW.plus(pause)));
             let record = write(&mut slots, &record, NOW, &settings);
@@ -1028,7 +1063,7 @@ mod tests {
         let settings = settings(false);
         let mut slots = Slots::new(Nonce::new(1));
         let verdict = Rc::default();
-        slots.queue(Class::Fill, 7, (), &verdict);
+        slots.queue((Class::Fill, 7), true, (), &verdict);
         let record = write(&mut slots, &Record::default(), NOW, &settings);
         let pool: Rc<dyn Pool> = Rc::new(Back::default());
         // The swap took so long that what is known of the record is old.
@@ -1036,56 +1071,6 @@ mod tests {
         assert!(slots.serve_one(&pool, false, later, &settings).is_none());
         let record = write(&mut slots, &record, later, &settings);
         assert_eq!(record.holders.len(), 1);
-        assert!(slots.serve_one(&pool, false, later, &settings).is_some());
-    }
-
-    #[test]
-    fn each_request_takes_a_token_of_the_rate_and_the_rest_is_told_when() {
-        let mut settings = settings(true);
-        // Four for each class, one at once.
-        settings.limits.rate = crate::budget::RateLimit::new(16);
-        let mut slots = Slots::new(Nonce::new(1));
-        let pool: Rc<dyn Pool> = Rc::new(Back::default());
-        let verdicts: Vec<Rc<RefCell<Option<Verdict>>>> = (0..4).map(|_| Rc::default()).collect();
-        for verdict in &verdicts {
-            slots.queue(Class::Pass, 7, (), verdict);
-        }
-        let mut record = Record::default();
-        let mut sent = 0;
-        // The slots are idle again at once, and go to the next request.
-        while slots.has_waiters() {
-            record = write(&mut slots, &record, NOW, &settings);
-            while slots.serve_one(&pool, false, NOW, &settings).is_some() {
-                sent += 1;
-            }
-            assert!(sent <= 4);
-        }
-        let taken = record.tokens(Class::Pass, NOW, &settings.limits);
-        assert_eq!(taken, 0);
-        let told = verdicts.iter().filter(
-            |verdict| matches!(&*verdict.borrow(), Some(Verdict::Halted(halt)) if halt.until > NOW),
-        );
-        assert_eq!(told.count(), 4 - sent);
-        assert!((1..4).contains(&sent), "{sent}");
-        // An instance that has looked says so at once, to each class apart.
-        let until = |class| slots.halted(class, 7, NOW, &settings);
-        assert!(until(Class::Pass).is_some());
-        assert!(until(Class::Unsafe).is_none());
-    }
-
-    /// The store of Akamai Functions: a swap takes more than a second.
-    #[test]
-    fn tokens_that_were_taken_slowly_are_kept_for_the_requests_that_wait() {
-        let mut settings = settings(false);
-        settings.limits.rate = crate::budget::RateLimit::new(480);
-        let mut slots = Slots::new(Nonce::new(1));
-        let verdict = Rc::default();
-        slots.queue(Class::Fill, 7, (), &verdict);
-        let record = write(&mut slots, &Record::default(), NOW, &settings);
-        let later = NOW.plus(KNOWN_FOR * 2);
-        let again = write(&mut slots, &record, later, &settings);
-        assert_eq!(again.rate, record.rate, "a second token was taken");
-        let pool: Rc<dyn Pool> = Rc::new(Back::default());
         assert!(slots.serve_one(&pool, false, later, &settings).is_some());
     }
 
@@ -1098,7 +1083,7 @@ mod tests {
             };
             let mut slots = Slots::new(Nonce::new(1));
             let verdict: Rc<RefCell<Option<Verdict>>> = Rc::default();
-            slots.queue(Class::Fill, 7, (), &verdict);
+            slots.queue((Class::Fill, 7), true, (), &verdict);
             let draft = slots.draft(&Record::default(), Backing::Local, NOW, 7, &settings);
             let known = Known {
                 record: draft.record.clone(),
@@ -1122,7 +1107,7 @@ mod tests {
         let settings = settings(true);
         let mut slots = Slots::new(Nonce::new(1));
         let verdict = Rc::default();
-        slots.queue(Class::Fill, 7, (), &verdict);
+        slots.queue((Class::Fill, 7), true, (), &verdict);
         let draft = slots.draft(&Record::default(), Backing::Local, NOW, 7, &settings);
         let known = Known {
             record: draft.record.clone(),

@@ -72,7 +72,8 @@ impl<P: Platform> Upload<P> {
             return Ok(());
         }
         let limit = self.platform.now().plus(self.wait);
-        match self.broker.acquire(self.class, self.target, limit).await {
+        let (class, target) = (self.class, self.target);
+        match self.broker.acquire_again(class, target, limit).await {
             Admission::Granted(place) => {
                 if let Some(slot) = self.slot.upgrade() {
                     slot.replace(place);

@@ -18,18 +18,20 @@ pub const FERMYON_CLOUD: &[(&str, &str)] = &[
     ("limits.store_bytes", "\"800MiB\""),
 ];
 
-/// Defaults of the flavour `akamai`: the same, and leases for a store that shows writes up
-/// to [`WRITE_DELAY_MAX`](crate::store::WRITE_DELAY_MAX) late, see
-/// [`Timed`](crate::store::Timed).
+/// Defaults of the flavour `akamai`: the same, but that leases are for a store that shows
+/// writes up to [`WRITE_DELAY_MAX`](crate::store::WRITE_DELAY_MAX) late, see
+/// [`Timed`](crate::store::Timed), and visitors wait until the lease of an instance that
+/// died is over, another has won an election, and its fetch has ended
+/// ([`limits::taken_over`](super::limits::taken_over)).
 pub const AKAMAI: &[(&str, &str)] = &[
     // While the store fails, instances cannot count what the others do, and each request
     // has one of its own: nothing would bound what the origin gets.
     ("origin.local_concurrency", "0"),
-    ("wait.budget", "\"8s\""),
-    ("origin.first_byte_timeout", "\"12s\""),
-    ("origin.fill_timeout", "\"16s\""),
-    ("origin.pass_timeout", "\"16s\""),
-    ("lease.duration", "\"10s\""),
+    ("wait.budget", "\"14s\""),
+    ("origin.first_byte_timeout", "\"10s\""),
+    ("origin.fill_timeout", "\"11s\""),
+    ("origin.pass_timeout", "\"11s\""),
+    ("lease.duration", "\"8s\""),
     ("lease.clock_skew", "\"1s\""),
 ];
 

@@ -5,6 +5,7 @@
 //! compares the settings with this table before they are deployed.
 
 use super::defaults;
+use crate::budget::RateLimit;
 use crate::config::{Config, ConfigError, Contradiction, show_duration};
 use crate::store::WRITE_DELAY_MAX;
 use std::time::Duration;
@@ -12,6 +13,13 @@ use std::time::Duration;
 /// A part of a lease that a platform's write delay may take, see
 /// [`Timed`](crate::store::Timed).
 const WRITE_DELAYS_PER_LEASE: u32 = 15;
+
+/// How many write delays a slot and a lease take together on a store without a swap, and
+/// the calls between.
+const WRITE_DELAYS_PER_ELECTION: u32 = 6;
+
+/// How long the origin usually takes for an answer, at most.
+const USUAL_FETCH: Duration = Duration::from_secs(1);
 
 /// Bytes of a cell beside its fields and its body.
 const CELL_OVERHEAD: u64 = 16_384;
@@ -154,7 +162,8 @@ pub struct Checked {
 pub fn check(text: &str, platform: Platform, limits: &Limits) -> Result<Checked, ConfigError> {
     let beyond = |config: &Config| beyond(config, platform, limits);
     let config = Config::parse_within(platform.defaults(), &beyond, text)?;
-    let notes = notes(&config, limits);
+    let mut notes = notes_of_rate(&config, limits);
+    notes.extend(note_of_wait(&config, limits));
     Ok(Checked { config, notes })
 }
 
@@ -287,7 +296,7 @@ fn of_rate(config: &Config, name: &str, most: u32) -> Vec<Contradiction> {
             ),
         ));
     }
-    let rate = rate.clamp(1, most.max(1));
+    let rate = lasting(rate.clamp(1, most.max(1)), config);
     let ttls: [(&'static [&'static str], _); 2] = [
         (&["ttl"], config.policy.ttl),
         (
@@ -304,7 +313,8 @@ fn of_rate(config: &Config, name: &str, most: u32) -> Vec<Contradiction> {
                 names,
                 format!(
                     "one URL in constant use is refreshed {needs} times an hour with a lifetime of \
-                     {}, but {name} allows {rate} requests an hour in all; write at least {}",
+                     {}, but {name} allows {rate} requests an hour in all beside what may go out \
+                     at once; write at least {}",
                     show_duration(ttl),
                     show_duration(least)
                 ),
@@ -320,10 +330,42 @@ fn refreshes_per_hour(ttl: Duration) -> u64 {
     crate::time::millis(HOUR).div_ceil(millis)
 }
 
-/// What the settings mean on a platform with these limits.
-fn notes(config: &Config, limits: &Limits) -> Vec<String> {
+/// How many requests an hour has for what goes on and on.
+fn lasting(per_hour: u32, config: &Config) -> u32 {
+    RateLimit::new(per_hour, config.lease.clock_skew).map_or(0, RateLimit::lasting)
+}
+
+/// How long after the fetch of an instance that died another's answer is there, at most: its
+/// lease is over by all clocks, a slot and an election have been won, and the origin takes no
+/// longer than usual.
+pub fn taken_over(config: &Config, limits: &Limits) -> Duration {
+    let delay = limits.write_delay.unwrap_or_default();
+    let lease = &config.lease;
+    lease
+        .duration
+        .saturating_add(lease.clock_skew)
+        .saturating_add(delay.saturating_mul(WRITE_DELAYS_PER_ELECTION))
+        .saturating_add(USUAL_FETCH)
+}
+
+/// What an instance that dies costs those who wait for its answer.
+fn note_of_wait(config: &Config, limits: &Limits) -> Option<String> {
+    let (wait, needed) = (config.wait.budget, taken_over(config, limits));
+    (wait < needed).then(|| {
+        format!(
+            "wait.budget {}: where an instance dies while it fetches a page, another has it only \
+             after up to {}, and those who waited meanwhile got 503; write at least that, or a \
+             shorter lease.duration",
+            show_duration(wait),
+            show_duration(needed)
+        )
+    })
+}
+
+/// What lifetimes mean on a platform that limits the requests of an hour.
+fn notes_of_rate(config: &Config, limits: &Limits) -> Vec<String> {
     let mut notes = Vec::new();
-    let rate = u64::from(config.budget.max_per_hour);
+    let rate = u64::from(lasting(config.budget.max_per_hour, config));
     if limits.outbound_per_hour.is_none() || rate == 0 {
         return notes;
     }
@@ -410,7 +452,7 @@ mod tests {
             (
                 FermyonCloud,
                 "freshness.default_ttl = \"1s\"",
-                "write at least 8s",
+                "write at least 10s",
             ),
             (
                 FermyonCloud,
@@ -459,6 +501,38 @@ mod tests {
                 .iter()
                 .any(|note| note.contains("keep 2 URLs"))
         );
+    }
+
+    /// On Akamai a wait of 8 s ended before a lease of 10 s.
+    #[test]
+    fn a_lease_that_outlasts_the_wait_is_told() {
+        use Platform::{Akamai, FermyonCloud, Spin};
+        for (platform, text, is_told) in [
+            (Akamai, "wait.budget = \"8s\"", true),
+            (Akamai, "wait.budget = \"13s\"", false),
+            (Akamai, "wait.budget = \"12999ms\"", true),
+            (Akamai, "lease.duration = \"10s\"", true),
+            (Spin, "lease.duration = \"10s\"", true),
+            (Spin, "lease.duration = \"8s\"", false),
+            (FermyonCloud, "wait.budget = \"6500ms\"", false),
+            (FermyonCloud, "wait.budget = \"6s\"", true),
+        ] {
+            let notes = check(text, platform, &platform.limits()).unwrap().notes;
+            let told = notes
+                .iter()
+                .any(|note| note.contains("dies while it fetches"));
+            assert_eq!(told, is_told, "{text}: {notes:?}");
+        }
+        for platform in Platform::ALL {
+            let limits = platform.limits();
+            let config = check("", platform, &limits).unwrap().config;
+            let needed = taken_over(&config, &limits);
+            assert!(
+                needed < config.wait.budget,
+                "{}: {needed:?}",
+                platform.name()
+            );
+        }
     }
 
     #[test]

@@ -273,17 +273,25 @@ impl<P: Platform> Shield<P> {
                 }
                 (_, _) => return self.received(start, &exchange, response, head).await,
             }
+            // The second request has no conditions, so the loop ends.
+            validated = None;
+            let Some(first) = response.into_body().into_slot() else {
+                return Outcome::Release("not-stored: no slot".to_owned());
+            };
+            let left = self.time_left(start, exchange.began);
+            let limit = self.platform.now().plus(left);
+            slot = match self.door.another(first, limit).await {
+                Admission::Granted(slot) => slot,
+                Admission::Halted(halt) => return Outcome::Release(halt.by.token().to_owned()),
+                Admission::Busy | Admission::Gone => {
+                    return Outcome::Release("origin-busy".to_owned());
+                }
+            };
             // A holder that was held up may have a successor by now. The request
             // that waits for the head looks again.
             if self.platform.now() >= start.acts_until.get() {
                 return Outcome::Release("not-stored: the lease was lost".to_owned());
             }
-            // The second request has no conditions, so the loop ends.
-            validated = None;
-            slot = match response.into_body().into_slot() {
-                Some(slot) => slot,
-                None => return Outcome::Release("not-stored: no slot".to_owned()),
-            };
         }
     }
 

@@ -316,6 +316,14 @@ impl<P: Platform> Shield<P> {
                 }
             }
             Role::Leader(flight) => {
+                // It would lose the election: it needs neither a slot nor a token.
+                if let Some(until) = self.cells.leased_until(located) {
+                    visit.slot = None;
+                    visit.asker.collapsed = true;
+                    let loaded = &located.loaded;
+                    let waited = self.wait_for_change(loaded, limit, until, flight).await;
+                    return Next::Look(waited);
+                }
                 let asked = self.platform.now();
                 let slot = match visit.slot.take() {
                     Some(slot) => slot,

@@ -6,6 +6,14 @@
 //! | `fermyon_cloud_on_sqlite` | `fermyon-cloud`, cells in a SQLite database, three nodes |
 //! | `akamai_on_a_redis_server` | `akamai`, cells in a Redis, three nodes |
 //! | `akamai_on_its_own_store` | `akamai`, cells in its key-value store, timed election, two nodes |
+//!
+//! And with the flavours' own settings:
+//!
+//! | test | what it shows |
+//! | --- | --- |
+//! | `visitors_who_wait_take_nothing_of_the_rate` | however many wait for one new page, the hour has lost one request |
+//! | `a_first_visitor_gets_a_site_with_sixty_files` | a burst is part of the hour, and a flood of new pages leaves requests to others |
+//! | `a_killed_holder_costs_nobody_a_503` | on `akamai` and `fermyon-cloud`, a lease is shorter than a wait |
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -82,6 +90,111 @@ async fn cold_key(world: &World, crowd: usize) {
     gate.open();
     assert_all_got(&asking.await.unwrap(), crowd, &numbered(path, 1));
     assert_eq!(world.origin.count(path), 1, "requests at the origin");
+}
+
+/// What is as in operation, but for chance.
+const OWN_SETTINGS: &str = "freshness = { jitter = 0.0, early_refresh = false }\n";
+
+/// What 480 an hour let go out at once for new pages: a bucket of 24, and 18 of each of the
+/// three others.
+const BURST: usize = 24 + 3 * 18;
+
+/// Asks for new pages, one after the other, until one is refused; returns how many were
+/// answered.
+async fn further_new_pages(world: &World) -> usize {
+    for number in 0..2 * BURST {
+        let reply = get(world.node(0), &format!("/further/{number}")).await;
+        if reply.status != StatusCode::OK {
+            let status = reply.header("cache-status");
+            assert!(status.contains("rate-used-up"), "{reply}");
+            assert_ne!(reply.header("retry-after"), "", "{reply}");
+            return number;
+        }
+    }
+    panic!("no request was refused");
+}
+
+/// What the buckets gain while a test goes on: four times one in 37.7 s.
+fn gained(began: Instant) -> usize {
+    usize::try_from(began.elapsed().as_secs() / 9).unwrap() + 4
+}
+
+/// 1, 10, 40 and 100 visitors left 35, 28, 14 and 0 further new pages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_who_wait_take_nothing_of_the_rate() {
+    for visitors in [1, 10, 40, 100] {
+        let store = StoreKind::SqliteShared.make().await;
+        let world = World::for_cloud("fermyon-cloud", store, 2, OWN_SETTINGS).await;
+        let (path, gate) = ("/new", Gate::closed());
+        world.origin.otherwise(Answer::numbered().max_age(600));
+        let held = Answer::numbered().max_age(600).gate(&gate);
+        world.origin.always(path, held);
+        let began = Instant::now();
+        let crowd = Crowd::connect(&world.all(), visitors).await;
+        let ask = Ask::get(path);
+        let asking = tokio::spawn(async move { crowd.ask(&ask).await });
+        world.origin.until_count(path, 1, wait::SOON).await;
+        let alone = "the others wait";
+        let span = Duration::from_secs(1);
+        wait::throughout(alone, span, async || world.origin.count(path) == 1).await;
+        gate.open();
+        assert_all_got(&asking.await.unwrap(), visitors, &numbered(path, 1));
+        assert_eq!(world.origin.count(path), 1, "requests at the origin");
+        let further = further_new_pages(&world).await;
+        let left = BURST - 1..=BURST - 1 + gained(began);
+        assert!(left.contains(&further), "{visitors} left {further}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_visitor_gets_a_site_with_sixty_files() {
+    let store = StoreKind::SqliteShared.make().await;
+    let world = World::for_cloud("fermyon-cloud", store, 1, OWN_SETTINGS).await;
+    world.origin.otherwise(Answer::numbered().max_age(600));
+    let began = Instant::now();
+    let page = get(world.node(0), "/").await;
+    assert_eq!(page.status, StatusCode::OK, "{page}");
+    for files in 0..10 {
+        // A browser has six connections.
+        let browser = Crowd::connect(&world.all(), 6).await;
+        let asks = (0..6).map(|file| Ask::get(&format!("/files/{files}/{file}.css")));
+        for reply in browser.ask_each(asks.collect()).await {
+            let reply = reply.unwrap();
+            assert_eq!(reply.status, StatusCode::OK, "{reply}");
+        }
+    }
+    let further = further_new_pages(&world).await;
+    let left = BURST - 61..=BURST - 61 + gained(began);
+    assert!(left.contains(&further), "{further} further new pages");
+    for method in [Method::POST, Method::PUT, Method::DELETE] {
+        let reply = ask(world.node(0), &Ask::new(method, "/login").body("name=x")).await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
+    }
+    // What is stored is not affected.
+    assert_eq!(get(world.node(0), "/").await.text(), page.text());
+}
+
+/// The lease of the flavour `akamai` was longer than its visitors waited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_holder_costs_nobody_a_503() {
+    for flavour in ["akamai", "fermyon-cloud"] {
+        let store = StoreKind::SqliteShared.make().await;
+        let mut world = World::for_cloud(flavour, store, 2, OWN_SETTINGS).await;
+        let (path, gate) = ("/killed", Gate::closed());
+        let answer = Answer::numbered().max_age(600);
+        world.origin.next(path, answer.clone().gate(&gate));
+        world.origin.always(path, answer);
+        let (node, ask) = (world.node(0), Ask::get(path));
+        let asking = tokio::spawn(async move { ask.to(node).await });
+        world.origin.until_count(path, 1, wait::SOON).await;
+        world.process(0).kill();
+        let visitors = Crowd::connect(&world.others(), 6).await;
+        let replies = visitors.ask(&Ask::get(path)).await;
+        assert_all_got(&replies, 6, &numbered(path, 2));
+        gate.open();
+        assert!(asking.await.unwrap().is_err(), "{flavour}");
+        assert_eq!(world.origin.count(path), 2, "requests at the origin");
+    }
 }
 
 /// The answer is complete before the origin has answered the refresh, which the same

@@ -278,6 +278,9 @@ impl Oracle {
         if got.says("breaker-open") {
             self.refused_open(got);
         }
+        if got.says("rate-used-up") {
+            self.refused_rate(got);
+        }
         self.well_again(got, None, now);
         let settings = &self.scenario.settings;
         let back = settings.retry_max * 2 + settings.skew * 2 + settings.lease;
@@ -301,7 +304,8 @@ impl Oracle {
                     || self.slots_were_used(got.arrived)
                     || self.slowed_since(got.owner, got.arrived));
             // Whether they are true is asked apart.
-            let no_slot = got.says("origin-busy") || got.says("breaker-open");
+            let no_slot =
+                got.says("origin-busy") || got.says("breaker-open") || got.says("rate-used-up");
             origin || accident || waited || no_slot || self.scenario.has_jumps()
         };
         if !explained {
@@ -436,7 +440,9 @@ impl Oracle {
     /// L1: some time after the last fault all is as if there had been none.
     fn well_again(&self, got: &Got<'_>, made: Option<&Made>, now: Micros) {
         let settled = self.scenario.healed + micros(self.scenario.recovery());
-        if !got.visit.tail || got.arrived < settled || self.scenario.has_jumps() {
+        // Where an hour's requests are used up, nothing is filled nor refreshed.
+        let is_bounded = self.scenario.settings.per_hour > 0;
+        if !got.visit.tail || got.arrived < settled || self.scenario.has_jumps() || is_bounded {
             return;
         }
         let Some(made) = made.filter(|made| made.normal) else {

@@ -1,5 +1,5 @@
-//! What may happen to the origin's record, and how many requests the origin may have
-//! at once: B1 to B5.
+//! What may happen to the origin's record, how many requests the origin may have at once,
+//! and how many in an hour: B1 to B6.
 //!
 //! The record is read here as the store has it. What an instance made of it is seen by
 //! the requests that reach the origin.
@@ -10,7 +10,7 @@ use crate::executor::{Micros, Owner, micros};
 use crate::origin::key_of;
 use crate::scenario::seconds;
 use bytes::Bytes;
-use leeward::budget::{Check, Class, Phase, Record, decode};
+use leeward::budget::{Check, Class, Phase, RateLimit, Record, decode};
 use leeward::time::Time;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -58,6 +58,8 @@ pub(super) struct Budget {
     open: Vec<(Micros, Micros)>,
     /// The record as the store has it.
     record: Option<Record>,
+    /// How many requests were sent, whether or not they arrived.
+    sent: usize,
 }
 
 impl Oracle {
@@ -286,6 +288,83 @@ impl Oracle {
             }
         }
         self.within_limit(flight, &busy);
+        self.within_rate(flight);
+    }
+
+    /// A request is sent.
+    pub(crate) fn sends(&self) {
+        self.state.borrow_mut().budget.sent += 1;
+    }
+
+    fn rate(&self) -> Option<RateLimit> {
+        let settings = &self.scenario.settings;
+        RateLimit::new(settings.per_hour, settings.skew)
+    }
+
+    /// B6: no time up to now has more requests than its part of the hour. Those of
+    /// instances that were cut off from the store count apart.
+    fn within_rate(&self, flight: &Flight) {
+        let Some(limit) = self.rate().filter(|_| !self.scenario.is_emptied()) else {
+            return;
+        };
+        let all: Vec<Rc<Flight>> = self.state.borrow().flights.clone();
+        let counted = all.iter().filter(|flight| !self.is_cut_off(flight));
+        let mut sent: Vec<Micros> = counted.map(|flight| flight.sent).collect();
+        sent.sort_unstable();
+        let last = sent.last().copied().unwrap_or_default();
+        for (before, from) in sent.iter().enumerate() {
+            let span = Duration::from_micros(last - from);
+            let (there, most) = (sent.len() - before, limit.most_in(span));
+            if there > most as usize {
+                let what = format!("{there} requests were sent within {span:?}; at most {most}");
+                return self.violated(flight.owner, "B6", what);
+            }
+        }
+    }
+
+    /// B6: at the end no more tokens are missing than requests were sent: one that only
+    /// waited takes none.
+    pub(super) fn tokens_are_spent(&self) {
+        let Some(limit) = self.rate() else { return };
+        let (missing, sent) = {
+            let state = self.state.borrow();
+            let Some(record) = &state.budget.record else {
+                return;
+            };
+            // What an instance that ends has reserved counts as used.
+            let calm = state.accidents.is_empty() && state.hampered.is_empty();
+            if !calm || !self.has_swaps() || self.scenario.has_jumps() {
+                return;
+            }
+            let missing = record.rate.missing(self.clocks.truth(), limit);
+            (missing as usize, state.budget.sent)
+        };
+        if missing > sent {
+            let what = format!("{missing} tokens are missing after {sent} requests");
+            self.violated(Owner::World, "B6", what);
+        }
+    }
+
+    /// B6 of an answer: the hour is the reason only after some of its requests.
+    pub(super) fn refused_rate(&self, got: &Got<'_>) {
+        self.count(Kind::RefusedRate);
+        let least = self.rate().map_or(u32::MAX, |limit| {
+            // Of one class.
+            limit.most_in(Duration::ZERO) / u32::try_from(Class::COUNTED.len()).unwrap_or(1)
+        });
+        let excused = {
+            let state = self.state.borrow();
+            let accidents = !state.accidents.is_empty() || !state.hampered.is_empty();
+            accidents || state.flights.len() >= least as usize
+        };
+        if excused || !self.has_swaps() || self.scenario.has_jumps() {
+            return;
+        }
+        let what = format!(
+            "visitor {} was told that the hour is used up, and it was not",
+            got.visitor
+        );
+        self.violated(got.owner, "B6", what);
     }
 
     /// Whether the instance of a request in flight could not know what the others do.
@@ -384,6 +463,7 @@ impl Oracle {
             micros(self.scenario.settings.budget - ELECTION.min(self.scenario.settings.budget));
         let now = self.executor.now();
         self.scenario.has_jumps()
+            || self.scenario.settings.per_hour > 0
             || self.was_open(got.arrived)
             || now.saturating_sub(got.arrived) >= waited
             || self.alone_lately(got)
@@ -443,6 +523,8 @@ impl Oracle {
         };
         // Half open, few slots count.
         let excused = excused || self.was_open(from) || self.scenario.has_jumps();
+        // Tokens that come back may be waited for.
+        let excused = excused || settings.per_hour > 0;
         if excused || !self.has_swaps() || self.slots_were_used(got.arrived) {
             return;
         }

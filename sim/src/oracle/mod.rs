@@ -326,6 +326,7 @@ impl Oracle {
         }
         let now = self.executor.now();
         self.slots_are_free();
+        self.tokens_are_spent();
         for (visitor, (arrived, owner)) in waiting {
             if now - arrived > crate::executor::micros(self.deadline(*visitor, *owner)) {
                 let what = format!("visitor {visitor} never got an answer");
