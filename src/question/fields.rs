@@ -6,7 +6,6 @@
 
 use super::policy::Unknown;
 use http::HeaderName;
-use http::header::ACCEPT_ENCODING;
 
 /// What a request field means for the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,15 +282,15 @@ pub fn is_momentary(name: &HeaderName) -> bool {
 
 /// Whether an answer's `Vary` on this field adds something to the question.
 ///
-/// Classes, scheme and unknown fields are part of every question. Credentials
+/// Of `Accept` every question has a class; where an answer varies on it, the whole value
+/// selects. Scheme and unknown fields are part of every question. Credentials
 /// make no variants: an answer that varies on them is for visitors without.
 /// Conditions, directives and content fields are never sent in a fill. Where
 /// unknown fields are forwarded (preset `strict`), what is forwarded selects.
 pub fn is_selectable(name: &HeaderName, unknown: Unknown) -> bool {
     let strict = unknown == Unknown::Forward;
     match class(name) {
-        Class::Latent => true,
-        Class::Negotiation => strict || *name == ACCEPT_ENCODING,
+        Class::Latent | Class::Negotiation => true,
         Class::Directive | Class::Unknown => strict,
         Class::Connection
         | Class::Content

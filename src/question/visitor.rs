@@ -212,6 +212,8 @@ impl Visitor {
                     self.keep_latent(name, headers);
                     self.forward(name, headers);
                 }
+                // Where an answer varies on it, its whole value selects.
+                Class::Negotiation if *name == ACCEPT && !drop => self.keep_latent(name, headers),
                 Class::Directive | Class::Negotiation => {}
                 _ if forward => self.forward(name, headers),
                 // The operator's word: the origin never sees the field.
@@ -382,14 +384,14 @@ impl Question {
     }
 
     /// This question once its key has these selecting fields. A field that the
-    /// question did not send has no value.
+    /// question did not send has no value; of `Accept` it has sent the class.
     #[must_use]
     pub fn under(&self, vary: &[HeaderName]) -> Question {
         let selected = vary.iter().map(|name| {
             let known = self.selected.iter().find(|(known, _)| known == name);
             let value = match known {
                 Some((_, value)) => value.clone(),
-                None => self.value(name, &self.forwarded),
+                None => self.value(name, &self.sent()),
             };
             (name.clone(), value)
         });
@@ -409,6 +411,18 @@ impl Question {
             }
         }
         self.under(&all).selector() == visitor.question(&all).selector()
+    }
+
+    /// The fields that select once they are named, as the question sends them before.
+    fn sent(&self) -> HeaderMap {
+        let mut sent = self.forwarded.clone();
+        // The question of a preflight has none of the fields that may select.
+        if let Some(accept) = self.base.accept.as_ref().filter(|_| !self.base.preflight)
+            && let Ok(class) = HeaderValue::try_from(accept.field())
+        {
+            let _full = sent.try_insert(ACCEPT, class);
+        }
+        sent
     }
 
     /// The value of a selecting field, from `fields` where it is no class.
@@ -509,6 +523,14 @@ impl Question {
             if !is_class && let Some(value) = value.as_deref().and_then(from_latin1) {
                 set(name, value);
             }
+        }
+        // Where the whole value selects and the visitor has none, the class is not sent.
+        if self
+            .selected
+            .iter()
+            .any(|(name, value)| *name == ACCEPT && value.is_none())
+        {
+            fields.remove(ACCEPT);
         }
         for name in self.forwarded.keys() {
             fields.remove(name);
