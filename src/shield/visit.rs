@@ -18,7 +18,9 @@ use crate::config::Config;
 use crate::origin::{Admission, Slot};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor};
-use crate::semantics::{Audience, Forward, Preset, RequestDirectives, Verdict, announced, verdict};
+use crate::semantics::{
+    Audience, Forward, Preset, RequestDirectives, Verdict, announced, may_be_for_everyone, verdict,
+};
 use crate::time::Time;
 use crate::world::Platform;
 use futures::channel::oneshot;
@@ -293,9 +295,11 @@ impl<P: Platform> Shield<P> {
             return Next::Answer(answer);
         }
         // A request with a fallback waits no longer than the soft timeout; the
-        // fetch goes on.
+        // fetch goes on. What the origin wants to be asked about before each use is not
+        // used because the origin is slow.
         let soft = fallback
-            .is_some()
+            .as_ref()
+            .is_some_and(|entry| !entry.freshness.each_use)
             .then(|| visit.asker.arrival.plus(visit.config.origin.soft_timeout))
             .filter(|_| visit.config.policy.preset == Preset::Uptime);
         let limit = soft.map_or(visit.deadline, |soft| soft.min(visit.deadline));
@@ -761,8 +765,11 @@ impl<P: Platform> Shield<P> {
             Err(_) => true,
         };
         if failed && gives_fallback(&config) {
+            // A refusal that was made without credentials says nothing about a visitor with them.
             let usable = |entry: &Entry, now| {
-                entry.freshness.may_serve_on_error(now) && visit.visitor.accepts(&entry.headers)
+                entry.freshness.may_serve_on_error(now)
+                    && visit.visitor.accepts(&entry.headers)
+                    && (!visit.asker.credentials || may_be_for_everyone(entry.status))
             };
             // Another request may have stored one since.
             let later = match fallback.as_ref().is_some_and(|entry| usable(entry, now)) {
