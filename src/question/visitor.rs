@@ -214,6 +214,11 @@ impl Visitor {
                 }
                 // Where an answer varies on it, its whole value selects.
                 Class::Negotiation if *name == ACCEPT && !drop => self.keep_latent(name, headers),
+                Class::Negotiation if *name == ACCEPT => {
+                    if let Some(class) = self.base.accept_class() {
+                        let _full = self.latent.try_insert(ACCEPT, class);
+                    }
+                }
                 Class::Directive | Class::Negotiation => {}
                 _ if forward => self.forward(name, headers),
                 // The operator's word: the origin never sees the field.
@@ -297,6 +302,12 @@ impl Visitor {
         self.base.keyed.len() <= policy.key_fields && bytes <= policy.key_bytes
     }
 
+    /// The fields that are part of its question, with their values, because they are in no
+    /// list or may replace host or path.
+    pub fn keyed(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.base.keyed.iter().map(|(name, value)| (name, value))
+    }
+
     /// Whether a field is part of its question whatever its key is known to vary by.
     pub(super) fn keys(&self, name: &HeaderName) -> bool {
         self.base.keyed.iter().any(|(keyed, _)| keyed == name)
@@ -351,6 +362,15 @@ impl Visitor {
             .map(|name| (name.clone(), question.value(name, &self.latent)))
             .collect();
         question
+    }
+}
+
+impl Base {
+    /// The class of `Accept` as the origin gets it. The question of a preflight has none of
+    /// the fields that may select.
+    fn accept_class(&self) -> Option<HeaderValue> {
+        let accept = self.accept.as_ref().filter(|_| !self.preflight)?;
+        HeaderValue::try_from(accept.field()).ok()
     }
 }
 
@@ -416,10 +436,7 @@ impl Question {
     /// The fields that select once they are named, as the question sends them before.
     fn sent(&self) -> HeaderMap {
         let mut sent = self.forwarded.clone();
-        // The question of a preflight has none of the fields that may select.
-        if let Some(accept) = self.base.accept.as_ref().filter(|_| !self.base.preflight)
-            && let Ok(class) = HeaderValue::try_from(accept.field())
-        {
+        if let Some(class) = self.base.accept_class() {
             let _full = sent.try_insert(ACCEPT, class);
         }
         sent

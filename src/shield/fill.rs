@@ -304,7 +304,8 @@ impl<P: Platform> Shield<P> {
         let mut update = not_modified.clone();
         strip_connection_fields(&mut update);
         let moment = Moment::take_from(&mut update, start.config.policy.preset);
-        let headers = freshen(&entry.headers, &update);
+        let preset = start.config.policy.preset;
+        let headers = freshen(&entry.headers, &update, preset);
         let storability = self.storability(start, exchange, entry.status, &headers);
         match self.effect(start, entry.status, &headers, storability, false) {
             Effect::Store(mut kept) => {

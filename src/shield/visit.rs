@@ -7,6 +7,7 @@ use super::decide::{Asker, Step, View, decide};
 use super::fetch::{Brought, Head, Job, Reason};
 use super::flight::{Flight, Role};
 use super::follow::{Polling, Waited};
+use super::notice::{VALUES_MAX, WINDOW};
 use super::request::{Gone, Visit};
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
@@ -22,7 +23,7 @@ use crate::semantics::{
     Audience, Forward, Preset, RequestDirectives, Verdict, announced, may_be_for_everyone, verdict,
 };
 use crate::time::Time;
-use crate::world::Platform;
+use crate::world::{Platform, event};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use http::header::RANGE;
@@ -117,7 +118,38 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
+        self.notice_fields(&visitor);
         self.visit(parts, visitor, config, gone).await
+    }
+
+    /// Tells the operator of a field that makes nearly every request a question of its own.
+    fn notice_fields(&self, visitor: &Visitor) {
+        let now = self.platform.now();
+        for (name, value) in visitor.keyed() {
+            let mut notices = self.notices.borrow_mut();
+            if !notices.sees(visitor.key(), name.as_str(), value.as_bytes(), now) {
+                continue;
+            }
+            drop(notices);
+            let remedy = format!(
+                "if {name} changes no answer, add it to request.drop: request.drop = [\"{name}\"]"
+            );
+            self.platform.log(&event(
+                "field-differs",
+                &[
+                    ("field", name.as_str().into()),
+                    ("path", path_of(visitor.target()).into()),
+                    ("values", VALUES_MAX.saturating_add(1).into()),
+                    ("seconds", WINDOW.as_secs().into()),
+                    (
+                        "effect",
+                        "each value is asked for and stored apart, so visitors share no answer"
+                            .into(),
+                    ),
+                    ("remedy", remedy.into()),
+                ],
+            ));
+        }
     }
 
     /// Answers a request that asks a question.
