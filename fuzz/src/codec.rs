@@ -112,6 +112,8 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
                 must_revalidate: flag(1),
                 no_cache: flag(2),
                 immutable: flag(3),
+                alone: 0,
+                each_use: false,
             },
             lease: nonce(d),
             invalidated: flag(4),

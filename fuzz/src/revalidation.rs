@@ -6,8 +6,9 @@
 use crate::input::{Sections, lines};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use leeward::semantics::{
-    HeadUpdate, IgnoreOrigin, Policy, Precondition, ResponseDirectives, add_validators, evaluate,
-    freshen, head_update, matches, not_modified_headers, remove_conditions, remove_private_fields,
+    HeadUpdate, IgnoreOrigin, Policy, Precondition, Preset, ResponseDirectives, add_validators,
+    evaluate, freshen, head_update, matches, not_modified_headers, remove_conditions,
+    remove_private_fields,
 };
 use leeward::time::Time;
 
@@ -21,10 +22,12 @@ pub fn check(input: &[u8]) {
     let received = Time::from_unix_millis(received);
     conditions(&request, &entry, received);
     validators(&request, &entry, received);
-    updated(&entry, &new);
+    for preset in [Preset::Strict, Preset::Uptime] {
+        updated(&entry, &new, preset);
+    }
     let _ = matches(&entry, &new);
     head(&entry, body_length, &new);
-    for response in [&entry, &new, &freshen(&entry, &new)] {
+    for response in [&entry, &new, &freshen(&entry, &new, Preset::Uptime)] {
         kept(response, flags);
     }
 }
@@ -139,9 +142,16 @@ const OF_THE_BODY: [&str; 6] = [
     "trailer",
 ];
 
+/// Fields that may belong to the stored content.
+const OF_THE_CONTENT: [&str; 3] = [
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "content-type",
+];
+
 /// RFC 9111 section 3.2.
-fn updated(entry: &HeaderMap, new: &HeaderMap) {
-    let merged = freshen(entry, new);
+fn updated(entry: &HeaderMap, new: &HeaderMap, preset: Preset) {
+    let merged = freshen(entry, new, preset);
     for name in OF_THE_BODY {
         assert_eq!(lines(&merged, name), lines(entry, name), "{name}");
     }
@@ -153,10 +163,14 @@ fn updated(entry: &HeaderMap, new: &HeaderMap) {
         let now = lines(&merged, name);
         // Whole, from the one or the other, and never mixed.
         assert!(now == said || now == before, "{name}");
-        let hidden = new.contains_key("connection") || OF_THE_BODY.contains(&name);
+        let belongs = OF_THE_BODY.contains(&name) || OF_THE_CONTENT.contains(&name);
+        let hidden = new.contains_key("connection") || belongs;
         assert!(hidden || said.is_empty() || now == said, "{name}");
     }
-    assert_eq!(freshen(&merged, new), merged);
+    if preset == Preset::Uptime {
+        assert_eq!(lines(&merged, "content-type"), lines(entry, "content-type"));
+    }
+    assert_eq!(freshen(&merged, new, preset), merged);
 }
 
 /// RFC 9111 section 4.3.5.

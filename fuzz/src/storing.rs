@@ -9,9 +9,9 @@ use crate::input::{Sections, mentions};
 use http::{HeaderMap, StatusCode};
 use leeward::question::target::path_of;
 use leeward::semantics::{
-    Asked, Audience, Freshness, IgnoreOrigin, Kept, Policy, Preset, RequestDirectives, Storability,
-    Target, Vary, Verdict, age_header, is_transient, storability, storability_of_post, vary,
-    verdict,
+    Asked, Audience, Freshness, IgnoreOrigin, Kept, Policy, Preset, RequestDirectives,
+    RuledWindows, Storability, Target, Vary, Verdict, age_header, is_transient, storability,
+    storability_of_post, vary, verdict,
 };
 use leeward::time::{Time, millis};
 use std::time::Duration;
@@ -104,6 +104,10 @@ fn policy(flags: u64, periods: [u64; 7]) -> Policy {
         error_ttl: or(error, Policy::default().error_ttl),
         error_ttl_max: or(error_max, Policy::default().error_ttl_max),
         store_silent: flags & 128 == 0,
+        ruled_windows: RuledWindows {
+            stale_while_revalidate: flags & 512 != 0,
+            stale_if_error: flags & 1_024 != 0,
+        },
         ignore_origin: IgnoreOrigin {
             private: flags & 4 != 0,
             no_cache: flags & 8 != 0,
@@ -161,9 +165,10 @@ fn whom_it_is_for(kept: &Kept, status: StatusCode, response: &HeaderMap, policy:
             assert!(fields.iter().all(|field| field != name));
         }
     }
-    if policy.preset == Preset::Strict || is_transient(status) {
+    if policy.preset == Preset::Strict {
         return;
     }
+    assert!(matches!(status.as_u16(), 200..=299 | 301 | 308));
     for word in ["private", "no-store", "no-cache"] {
         let targeted = response.contains_key("cdn-cache-control");
         assert!(targeted || !is_plain(response, word), "{word}");
@@ -190,6 +195,11 @@ fn aged(freshness: &Freshness, [now, later]: [Time; 2]) {
     if freshness.may_serve_while_revalidating(now) {
         assert!(freshness.may_serve_on_error(now));
     }
+    // What is for each use is never used at once.
+    if freshness.each_use {
+        assert!(!freshness.is_fresh(now) && !freshness.may_serve_while_revalidating(now));
+    }
+    assert!(freshness.alone <= u8::from(freshness.each_use));
     let mut answered = HeaderMap::new();
     age_header(&mut answered, freshness.current_age(now));
     assert!(answered["age"].as_bytes().iter().all(u8::is_ascii_digit));

@@ -369,12 +369,11 @@ impl Origin {
             true if refusal.is_some() => (said.lifetime.min(ERROR_TTL_MAX), Default::default()),
             _ => (
                 lifetime(resource, &self.scenario),
-                windows(resource, &control, &self.scenario),
+                windows(resource, &control, tagged, &self.scenario),
             ),
         };
-        let brief = !self.scenario.settings.strict
-            && said.is_silent()
-            && (refusal.is_some() || status != StatusCode::OK);
+        let is_error = status.is_client_error() || status.is_server_error();
+        let brief = !self.scenario.settings.strict && said.is_silent() && is_error;
         let made = Made {
             key,
             visitor: self.oracle.on_whose_behalf(),
@@ -399,6 +398,7 @@ impl Origin {
             stale_while_revalidate: swr,
             stale_on_error: swr.max(sie),
             no_cache: said.no_cache,
+            each_use: said.no_cache || said.is_zero() && swr.is_zero(),
         };
         (response, made)
     }
@@ -570,7 +570,7 @@ impl Refusal {
     fn control(&self, now: Micros) -> String {
         match (self.private, self.lasts && now.is_multiple_of(2)) {
             (true, _) => "private".into(),
-            (false, true) => "max-age=2, stale-if-error=60".into(),
+            (false, true) => "public, max-age=2, stale-if-error=60".into(),
             (false, false) => String::new(),
         }
     }
@@ -620,6 +620,7 @@ fn refusal(asked: &Asked, fault: Option<OriginFault>) -> Option<Refusal> {
             let known = asked.headers.contains_key(header::AUTHORIZATION);
             (!known).then_some(Refusal {
                 status: StatusCode::UNAUTHORIZED,
+                lasts: true,
                 ..plain
             })
         }
@@ -710,7 +711,15 @@ fn lifetime(resource: &Resource, scenario: &Scenario) -> Duration {
 
 /// The longest that a cache may use it stale: at once, and when the origin
 /// fails.
-fn windows(resource: &Resource, control: &str, scenario: &Scenario) -> (Duration, Duration) {
+///
+/// The operator's do not apply to a lifetime of zero: with a validator it is used if the
+/// origin fails.
+fn windows(
+    resource: &Resource,
+    control: &str,
+    tagged: bool,
+    scenario: &Scenario,
+) -> (Duration, Duration) {
     let settings = &scenario.settings;
     let silent = resource.speech == Speech::Silent;
     let stated = |seconds: Option<u64>| seconds.filter(|_| !silent);
@@ -723,6 +732,16 @@ fn windows(resource: &Resource, control: &str, scenario: &Scenario) -> (Duration
         Some(stated) => stated.max(operator),
         None => operator,
     };
+    let zero = resource.max_age == 0 && !silent;
+    let at_once = if zero {
+        0
+    } else {
+        settings.stale_while_revalidate
+    };
+    let on_error = match zero && !tagged {
+        true => 0,
+        false => settings.stale_if_error,
+    };
     let (swr, sie) = if control.contains("must-revalidate") || control.contains("no-cache") {
         (0, 0)
     } else if control.contains("s-maxage") {
@@ -731,12 +750,9 @@ fn windows(resource: &Resource, control: &str, scenario: &Scenario) -> (Duration
             false => (swr.unwrap_or(0), sie.unwrap_or(0)),
         }
     } else if settings.strict {
-        (swr.unwrap_or(0), sie.unwrap_or(settings.stale_if_error))
+        (swr.unwrap_or(0), sie.unwrap_or(on_error))
     } else {
-        (
-            floor(swr, settings.stale_while_revalidate),
-            floor(sie, settings.stale_if_error),
-        )
+        (floor(swr, at_once), floor(sie, on_error))
     };
     (Duration::from_secs(swr), Duration::from_secs(sie))
 }

@@ -206,7 +206,20 @@ impl Asked {
     /// field.
     pub(crate) fn same(&self, other: &Asked, name: &str) -> bool {
         match name {
-            "accept" => self.media() == other.media(),
+            // All of it, whatever the white space around commas.
+            "accept" => {
+                let plain = |asked: &Asked| {
+                    let value = asked.value(name)?;
+                    Some(
+                        value
+                            .split(',')
+                            .map(str::trim)
+                            .collect::<Vec<_>>()
+                            .join(","),
+                    )
+                };
+                plain(self) == plain(other)
+            }
             // Whether the visitor can read the answer is asked of the answer.
             "accept-encoding" => true,
             "cookie" | "authorization" => self.credentials() == other.credentials(),

@@ -48,7 +48,7 @@ pub(crate) enum Speech {
     SharedMaxAge,
     /// `max-age, must-revalidate`.
     MustRevalidate,
-    /// `no-cache`, with a validator.
+    /// `no-cache`.
     NoCache,
     /// Nothing: the operator's default.
     Silent,
@@ -325,11 +325,11 @@ pub(crate) enum OriginFault {
     Trickles,
     /// 304 to whatever validator it is asked with, its own or not.
     Confirms,
-    /// 401 to requests without `Authorization`.
+    /// 401 to requests without `Authorization`, at times with a lifetime and for everyone.
     Unauthorized,
     /// 404.
     Missing,
-    /// 403, at times with a lifetime.
+    /// 403, at times with a lifetime and for everyone.
     Forbidden,
     /// 429 with `Retry-After` in seconds.
     TooMany,
@@ -973,7 +973,7 @@ fn resource(rng: &mut fastrand::Rng, healed: Micros) -> Resource {
         max_age: rng.u64(0..=4),
         stale_while_revalidate: window(rng),
         stale_if_error: window(rng),
-        validator: speech == Speech::NoCache || rng.bool(),
+        validator: rng.bool(),
         changes: Duration::from_millis(*rng.choice(&[0, 2_000, 20_000]).unwrap_or(&0)),
         size: match rng.u32(..12) {
             0 => 0,

@@ -174,6 +174,8 @@ mod tests {
                     must_revalidate: false,
                     no_cache: false,
                     immutable: false,
+                    alone: 0,
+                    each_use: false,
                 },
                 lease: Nonce::new(2),
                 invalidated: false,

@@ -278,6 +278,8 @@ pub(super) fn entry(lease: Nonce, now: Time, content: &'static [u8]) -> Entry {
             must_revalidate: false,
             no_cache: false,
             immutable: false,
+            alone: 0,
+            each_use: false,
         },
         lease,
         invalidated: false,

@@ -170,7 +170,8 @@ pub const OPTIONS: &[Definition] = &[
         strict: None,
         per_rule: true,
         doc: "Preset `uptime`: for at least this long after its expiry, an entry is served \
-              at once while it is refreshed in the background.",
+              at once while it is refreshed in the background. Outside rules it does not \
+              apply to responses that state a lifetime of zero.",
         set: set!(Duration => policy.stale_while_revalidate),
     },
     Definition {
@@ -179,7 +180,9 @@ pub const OPTIONS: &[Definition] = &[
         default: "\"7d\"",
         strict: None,
         per_rule: true,
-        doc: "How long after its expiry an entry is served when the origin fails.",
+        doc: "How long after its expiry an entry is served when the origin fails. Outside \
+              rules it does not apply to responses that state a lifetime of zero and have no \
+              validator.",
         set: set!(Duration => policy.stale_if_error),
     },
     Definition {
@@ -191,9 +194,8 @@ pub const OPTIONS: &[Definition] = &[
         default: "\"1s\"",
         strict: None,
         per_rule: true,
-        doc: "How long an answer that is an error, or that may not be stored, is shared by \
-              requests with the same key. During an error the origin gets one request per \
-              key in this time.",
+        doc: "How long an error that states no lifetime is shared by requests with the \
+              same key. During an error the origin gets one request per key in this time.",
         set: set!(Duration => policy.error_ttl),
     },
     Definition {
@@ -504,11 +506,11 @@ pub const OPTIONS: &[Definition] = &[
     Definition {
         name: "key.query.sort",
         kind: Kind::Boolean,
-        default: "true",
+        default: "false",
         strict: None,
         per_rule: true,
         doc: "Whether query parameters are sorted by name, so that their order makes no \
-              difference.",
+              difference. Some origins read the order.",
         set: set!(Boolean => key.sort),
     },
     Definition {

@@ -9,7 +9,7 @@ use super::suggest::{nearest, one_of};
 use super::value::{FIELD_VALUE_MAX, Kind, LIST_MAX, Value, integer, type_of};
 use super::{Config, Fallback, contradictions};
 use crate::question::policy::{FAILURE_BODY_MAX, Failure};
-use crate::semantics::IgnoreOrigin;
+use crate::semantics::{IgnoreOrigin, RuledWindows};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::rc::Rc;
@@ -216,6 +216,10 @@ fn rule(
         let message = "has no match; write for instance match = { path = \"/api/*\" }";
         problems.add(at, "rule", message.to_owned());
     }
+    config.policy.ruled_windows = RuledWindows {
+        stale_while_revalidate: places.contains_key("freshness.stale_while_revalidate"),
+        stale_if_error: places.contains_key("freshness.stale_if_error"),
+    };
     // A wrong setting has its default here, which may contradict others.
     let is_valid = problems.len() == before;
     if let Some(at) = ttl_at.filter(|_| is_valid && !config.policy.ignore_origin.private) {

@@ -21,7 +21,7 @@ fn nothing_means_the_defaults() {
         assert_eq!(config.origin.retry.max, Duration::from_secs(60));
         assert_eq!(config.lease.duration, Duration::from_secs(5));
         assert_eq!(config.limits.inline, 262_144);
-        assert!(config.key.sort);
+        assert!(!config.key.sort);
         assert!(!config.key.lowercase);
         assert_eq!(config.key.hosts, [""; 0]);
         assert_eq!(config.policy.error_ttl, Duration::from_secs(1));
@@ -139,7 +139,7 @@ fn strict_has_no_default_ttl_unless_it_is_set() {
 fn settings_can_be_written_in_all_of_tomls_ways() {
     let config = Config::parse(
         "preset = \"strict\"\nlease.duration = \"2s\"\n[freshness]\njitter = 0.25\n[origin]\n\
-         retry = { first = \"200ms\", max = \"1s\" }\n[key.query]\nignore = [\"x\"]\nsort = false\n",
+         retry = { first = \"200ms\", max = \"1s\" }\n[key.query]\nignore = [\"x\"]\nsort = true\n",
     )
     .unwrap();
     assert_eq!(config.policy.preset, Preset::Strict);
@@ -147,7 +147,7 @@ fn settings_can_be_written_in_all_of_tomls_ways() {
     assert_eq!(config.policy.jitter_per_mille, 250);
     assert_eq!(config.origin.retry.first, Duration::from_millis(200));
     assert_eq!(config.key.ignore, [Pattern::new("x")]);
-    assert!(!config.key.sort);
+    assert!(config.key.sort);
 }
 
 #[test]

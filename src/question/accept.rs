@@ -1,7 +1,9 @@
 //! `Accept` and `Accept-Encoding`, reduced to classes.
 //!
 //! Visitors spell the same wish in many ways. A class is what an origin could
-//! answer differently to; the fill sends the class and not the spelling.
+//! answer differently to; the fill sends the class and not the spelling. An origin that
+//! tells types of one class apart, or their parameters, says so by `Vary: Accept`: the
+//! whole value is sent and selects from then on.
 
 use crate::semantics::field_members;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};

@@ -4,9 +4,13 @@
 //! When in doubt a field stays out of the lists, because an unknown field costs a
 //! variant and a field that is dropped wrongly costs a wrong page.
 
+mod answers;
+mod requests;
+
 use super::policy::Unknown;
+use answers::MOMENTARY;
 use http::HeaderName;
-use http::header::ACCEPT_ENCODING;
+use requests::{LISTED, Listed};
 
 /// What a request field means for the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +23,8 @@ pub enum Class {
     Condition,
     /// `Cache-Control` and `Pragma`: read, and not sent in a fill.
     Directive,
-    /// `Accept` and `Accept-Encoding`: reduced to classes.
+    /// `Accept` and `Accept-Encoding`: reduced to classes. Where an answer varies on
+    /// `Accept`, its whole value selects.
     Negotiation,
     /// How the visitor reached the site: part of the question as its scheme.
     Scheme,
@@ -38,260 +43,45 @@ pub enum Class {
     Unknown,
 }
 
-/// Names in lower case, sorted within each class for the reader alone.
-const NAMED: &[(Class, &[&str])] = &[
-    (
-        Class::Connection,
-        &[
-            "connection",
-            "http2-settings",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ],
-    ),
-    (
-        Class::Content,
-        &["digest", "expect", "repr-digest", "want-digest"],
-    ),
-    (Class::Condition, &["range", "request-range"]),
-    (Class::Directive, &["cache-control", "pragma"]),
-    (Class::Negotiation, &["accept", "accept-encoding"]),
-    (
-        Class::Scheme,
-        &[
-            "cloudfront-forwarded-proto",
-            "front-end-https",
-            "x-arr-ssl",
-            "x-forwarded-proto",
-            "x-forwarded-protocol",
-            "x-forwarded-scheme",
-            "x-forwarded-ssl",
-            "x-scheme",
-            "x-url-scheme",
-        ],
-    ),
-    (
-        Class::Credential,
-        &["authorization", "cookie", "cookie2", "proxy-authorization"],
-    ),
-    (Class::Host, &["host"]),
-    (
-        Class::MethodOverride,
-        &[
-            "x-http-method",
-            "x-http-method-override",
-            "x-method-override",
-        ],
-    ),
-    (
-        Class::Rewriting,
-        &[
-            "base-url",
-            "destination",
-            "iis-wasurlrewritten",
-            "orig-path-info",
-            "request-uri",
-            "unencoded-url",
-            "x-forwarded-host",
-            "x-forwarded-path",
-            "x-forwarded-prefix",
-            "x-forwarded-server",
-            "x-forwarded-uri",
-            "x-host",
-            "x-original-host",
-            "x-original-uri",
-            "x-original-url",
-            "x-override-url",
-            "x-proxy-url",
-            "x-rewrite-url",
-            "x-wap-host",
-        ],
-    ),
-    (
-        Class::Latent,
-        &[
-            // Negotiation by other means.
-            "accept-charset",
-            "accept-language",
-            // The agent.
-            "device-memory",
-            "dnt",
-            "downlink",
-            "dpr",
-            "early-data",
-            "ect",
-            "priority",
-            "purpose",
-            "rtt",
-            "save-data",
-            "upgrade-insecure-requests",
-            "user-agent",
-            "viewport-width",
-            "width",
-            "x-moz",
-            "x-purpose",
-            "x-wap-profile",
-            // Where the visitor comes from.
-            "from",
-            "origin-agent-cluster",
-            "ping-from",
-            "ping-to",
-            "referer",
-            // Addresses and hops.
-            "cdn-loop",
-            "client-ip",
-            "fastly-client-ip",
-            "fly-client-ip",
-            "forwarded",
-            "max-forwards",
-            "true-client-ip",
-            "via",
-            "x-azure-clientip",
-            "x-azure-socketip",
-            "x-client-ip",
-            "x-cluster-client-ip",
-            "x-envoy-external-address",
-            "x-forwarded-by",
-            "x-forwarded-for",
-            "x-forwarded-port",
-            "x-original-forwarded-for",
-            "x-proxyuser-ip",
-            "x-real-ip",
-            "x-remote-addr",
-            "x-remote-ip",
-            // Proxies and platforms.
-            "cf-ew-via",
-            "cf-ipcountry",
-            "cf-ray",
-            "cf-visitor",
-            "cf-worker",
-            "x-amzn-trace-id",
-            "x-arr-log-id",
-            "x-azure-fdid",
-            "x-azure-ref",
-            "x-cloud-trace-context",
-            "x-served-by",
-            "x-timer",
-            "x-varnish",
-            // Ids of one request.
-            "b3",
-            "baggage",
-            "correlation-context",
-            "idempotency-key",
-            "newrelic",
-            "request-context",
-            "request-id",
-            "sentry-trace",
-            "traceparent",
-            "tracestate",
-            "uber-trace-id",
-            "x-client-data",
-            "x-client-request-id",
-            "x-correlation-id",
-            "x-idempotency-key",
-            "x-ms-client-request-id",
-            "x-queue-start",
-            "x-request-id",
-            "x-request-start",
-            "x-span-id",
-            "x-transaction-id",
-        ],
-    ),
-];
-
-/// Beginnings of names, looked at after the names.
-const PREFIXES: &[(&str, Class)] = &[
-    ("content-", Class::Content),
-    ("if-", Class::Condition),
-    ("sec-", Class::Latent),
-    ("cf-connecting-ip", Class::Latent),
-    ("fastly-", Class::Latent),
-    ("fly-", Class::Latent),
-    ("spin-", Class::Connection),
-    ("akamai-", Class::Latent),
-    ("x-akamai-", Class::Latent),
-    ("x-amz-cf-", Class::Latent),
-    ("x-appengine-", Class::Latent),
-    ("x-b3-", Class::Latent),
-    ("x-cache", Class::Latent),
-    ("x-datadog-", Class::Latent),
-    ("x-edge-", Class::Latent),
-    ("x-envoy-", Class::Latent),
-    ("x-newrelic-", Class::Latent),
-    ("x-nf-", Class::Latent),
-    ("x-nginx-", Class::Latent),
-    ("x-ot-", Class::Latent),
-    ("x-trace-", Class::Latent),
-    ("x-vercel-", Class::Latent),
-];
-
 /// The class of a request field.
 pub fn class(name: &HeaderName) -> Class {
     let name = name.as_str();
-    for (class, names) in NAMED {
-        if names.contains(&name) {
-            return *class;
-        }
-    }
-    PREFIXES
+    let whole = |(_, _, names): &&Listed| names.contains(&name);
+    let begins = |(_, _, names): &&Listed| names.iter().any(|known| is_beginning(known, name));
+    LISTED
         .iter()
-        .find(|(beginning, _)| name.starts_with(beginning))
-        .map_or(Class::Unknown, |(_, class)| *class)
+        .find(whole)
+        .or_else(|| LISTED.iter().find(begins))
+        .map_or(Class::Unknown, |(class, _, _)| *class)
 }
 
-/// Fields of an answer that speak of one moment or of one request. They reach
+/// Whether a listed name ends with `*`, and `name` begins with what is before.
+fn is_beginning(listed: &str, name: &str) -> bool {
+    let beginning = listed.strip_suffix('*');
+    beginning.is_some_and(|beginning| name.starts_with(beginning))
+}
+
+/// Whether a field of an answer speaks of one moment or of one request. Such fields reach
 /// the visitor whose request caused the fetch and are not replayed on hits.
-const MOMENTARY: &[&str] = &[
-    "alt-svc",
-    "cf-ray",
-    "clear-site-data",
-    "request-id",
-    "retry-after",
-    "server-timing",
-    "traceparent",
-    "tracestate",
-    "x-amz-cf-id",
-    "x-amz-request-id",
-    "x-amzn-requestid",
-    "x-amzn-trace-id",
-    "x-aspnet-duration-ms",
-    "x-b3-traceid",
-    "x-cloud-trace-context",
-    "x-correlation-id",
-    "x-ms-request-id",
-    "x-request-id",
-    "x-response-time",
-    "x-runtime",
-    "x-trace-id",
-];
-
-/// Beginnings of names of such fields.
-const MOMENTARY_PREFIXES: &[&str] = &["ratelimit", "x-ratelimit", "x-rate-limit"];
-
-/// Whether a field of an answer speaks of one moment or of one request.
 pub fn is_momentary(name: &HeaderName) -> bool {
     let name = name.as_str();
-    MOMENTARY.contains(&name)
-        || MOMENTARY_PREFIXES
-            .iter()
-            .any(|beginning| name.starts_with(beginning))
+    MOMENTARY.iter().any(|(_, names)| {
+        let mut names = names.iter();
+        names.any(|known| *known == name || is_beginning(known, name))
+    })
 }
 
 /// Whether an answer's `Vary` on this field adds something to the question.
 ///
-/// Classes, scheme and unknown fields are part of every question. Credentials
+/// Of `Accept` every question has a class; where an answer varies on it, the whole value
+/// selects. Scheme and unknown fields are part of every question. Credentials
 /// make no variants: an answer that varies on them is for visitors without.
 /// Conditions, directives and content fields are never sent in a fill. Where
 /// unknown fields are forwarded (preset `strict`), what is forwarded selects.
 pub fn is_selectable(name: &HeaderName, unknown: Unknown) -> bool {
     let strict = unknown == Unknown::Forward;
     match class(name) {
-        Class::Latent => true,
-        Class::Negotiation => strict || *name == ACCEPT_ENCODING,
+        Class::Latent | Class::Negotiation => true,
         Class::Directive | Class::Unknown => strict,
         Class::Connection
         | Class::Content
@@ -336,12 +126,96 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_named_is_a_lower_case_field_name_and_named_once() {
+    /// A table that names nothing twice, in order, with a source for each name.
+    fn check(table: &[(&str, &[&str])]) {
         let mut seen = std::collections::HashSet::new();
-        for name in NAMED.iter().flat_map(|(_, names)| *names) {
-            assert!(HeaderName::try_from(*name).is_ok_and(|parsed| parsed.as_str() == *name));
-            assert!(seen.insert(*name), "{name} twice");
+        for (source, names) in table {
+            assert!(!source.is_empty() && !names.is_empty(), "{source}");
+            for name in *names {
+                let whole = name.strip_suffix('*').unwrap_or(name);
+                let parsed = HeaderName::try_from(whole);
+                assert!(
+                    parsed.is_ok_and(|parsed| parsed.as_str() == whole),
+                    "{name}"
+                );
+                assert!(seen.insert(*name), "{name} twice");
+            }
+            let beginning = |name: &&str| name.trim_end_matches('*').to_owned();
+            assert!(names.is_sorted_by_key(beginning), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn each_name_is_listed_once_with_its_source() {
+        let requests: Vec<(&str, &[&str])> = LISTED
+            .iter()
+            .map(|(_, source, names)| (*source, *names))
+            .collect();
+        check(&requests);
+        check(MOMENTARY);
+        // What begins like another row's names is in a table for its class.
+        for (class, _, names) in LISTED {
+            for name in names.iter().filter(|name| !name.ends_with('*')) {
+                let mut rows = LISTED.iter().filter(|(of, ..)| of == class);
+                let covered = |known: &&str| is_beginning(known, name);
+                let covered = rows.any(|(.., names)| names.iter().any(|known| covered(&known)));
+                assert!(!covered, "{name} need not be listed");
+            }
+        }
+    }
+
+    /// Each request of a video player, or through a load balancer that adds an id, was a
+    /// question of its own.
+    #[test]
+    fn fields_that_are_new_in_each_request_are_dropped() {
+        for name in [
+            "cmcd-request",
+            "cmcd-session",
+            "cloudfront-viewer-address",
+            "cloudfront-viewer-latitude",
+            "x-appgw-trace-id",
+            "x-unique-id",
+            "x-kong-request-id",
+            "elastic-apm-traceparent",
+            "x-akamai-edgescape",
+            "akamai-origin-hop",
+            "x-b3-traceid",
+            "b3",
+            "x-datadog-trace-id",
+            "newrelic",
+            "x-dynatrace",
+            "x-dynatrace-test",
+            "x-dtc",
+            "x-instana-t",
+            "sw8",
+            "uberctx-user",
+            "x-playback-session-id",
+            "x-request-id",
+            "x-correlationid",
+            "fly-request-id",
+            "cf-connecting-ipv6",
+            "x-amzn-trace-id",
+            "x-cloud-trace-context",
+        ] {
+            assert_eq!(
+                class(&HeaderName::from_static(name)),
+                Class::Latent,
+                "{name}"
+            );
+        }
+        // What an origin may be told because its pages differ by it.
+        for name in [
+            "cloudfront-viewer-country",
+            "cloudfront-is-mobile-viewer",
+            "x-amz-security-token",
+            "cf-access-jwt-assertion",
+            "x-kong-consumer",
+        ] {
+            assert_eq!(
+                class(&HeaderName::from_static(name)),
+                Class::Unknown,
+                "{name}"
+            );
         }
     }
 
@@ -350,10 +224,25 @@ mod tests {
         for (name, expected) in [
             ("x-ratelimit-remaining", true),
             ("ratelimit", true),
+            ("ratelimit-policy", true),
             ("retry-after", true),
+            ("server-timing", true),
             ("x-request-id", true),
+            ("request-id", true),
+            ("traceresponse", true),
+            ("traceparent", true),
+            ("x-b3-spanid", true),
+            ("x-datadog-trace-id", true),
+            ("x-amz-id-2", true),
+            ("x-kong-upstream-latency", true),
+            ("x-github-request-id", true),
+            ("sprequestguid", true),
+            ("x-debug-token-link", true),
+            ("replay-nonce", true),
             ("etag", false),
+            ("x-frame-options", false),
             ("x-powered-by", false),
+            ("cache-status", false),
         ] {
             assert_eq!(
                 is_momentary(&HeaderName::from_static(name)),

@@ -147,6 +147,9 @@ mod tests {
             ("/a?", "/a?"),
             ("/a?b=%7e&a", "/a?b=~&a"),
             ("/a?b?c", "/a?b?c"),
+            // Order, repetition and empty parameters are the origin's to read.
+            ("/a?b=2&a=1&b=1", "/a?b=2&a=1&b=1"),
+            ("/a?&&a=&b&", "/a?&&a=&b&"),
             ("?x", "/?x"),
             ("/\u{e9}%\u{e9}", "/\u{e9}%\u{e9}"),
             ("*", "*"),

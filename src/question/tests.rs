@@ -194,6 +194,71 @@ fn a_question_knows_its_selector_under_fields_that_it_did_not_send() {
     assert_eq!(known.under(&vary).selector(), known.selector());
 }
 
+/// `image/webp` and `image/avif` were one answer, as were versions of an API.
+#[test]
+fn where_an_answer_varies_on_accept_the_whole_value_selects_and_is_sent() {
+    let vary = names(&["accept"]);
+    let of = |accept: &str| visitor("/", &[("accept", accept)]);
+    let sent = |visitor: &Visitor| {
+        let lines = lines(visitor.question(&vary).fill(None, OUTGOING));
+        let line = lines.into_iter().find(|line| line.starts_with("accept: "));
+        line.unwrap_or_default()
+    };
+    let values = [
+        "image/webp",
+        "image/avif",
+        "image/*",
+        "application/json",
+        "application/json;odata=verbose",
+        "application/json;v=1.0",
+        "application/json;v=2.0",
+        "text/html,application/xml;q=0.9,*/*;q=0.8",
+        "*/*",
+    ];
+    for (index, value) in values.iter().enumerate() {
+        assert_eq!(sent(&of(value)), format!("accept: {value}"));
+        for other in &values[..index] {
+            assert_ne!(
+                of(value).question(&vary).selector(),
+                of(other).question(&vary).selector(),
+                "{value} {other}"
+            );
+        }
+    }
+    // White space around commas is not part of a list.
+    assert_eq!(sent(&of("a/b , c/d")), "accept: a/b,c/d");
+    // A visitor without the field sends none, and is asked apart from `*/*`.
+    let silent = visitor("/", &[]);
+    assert_eq!(sent(&silent), "");
+    assert_ne!(
+        silent.question(&vary).selector(),
+        of("*/*").question(&vary).selector()
+    );
+    // The first answer was asked for with the class: it is for visitors with that value.
+    for (asked, same, expected) in [
+        ("application/json;v=1.0", "application/json", true),
+        ("application/json;v=1.0", "application/json;v=1.0", false),
+        ("image/webp", "image/*", true),
+        ("image/webp", "image/webp", false),
+        ("text/html,*/*;q=0.8", "text/html, */*;q=0.1", true),
+        ("nonsense", "*/*", true),
+    ] {
+        let first = of(asked).question(&[]);
+        assert_eq!(
+            first.is_asked_by(&of(same), &vary),
+            expected,
+            "{asked} {same}"
+        );
+        let known = first.under(&vary);
+        let equal = known.selector() == of(same).question(&vary).selector();
+        assert_eq!(equal, expected, "{asked} {same}");
+        if equal {
+            let of_same = of(same).question(&vary).fill(None, OUTGOING);
+            assert_eq!(lines(known.fill(None, OUTGOING)), lines(of_same));
+        }
+    }
+}
+
 #[test]
 fn some_requests_ask_no_question() {
     for (fields, reason) in [
@@ -473,12 +538,13 @@ fn arbitrary_request() -> impl Strategy<Value = request::Parts> {
 fn arbitrary_vary() -> impl Strategy<Value = Vec<HeaderName>> {
     proptest::sample::subsequence(
         names(&[
+            "accept",
             "accept-encoding",
             "accept-language",
             "referer",
             "user-agent",
         ]),
-        0..=4,
+        0..=5,
     )
 }
 

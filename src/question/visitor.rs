@@ -212,6 +212,13 @@ impl Visitor {
                     self.keep_latent(name, headers);
                     self.forward(name, headers);
                 }
+                // Where an answer varies on it, its whole value selects.
+                Class::Negotiation if *name == ACCEPT && !drop => self.keep_latent(name, headers),
+                Class::Negotiation if *name == ACCEPT => {
+                    if let Some(class) = self.base.accept_class() {
+                        let _full = self.latent.try_insert(ACCEPT, class);
+                    }
+                }
                 Class::Directive | Class::Negotiation => {}
                 _ if forward => self.forward(name, headers),
                 // The operator's word: the origin never sees the field.
@@ -295,6 +302,12 @@ impl Visitor {
         self.base.keyed.len() <= policy.key_fields && bytes <= policy.key_bytes
     }
 
+    /// The fields that are part of its question, with their values, because they are in no
+    /// list or may replace host or path.
+    pub fn keyed(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.base.keyed.iter().map(|(name, value)| (name, value))
+    }
+
     /// Whether a field is part of its question whatever its key is known to vary by.
     pub(super) fn keys(&self, name: &HeaderName) -> bool {
         self.base.keyed.iter().any(|(keyed, _)| keyed == name)
@@ -352,6 +365,15 @@ impl Visitor {
     }
 }
 
+impl Base {
+    /// The class of `Accept` as the origin gets it. The question of a preflight has none of
+    /// the fields that may select.
+    fn accept_class(&self) -> Option<HeaderValue> {
+        let accept = self.accept.as_ref().filter(|_| !self.preflight)?;
+        HeaderValue::try_from(accept.field()).ok()
+    }
+}
+
 impl Question {
     /// What selects this question among those of its key. Two questions of one
     /// key with equal selectors share a cell.
@@ -382,14 +404,14 @@ impl Question {
     }
 
     /// This question once its key has these selecting fields. A field that the
-    /// question did not send has no value.
+    /// question did not send has no value; of `Accept` it has sent the class.
     #[must_use]
     pub fn under(&self, vary: &[HeaderName]) -> Question {
         let selected = vary.iter().map(|name| {
             let known = self.selected.iter().find(|(known, _)| known == name);
             let value = match known {
                 Some((_, value)) => value.clone(),
-                None => self.value(name, &self.forwarded),
+                None => self.value(name, &self.sent()),
             };
             (name.clone(), value)
         });
@@ -409,6 +431,15 @@ impl Question {
             }
         }
         self.under(&all).selector() == visitor.question(&all).selector()
+    }
+
+    /// The fields that select once they are named, as the question sends them before.
+    fn sent(&self) -> HeaderMap {
+        let mut sent = self.forwarded.clone();
+        if let Some(class) = self.base.accept_class() {
+            let _full = sent.try_insert(ACCEPT, class);
+        }
+        sent
     }
 
     /// The value of a selecting field, from `fields` where it is no class.
@@ -509,6 +540,14 @@ impl Question {
             if !is_class && let Some(value) = value.as_deref().and_then(from_latin1) {
                 set(name, value);
             }
+        }
+        // Where the whole value selects and the visitor has none, the class is not sent.
+        if self
+            .selected
+            .iter()
+            .any(|(name, value)| *name == ACCEPT && value.is_none())
+        {
+            fields.remove(ACCEPT);
         }
         for name in self.forwarded.keys() {
             fields.remove(name);

@@ -70,6 +70,53 @@ pub(super) fn directives(headers: &HeaderMap, name: &HeaderName) -> Vec<Directiv
     found
 }
 
+/// The words of those parts of a field that are not directives by the grammar, each with
+/// the bytes that follow it: what somebody has separated by semicolons or spaces, or has
+/// put behind a quotation mark that is never closed. Words are letters, digits, `-` and
+/// `_`, in lower case.
+pub(super) fn misplaced_words<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = (String, &'a [u8])> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| members(line.as_bytes()))
+        .filter(|member| !is_directive(member))
+        .flat_map(words)
+}
+
+/// The words of a text, each with the bytes that follow it.
+pub(super) fn words(mut text: &[u8]) -> impl Iterator<Item = (String, &[u8])> {
+    std::iter::from_fn(move || {
+        let start = text.iter().position(is_of_word)?;
+        let (_, from) = text.split_at_checked(start)?;
+        let length = from.iter().position(|byte| !is_of_word(byte));
+        let (word, rest) = from.split_at_checked(length.unwrap_or(from.len()))?;
+        text = rest;
+        Some((latin1(word).to_ascii_lowercase(), rest))
+    })
+}
+
+fn is_of_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+/// Whether a member is a directive as RFC 9111 section 5.2 writes it: a token, and perhaps
+/// an argument that is a token or a quoted string.
+fn is_directive(member: &[u8]) -> bool {
+    let is_word = |text: &[u8]| text.iter().all(is_of_word);
+    let mut parts = member.splitn(2, |&byte| byte == b'=');
+    // No directive that is known has other characters in its name.
+    let has_name = parts
+        .next()
+        .is_some_and(|name| !name.is_empty() && is_word(name));
+    has_name
+        && parts.next().is_none_or(|text| {
+            is_word(text) || (text.starts_with(b"\"") && argument(text) != Argument::Malformed)
+        })
+}
+
 /// Reads delta-seconds: digits alone (RFC 9111 section 1.2.2).
 pub(super) fn seconds(text: &[u8]) -> Seconds {
     if text.is_empty() {

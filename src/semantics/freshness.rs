@@ -30,6 +30,27 @@ pub struct Freshness {
     pub no_cache: bool,
     /// While fresh, a visitor's reload needs no validation (RFC 8246 section 2).
     pub immutable: bool,
+    /// How many answers in a row were each for the request alone that caused the fetch;
+    /// counted to 255. Zero: requests that waited for the fetch may have the entry.
+    ///
+    /// An answer with content that says `no-cache`, or states a lifetime of zero, may be
+    /// one visitor's token (RFC 9111 section 5.2.2.4). A 304 makes it zero: what it
+    /// confirms is known to be the same for all that asked before it came.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub alone: u8,
+    /// The origin wants to be asked before each use: `no-cache`, or a stated lifetime of
+    /// zero without a window for stale use at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each_use: bool,
+}
+
+/// Entries of earlier versions do not have the field.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }
 
 impl Freshness {
@@ -106,6 +127,8 @@ pub(super) mod tests {
         must_revalidate: false,
         no_cache: false,
         immutable: false,
+        alone: 0,
+        each_use: false,
     };
 
     #[test]
@@ -164,7 +187,7 @@ pub(super) mod tests {
             number(),
             number(),
             number(),
-            any::<(bool, bool, bool)>(),
+            any::<(bool, bool, bool, u8, bool)>(),
         )
             .prop_map(
                 |(
@@ -173,7 +196,7 @@ pub(super) mod tests {
                     response_time,
                     swr,
                     sie,
-                    (must_revalidate, no_cache, immutable),
+                    (must_revalidate, no_cache, immutable, alone, each_use),
                 )| Freshness {
                     lifetime_ms,
                     initial_age_ms,
@@ -183,6 +206,8 @@ pub(super) mod tests {
                     must_revalidate,
                     no_cache,
                     immutable,
+                    alone,
+                    each_use,
                 },
             )
     }

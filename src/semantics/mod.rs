@@ -52,7 +52,7 @@ pub use freshness::Freshness;
 pub use hops::{Hop, count_hop};
 pub use host::canonical_host;
 pub use invalidate::{Target, invalidation_targets, is_safe, stands_for_target};
-pub use policy::{IgnoreOrigin, Policy, Preset};
+pub use policy::{IgnoreOrigin, Policy, Preset, RuledWindows};
 pub use preflight::storability_of_preflight;
 pub use private::remove_private_fields;
 pub use ranges::{RangeAnswer, content_range, range, unsatisfied_range};
@@ -62,7 +62,9 @@ pub use request_target::request_target;
 pub use response::ResponseDirectives;
 pub use retry_after::retry_after;
 pub use serve::{Verdict, verdict};
-pub use storable::{Asked, Kept, Storability, is_transient, storability, storability_of_post};
+pub use storable::{
+    Asked, Kept, Storability, is_transient, may_be_for_everyone, storability, storability_of_post,
+};
 pub(crate) use text::{field_members, joined_value, normal_value, push_counted, weight};
 pub use update::{HeadUpdate, freshen, head_update, matches};
 pub use vary::{Vary, selecting_names, vary};

@@ -100,6 +100,16 @@ type Row = (&'static str, &'static str, fn(&mut Exchange));
 /// In order: a row finds what those before it have restated.
 const DISSENT: &[Row] = &[
     (
+        "Pragma is no-cache where nothing else is said of storing",
+        "RFC 9111 section 5.4",
+        |exchange| {
+            if exchange.carries("pragma") && exchange.directives.is_empty() {
+                exchange.directives.push("no-cache");
+            }
+            exchange.response.retain(|(name, _)| *name != "pragma");
+        },
+    ),
+    (
         "directives are case-insensitive",
         "RFC 9111 section 5.2",
         |exchange| exchange.replace("Max-Age=60", Some("max-age=60")),
@@ -166,11 +176,6 @@ const DISSENT: &[Row] = &[
                 exchange.status = 302;
             }
         },
-    ),
-    (
-        "Pragma in responses says nothing",
-        "RFC 9111 section 5.4",
-        |exchange| exchange.response.retain(|(name, _)| *name != "pragma"),
     ),
     (
         "immutable makes nothing fresh, and spares reloads",

@@ -18,8 +18,8 @@ pub enum Preset {
 pub struct IgnoreOrigin {
     /// `private` does not prevent storing, nor does `private="…"` remove fields.
     pub private: bool,
-    /// `no-cache` does not require validation, nor does `no-cache="…"` remove
-    /// fields.
+    /// `no-cache` and a stated lifetime of zero do not require validation, nor does
+    /// `no-cache="…"` remove fields.
     pub no_cache: bool,
     /// `no-store` does not prevent storing.
     pub no_store: bool,
@@ -28,6 +28,16 @@ pub struct IgnoreOrigin {
     pub must_revalidate: bool,
     /// `Set-Cookie` is removed before storing instead of preventing it.
     pub set_cookie: bool,
+}
+
+/// Which stale windows a rule has set for its requests, in place of those of the settings
+/// for all. All false by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuledWindows {
+    /// `freshness.stale_while_revalidate`.
+    pub stale_while_revalidate: bool,
+    /// `freshness.stale_if_error`.
+    pub stale_if_error: bool,
 }
 
 /// The operator's settings that decide about one response.
@@ -52,6 +62,9 @@ pub struct Policy {
     /// not forbid stale use. Preset `strict`: the window of every response that
     /// neither states one nor forbids stale use (RFC 9111 section 4.2.4).
     pub stale_if_error: Duration,
+    /// Which of the two windows a rule has set. Those apply to responses too that state a
+    /// lifetime of zero.
+    pub ruled_windows: RuledWindows,
     /// How far expiry is spread, in thousandths of the lifetime. The caller
     /// applies it, because it has the random numbers.
     pub jitter_per_mille: u16,
@@ -80,6 +93,7 @@ impl Policy {
             heuristic_max: Duration::from_secs(24 * 3_600),
             stale_while_revalidate: Duration::from_secs(3_600),
             stale_if_error: Duration::from_secs(7 * 24 * 3_600),
+            ruled_windows: RuledWindows::default(),
             jitter_per_mille: 100,
             error_ttl: Duration::from_secs(1),
             error_ttl_max: Duration::from_secs(60),

@@ -40,6 +40,8 @@ pub fn storability_of_preflight(
             must_revalidate,
             no_cache: false,
             immutable: false,
+            alone: 0,
+            each_use: false,
         },
         audience: Audience::Everyone,
     };

@@ -1,11 +1,12 @@
 //! What a response says about its storing and reuse (RFC 9111 section 5.2.2),
 //! to all shared caches or to this kind alone (RFC 9213).
 
-use super::directives::{Argument, SECONDS_MAX, Seconds, directives};
+use super::directives::{Argument, SECONDS_MAX, Seconds, directives, misplaced_words, words};
 use super::fields::CDN_CACHE_CONTROL;
 use super::line::latin1;
 use super::policy::IgnoreOrigin;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, VARY};
+use super::text::field_members;
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, PRAGMA, VARY};
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
@@ -86,8 +87,38 @@ impl ResponseDirectives {
             for directive in directives(headers, &CACHE_CONTROL) {
                 read.add(&directive.name, &directive.argument);
             }
+            for (word, rest) in misplaced_words(headers, &CACHE_CONTROL) {
+                read.restrict(&word, rest);
+            }
+            // Not valid, so it says nothing but what it may have meant to forbid.
+            for line in headers.get_all(CDN_CACHE_CONTROL) {
+                for (word, rest) in words(line.as_bytes()) {
+                    read.restrict(&word, rest);
+                }
+            }
+            // RFC 9111 section 5.4 leaves it open in answers. Where it is the only word,
+            // the origin means it.
+            let is_told = headers.contains_key(CACHE_CONTROL);
+            if !is_told && field_members(headers, &PRAGMA).any(is_no_cache) {
+                read.no_cache = Scope::Everything;
+            }
             read
         })
+    }
+
+    /// Counts a restriction that stands where the grammar has none. Restrictions fail
+    /// closed: what cannot be read never makes a response more shareable.
+    fn restrict(&mut self, word: &str, rest: &[u8]) {
+        match word {
+            "no-store" => self.no_store = true,
+            "private" => self.private = Scope::Everything,
+            "no-cache" => self.no_cache = Scope::Everything,
+            "must-revalidate" => self.must_revalidate = true,
+            "proxy-revalidate" => self.proxy_revalidate = true,
+            "max-age" if is_zero(rest) => self.max_age = Some(Seconds::Valid(0)),
+            "s-maxage" if is_zero(rest) => self.s_maxage = Some(Seconds::Valid(0)),
+            _ => {}
+        }
     }
 
     /// Without what a rule of the operator's sets aside.
@@ -132,8 +163,9 @@ impl ResponseDirectives {
             "no-cache" => self.no_cache.add(argument),
             "must-revalidate" => self.must_revalidate = true,
             "proxy-revalidate" => self.proxy_revalidate = true,
-            "public" => self.public = true,
-            "must-understand" => self.must_understand = true,
+            // Permissions have no argument.
+            "public" => self.public |= *argument == Argument::None,
+            "must-understand" => self.must_understand |= *argument == Argument::None,
             "immutable" => self.immutable = true,
             // RFC 9111 section 4.2.1: of several values the first counts.
             "max-age" => first(&mut self.max_age, argument),
@@ -143,6 +175,24 @@ impl ResponseDirectives {
             _ => {}
         }
     }
+}
+
+/// Whether a number that follows a misplaced lifetime is zero: `=0`, with white space or
+/// quotation marks in between.
+fn is_zero(rest: &[u8]) -> bool {
+    let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'');
+    let mut bytes = rest.iter().skip_while(is_space);
+    if bytes.next() != Some(&b'=') {
+        return false;
+    }
+    let mut digits = bytes
+        .skip_while(is_space)
+        .take_while(|byte| byte.is_ascii_digit());
+    digits.next() == Some(&b'0') && digits.all(|digit| *digit == b'0')
+}
+
+fn is_no_cache(member: &[u8]) -> bool {
+    words(member).any(|(word, _)| word == "no-cache")
 }
 
 fn first(slot: &mut Option<Seconds>, argument: &Argument) {
@@ -276,6 +326,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Whether a text has a word outside the places where the grammar has text.
+    fn stands_alone(text: &str, word: &str) -> bool {
+        let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let quoted_or_argument = text.contains('=') || text.contains('"');
+        !quoted_or_argument && text.split(|c| !is_of_word(c)).any(|found| found == word)
+    }
+
     fn names(names: &[&'static str]) -> Scope {
         Scope::Fields(
             names
@@ -405,6 +462,7 @@ mod tests {
             (
                 &["private=\"a, no-store"],
                 ResponseDirectives {
+                    no_store: true,
                     private: Scope::Everything,
                     ..none()
                 },
@@ -416,6 +474,141 @@ mod tests {
                 ResponseDirectives::parse(&map(&fields)),
                 expected,
                 "{lines:?}"
+            );
+        }
+    }
+
+    /// Answers that said `private; no-store` or `no-store no-cache` were shared.
+    #[test]
+    fn restrictions_count_wherever_they_stand() {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        struct Restrictions(bool, bool, bool, bool);
+        let read = |field: &str, value: &str| {
+            let read = ResponseDirectives::parse(&map(&[(field, value)]));
+            let restrictions = Restrictions(
+                read.no_store,
+                read.private == Scope::Everything,
+                read.no_cache == Scope::Everything,
+                read.must_revalidate,
+            );
+            (restrictions, read)
+        };
+        let store = Restrictions(true, false, false, false);
+        let private = Restrictions(false, true, false, false);
+        let cache = Restrictions(false, false, true, false);
+        let revalidate = Restrictions(false, false, false, true);
+        for (value, expected) in [
+            ("private; no-store", Restrictions(true, true, false, false)),
+            (
+                "no-cache; private; no-store",
+                Restrictions(true, true, true, false),
+            ),
+            ("no-store no-cache", Restrictions(true, false, true, false)),
+            ("private;max-age=600", private),
+            ("max-age=600;private", private),
+            ("max-age=600 ; Private", private),
+            ("max-age=600 private", private),
+            ("max-age=600\tNO-STORE", store),
+            ("public no-store", store),
+            ("public=\"no-store", store),
+            ("foo=\"bar, no-store", store),
+            ("\"no-store\"", store),
+            ("'no-store'", store),
+            ("no-store.", store),
+            ("=no-store", store),
+            ("foo=\"a\"no-store", store),
+            ("max-age=600\u{a0}no-cache", cache),
+            ("max-age=600|must-revalidate", revalidate),
+            ("public/must-revalidate", revalidate),
+            ("private=\"a\"; max-age=60", private),
+        ] {
+            let (restrictions, read) = read("cache-control", value);
+            assert_eq!(restrictions, expected, "{value}");
+            assert!(!read.public, "{value}");
+            let fresh = read.max_age.and_then(Seconds::valid);
+            assert!(fresh.is_none_or(|seconds| seconds == 0), "{value}");
+        }
+        // What the grammar has as text or as another word is not one.
+        for value in [
+            "max-age=60, x=\"private, no-store\"",
+            "max-age=60, x=private",
+            "max-age=60, x-no-store",
+            "max-age=60, x-private=1",
+            "max-age=60, not-no-cache;x",
+        ] {
+            let (restrictions, read) = read("cache-control", value);
+            assert_eq!(
+                restrictions,
+                Restrictions(false, false, false, false),
+                "{value}"
+            );
+            assert_eq!(read.max_age, Some(Seconds::Valid(60)), "{value}");
+        }
+        // A targeted field that is not valid.
+        for (value, expected) in [
+            ("no-store no-cache", Restrictions(true, false, true, false)),
+            ("Private", private),
+            ("max-age=60, &&&, no-store", store),
+        ] {
+            assert_eq!(read("cdn-cache-control", value).0, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn permissions_count_where_the_grammar_has_them_alone() {
+        for value in [
+            "public; max-age=60",
+            "public max-age=60",
+            "public=1",
+            "public=\"x",
+            "x;public",
+            "=public",
+            "foo=\"bar, public, s-maxage=60",
+        ] {
+            let read = ResponseDirectives::parse(&map(&[("cache-control", value)]));
+            assert!(!read.may_be_shared(), "{value}");
+            assert_eq!((read.max_age, read.s_maxage), (None, None), "{value}");
+        }
+        // `must-understand` takes `no-store` back.
+        for value in ["no-store; must-understand", "no-store, must-understand=x"] {
+            let read = ResponseDirectives::parse(&map(&[("cache-control", value)]));
+            assert!(read.no_store && !read.must_understand, "{value}");
+        }
+        // A lifetime of zero is a restriction.
+        for value in [
+            "public; max-age=0",
+            "x max-age = \"00\"",
+            "no-transform;s-maxage=0",
+        ] {
+            let read = ResponseDirectives::parse(&map(&[("cache-control", value)]));
+            let stated = read.s_maxage.or(read.max_age);
+            assert_eq!(stated, Some(Seconds::Valid(0)), "{value}");
+        }
+    }
+
+    #[test]
+    fn pragma_is_no_cache_where_cache_control_is_absent() {
+        for (fields, expected) in [
+            (&[("pragma", "no-cache")][..], Scope::Everything),
+            (&[("pragma", "No-Cache; x")], Scope::Everything),
+            (
+                &[("pragma", "x"), ("pragma", "no-cache")],
+                Scope::Everything,
+            ),
+            (&[("pragma", "x")], Scope::Nothing),
+            (
+                &[("pragma", "no-cache"), ("cache-control", "max-age=60")],
+                Scope::Nothing,
+            ),
+            (
+                &[("pragma", "no-cache"), ("cdn-cache-control", "max-age=60")],
+                Scope::Nothing,
+            ),
+        ] {
+            assert_eq!(
+                ResponseDirectives::parse(&map(fields)).no_cache,
+                expected,
+                "{fields:?}"
             );
         }
     }
@@ -634,6 +827,27 @@ mod tests {
         #[test]
         fn any_fields_are_read(headers in arbitrary_map()) {
             let _ = ResponseDirectives::parse(&headers);
+        }
+
+        /// A directive that cannot be read makes nothing more shareable.
+        #[test]
+        fn what_cannot_be_read_grants_nothing(
+            before in proptest::sample::subsequence(vec!["no-store", "private", "no-cache", "must-revalidate", "max-age=60"], 0..5),
+            garbage in "[ -~]{0,3}(no-store|private|public|max-age=600|s-maxage=9)?[ ;=\"'][ -~]{0,12}",
+        ) {
+            prop_assume!(!garbage.contains(','));
+            let with = |last: &str| {
+                let all = before.iter().copied().chain([last]).collect::<Vec<_>>().join(", ");
+                ResponseDirectives::parse(&map(&[("cache-control", &all)]))
+            };
+            let (plain, read) = (with(""), with(&garbage));
+            prop_assert!(read.no_store || !plain.no_store);
+            prop_assert!(read.private != Scope::Nothing || plain.private == Scope::Nothing);
+            prop_assert!(read.no_cache != Scope::Nothing || plain.no_cache == Scope::Nothing);
+            prop_assert!(read.must_revalidate || !plain.must_revalidate);
+            let word = |word: &str| garbage.contains(word);
+            prop_assert!(read.no_store || !word("no-store") || !stands_alone(&garbage, "no-store"));
+            prop_assert!(read.private != Scope::Nothing || !word("private") || !stands_alone(&garbage, "private"));
         }
     }
 }

@@ -48,7 +48,7 @@ pub enum Storability {
     Store(Kept),
     /// Share it among those that ask the same for `freshness.error_ttl`, so that
     /// a herd is one request in that time, and do not keep it: preset `uptime`,
-    /// for errors and for answers that say nothing of their freshness.
+    /// for errors.
     Brief(Kept, Reason),
     /// Hand it on, and store nothing.
     DoNotStore(Reason),
@@ -140,19 +140,27 @@ fn decide(
         ..
     } = response;
     let is_error = status.is_client_error() || status.is_server_error();
-    let stated = policy.ttl.is_some() || explicit_lifetime(headers, response_time, &said).is_some();
+    let explicit = explicit_lifetime(headers, response_time, &said);
+    let stated = policy.ttl.is_some() || explicit.is_some();
     if !stated && !policy.store_silent {
         return Storability::DoNotStore(Reason::NoFreshness);
     }
+    let is_zero = explicit == Some(0) && policy.ttl.is_none() && !policy.ignore_origin.no_cache;
+    let is_for_each_use = is_zero || said.no_cache == Scope::Everything;
+    // What may not be used again without asking is not shared for a moment either.
+    let for_a_moment = |reason| match is_for_each_use {
+        true => Storability::DoNotStore(reason),
+        false => brief(response, audience, policy, reason),
+    };
     if policy.preset == Preset::Uptime && is_transient(status) {
-        return brief(response, &said, audience, policy, Reason::Failure);
+        return for_a_moment(Reason::Failure);
     }
     let found = lifetime(status, headers, response_time, &said, policy);
     let lifetime = match (policy.preset, found) {
-        (Preset::Uptime, found) if !stated && (is_error || found.is_none()) => {
-            return brief(response, &said, audience, policy, Reason::NoFreshness);
-        }
+        (Preset::Uptime, _) if !stated && is_error => return for_a_moment(Reason::NoFreshness),
         (Preset::Uptime | Preset::Strict, Some(lifetime)) => lifetime,
+        // Nobody has said that a 201, or a redirect to an address with a session in it, is
+        // for others as well.
         (Preset::Uptime | Preset::Strict, None) => {
             return Storability::DoNotStore(Reason::NoFreshness);
         }
@@ -166,20 +174,28 @@ fn decide(
             (lifetime, lifetime > 0)
         }
     };
+    let has_validator = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
+    let operators = |window, applies| if applies { window } else { Duration::ZERO };
+    let ruled = policy.ruled_windows;
     // An error does not outlive its lifetime.
     let (swr, sie) = match capped {
         true => (0, 0),
         false => stale_windows(
             &said,
             &Policy {
-                stale_while_revalidate: match operators_swr {
-                    true => policy.stale_while_revalidate,
-                    false => Duration::ZERO,
-                },
+                stale_while_revalidate: operators(
+                    policy.stale_while_revalidate,
+                    operators_swr && (!is_zero || ruled.stale_while_revalidate),
+                ),
+                stale_if_error: operators(
+                    policy.stale_if_error,
+                    !is_zero || has_validator || ruled.stale_if_error,
+                ),
                 ..*policy
             },
         ),
     };
+    let each_use = is_for_each_use && swr == 0;
     let freshness = Freshness {
         lifetime_ms,
         stale_while_revalidate_ms: swr,
@@ -187,20 +203,19 @@ fn decide(
         must_revalidate: capped || bar(&said, policy) != Bar::None,
         no_cache: said.no_cache == Scope::Everything,
         immutable: said.immutable,
+        alone: u8::from(each_use),
+        each_use,
         ..age(response, policy)
     };
     let of_use = freshness.is_fresh(response_time)
         || freshness.may_serve_on_error(response_time)
-        || headers.contains_key(ETAG)
-        || headers.contains_key(LAST_MODIFIED);
+        || has_validator;
     match of_use {
         true => Storability::Store(Kept {
             freshness,
             audience,
         }),
-        false if policy.preset == Preset::Uptime => {
-            brief(response, &said, audience, policy, Reason::Useless)
-        }
+        false if policy.preset == Preset::Uptime => for_a_moment(Reason::Useless),
         false => Storability::DoNotStore(Reason::Useless),
     }
 }
@@ -215,12 +230,10 @@ pub fn is_transient(status: StatusCode) -> bool {
         )
 }
 
-/// An answer that is shared for `freshness.error_ttl`. One that has to be
-/// validated for each use is shared by the requests that wait for it, and not
-/// later.
+/// An answer that is shared for `freshness.error_ttl`. One that is of no use later is
+/// shared by the requests that wait for it alone.
 fn brief(
     response: Response<'_>,
-    said: &ResponseDirectives,
     audience: Audience,
     policy: &Policy,
     reason: Reason,
@@ -232,7 +245,7 @@ fn brief(
     let age = age(response, policy);
     let freshness = Freshness {
         lifetime_ms: age.initial_age_ms.saturating_add(millis(policy.error_ttl)),
-        no_cache: said.no_cache == Scope::Everything || reason == Reason::Useless,
+        no_cache: reason == Reason::Useless,
         must_revalidate: true,
         ..age
     };
@@ -269,6 +282,8 @@ fn age(response: Response<'_>, policy: &Policy) -> Freshness {
         must_revalidate: false,
         no_cache: false,
         immutable: false,
+        alone: 0,
+        each_use: false,
     }
 }
 
@@ -287,9 +302,8 @@ fn audience(
     if policy.preset == Preset::Strict {
         return Audience::Everyone;
     }
-    // The origin fails for every visitor.
-    if is_transient(response.status) {
-        return Audience::Everyone;
+    if !may_be_for_everyone(response.status) {
+        return Audience::Anonymous;
     }
     let restricted =
         said.private == Scope::Everything || said.no_store || said.no_cache == Scope::Everything;
@@ -307,6 +321,21 @@ fn audience(
         return Audience::Everyone;
     }
     Audience::Anonymous
+}
+
+/// Whether an answer with this status can be for visitors with credentials, though the
+/// origin was asked without.
+///
+/// A success and a permanent redirect are about the resource. 401 and 407 ask for
+/// credentials; sites answer 302, 403 and 404 to hide something or to ask for a login;
+/// a failure may be that of a page without a session. What such an answer states about
+/// its sharing does not make it one for visitors with credentials.
+pub fn may_be_for_everyone(status: StatusCode) -> bool {
+    status.is_success()
+        || matches!(
+            status,
+            StatusCode::MOVED_PERMANENTLY | StatusCode::PERMANENT_REDIRECT
+        )
 }
 
 /// Whether a response says that it differs by credentials. It makes no variants:

@@ -3,8 +3,11 @@
 use super::conditional::date_field;
 use super::etag::{EntityTag, entity_tag};
 use super::fields::{append, is_of_one_connection, single, strip_connection_fields};
+use super::line::trim;
+use super::policy::Preset;
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED, TRAILER,
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, TRAILER,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -20,6 +23,12 @@ const OF_THE_BODY: [HeaderName; 6] = [
     HeaderName::from_static("content-md5"),
 ];
 
+/// Policies that may name a nonce, which stands in the content as well.
+const POLICIES: [HeaderName; 2] = [CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY];
+
+/// How a policy begins to name a nonce (CSP3 section 2.3.1).
+const NONCE: &[u8] = b"'nonce-";
+
 /// Fields of the moment: the entry's do not outlive it. The new message has its
 /// own, or is taken as made when it was received.
 const OF_THE_MOMENT: [HeaderName; 2] = [AGE, DATE];
@@ -27,14 +36,28 @@ const OF_THE_MOMENT: [HeaderName; 2] = [AGE, DATE];
 /// The entry's fields after a 304 (RFC 9111 section 3.2): all lines of each
 /// field that it carries replace the entry's, the others stay. The body stays.
 ///
+/// What belongs to the stored content stays the entry's: its coding and its range, and its
+/// type, but for a 304 in preset `strict` that names the same type with other parameters. In
+/// `uptime` so does a policy with a nonce: the 304's nonce is not in the stored content, and
+/// a browser would run none of its scripts.
+///
 /// The caller decides again about the result, with the times of the validation:
 /// `storability` gives its freshness, or says to drop it, and
 /// `remove_private_fields` what of it may be kept.
-pub fn freshen(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
+pub fn freshen(entry_headers: &HeaderMap, not_modified: &HeaderMap, preset: Preset) -> HeaderMap {
     let mut new = not_modified.clone();
     strip_connection_fields(&mut new);
     for name in OF_THE_BODY {
         new.remove(name);
+    }
+    let uptime = preset == Preset::Uptime;
+    if uptime || media_type(&new) != media_type(entry_headers) {
+        new.remove(CONTENT_TYPE);
+    }
+    for name in POLICIES.iter().filter(|_| uptime) {
+        if names_nonce(&new, name) || names_nonce(entry_headers, name) {
+            new.remove(name);
+        }
     }
     let mut merged = HeaderMap::new();
     for (name, value) in entry_headers {
@@ -47,6 +70,21 @@ pub fn freshen(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap
         append(&mut merged, name.clone(), value.clone());
     }
     merged
+}
+
+/// The media type in lower case, without parameters; none where it is not one line.
+fn media_type(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = single(headers, &CONTENT_TYPE)?.as_bytes();
+    let name = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    Some(trim(name).to_ascii_lowercase())
+}
+
+/// Whether one of the lines of a policy names a nonce.
+fn names_nonce(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().any(|line| {
+        let mut windows = line.as_bytes().windows(NONCE.len());
+        windows.any(|window| window.eq_ignore_ascii_case(NONCE))
+    })
 }
 
 /// Whether a 304 selects the entry whose validators were sent (RFC 9111 section
@@ -153,14 +191,74 @@ mod tests {
             ("z", "2"),
             ("content-length", "5"),
             ("content-encoding", "gzip"),
-            ("content-type", "text/html"),
+            ("content-type", "text/plain"),
             ("etag", "\"a\""),
         ]);
-        assert_eq!(lines(&freshen(&entry, &not_modified)), lines(&expected));
+        for preset in [Preset::Strict, Preset::Uptime] {
+            let freshened = freshen(&entry, &not_modified, preset);
+            assert_eq!(lines(&freshened), lines(&expected), "{preset:?}");
+        }
         // The moment is the new message's.
-        let timed = freshen(&entry, &map(&[("date", LATER), ("age", "3")]));
+        let update = map(&[("date", LATER), ("age", "3")]);
+        let timed = freshen(&entry, &update, Preset::Uptime);
         assert_eq!(timed.get("date").unwrap(), LATER);
         assert_eq!(timed.get("age").unwrap(), "3");
+    }
+
+    /// A 304 of type `text/html` made a style sheet useless, and one with a new nonce kept
+    /// the scripts of the stored page from running.
+    #[test]
+    fn what_belongs_to_the_stored_content_is_not_taken_from_a_304() {
+        use Preset::{Strict, Uptime};
+        let with = |nonce| format!("script-src 'nonce-{nonce}' 'self'");
+        let (old, new) = (with("a"), with("b"));
+        let (csp, report) = (
+            "content-security-policy",
+            "content-security-policy-report-only",
+        );
+        for (name, entry, update, strict, uptime) in [
+            (
+                "content-type",
+                "text/css",
+                "text/html",
+                "text/css",
+                "text/css",
+            ),
+            (
+                "content-type",
+                "text/css",
+                "Text/CSS ;charset=utf-8",
+                "Text/CSS ;charset=utf-8",
+                "text/css",
+            ),
+            ("content-type", "", "text/html", "", ""),
+            ("content-encoding", "", "gzip", "", ""),
+            ("content-encoding", "gzip", "br", "gzip", "gzip"),
+            ("content-range", "", "bytes 0-1/2", "", ""),
+            (csp, &old, &new, &new, &old),
+            (report, &old, &new, &new, &old),
+            (csp, &old, "default-src 'self'", "default-src 'self'", &old),
+            (csp, "", "script-src 'NONCE-b'", "script-src 'NONCE-b'", ""),
+            (
+                csp,
+                "default-src *",
+                "default-src 'self'",
+                "default-src 'self'",
+                "default-src 'self'",
+            ),
+        ] {
+            let fields = |value: &str| match value {
+                "" => HeaderMap::new(),
+                value => map(&[(name, value)]),
+            };
+            for (preset, expected) in [(Strict, strict), (Uptime, uptime)] {
+                let freshened = freshen(&fields(entry), &fields(update), preset);
+                let found = freshened
+                    .get(name)
+                    .map_or("", |value| value.to_str().unwrap());
+                assert_eq!(found, expected, "{preset:?} {name} {entry} {update}");
+            }
+        }
     }
 
     #[test]
@@ -258,8 +356,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_describes_the_body_never_changes(entry in arbitrary_map(), new in arbitrary_map()) {
-            let merged = freshen(&entry, &new);
+        fn what_describes_the_body_never_changes(entry in arbitrary_map(), new in arbitrary_map(), strict in any::<bool>()) {
+            let merged = freshen(&entry, &new, if strict { Preset::Strict } else { Preset::Uptime });
             for name in [
                 "content-digest",
                 "content-encoding",

@@ -5,13 +5,21 @@
 
 use super::served::{Passed, Stale};
 use crate::cell::{Cell, Entry};
-use crate::semantics::{Audience, Preset, RequestDirectives, Verdict, verdict};
+use crate::semantics::{
+    Audience, Preset, RequestDirectives, Verdict, may_be_for_everyone, verdict,
+};
 use crate::time::Time;
+use http::header::{ETAG, LAST_MODIFIED};
 use std::time::Duration;
 
 /// An entry is refreshed early in the last tenth of its lifetime, by one request
 /// in this many.
 const EARLY_REFRESH_ONE_IN: u128 = 32;
+
+/// After so many answers in a row that were each for one request alone, the second of them
+/// to a request with a validator, those that wait are passed: the next would not confirm
+/// what is stored either.
+const ALONE_TIMES: u8 = 2;
 
 /// What a request brings to the decision.
 #[derive(Clone, Debug)]
@@ -73,7 +81,7 @@ pub(super) fn decide<'a>(
     dice: u128,
 ) -> Step<'a> {
     let Some(cell) = view.cell else {
-        return nothing_stored(view, asker, now, None, None);
+        return nothing_stored(view, asker, rules, now, (None, None));
     };
     let leased = cell
         .lease
@@ -91,7 +99,7 @@ pub(super) fn decide<'a>(
             .filter(|pass| now < pass.until || leased)
             .map(|_| Passed::Uncacheable)
             .or(unpublishable.map(|_| Passed::PublishFailing));
-        return nothing_stored(view, asker, now, backoff, passed);
+        return nothing_stored(view, asker, rules, now, (backoff, passed));
     };
     let usable_on_error = entry.freshness.may_serve_on_error(now);
     let fallback = usable_on_error.then_some(entry);
@@ -99,7 +107,8 @@ pub(super) fn decide<'a>(
         return Step::Pass(Passed::Encoding, None);
     }
     if asker.credentials && entry.audience == Audience::Anonymous {
-        let fallback = fallback.filter(|_| rules.preset == Preset::Uptime);
+        let fallback = fallback
+            .filter(|entry| rules.preset == Preset::Uptime && may_be_for_everyone(entry.status));
         return Step::Pass(Passed::Credentials, fallback);
     }
     let verdict = verdict(
@@ -120,32 +129,74 @@ pub(super) fn decide<'a>(
         Verdict::StaleWhileRevalidate => {
             Step::ServeAndRefresh(entry, Some(Stale::WhileRevalidating))
         }
-        Verdict::Revalidate { .. } if asker.collapsed && is_since(asker, entry, rules) => {
-            match rules.preset {
-                // The question is the same, and none of those that ask it has
-                // credentials: as good as its own answer.
-                Preset::Uptime => Step::Serve(entry, None),
-                // RFC 9111 section 4: what must be validated is not shared.
-                // Requests for it need not queue for each other.
-                Preset::Strict => Step::Pass(Passed::Validation, None),
+        Verdict::Revalidate { on_error } => {
+            let held = Held {
+                leased,
+                backoff,
+                unpublishable: unpublishable.is_some(),
+            };
+            revalidate(entry, on_error, asker, rules, held)
+        }
+    }
+}
+
+/// What keeps a cell's question from being asked.
+#[derive(Clone, Copy)]
+struct Held {
+    /// Another asks it.
+    leased: bool,
+    /// The origin is left alone until then.
+    backoff: Option<Time>,
+    /// What is fetched is not published.
+    unpublishable: bool,
+}
+
+/// The entry may not be used without asking the origin. `on_error`: it may if the origin
+/// fails.
+fn revalidate<'a>(
+    entry: &'a Entry,
+    on_error: bool,
+    asker: &Asker,
+    rules: Rules,
+    held: Held,
+) -> Step<'a> {
+    let uptime = rules.preset == Preset::Uptime;
+    let fallback = on_error.then_some(entry);
+    // RFC 9111 section 5.2.2.4: nobody gets what was made for another. Requests for it need
+    // not queue for each other.
+    if held.backoff.is_none()
+        && !asker.directives.only_if_cached
+        && (asker.collapsed || held.leased)
+        && is_for_each_alone(entry)
+    {
+        return Step::Pass(Passed::Validation, fallback.filter(|_| uptime));
+    }
+    if asker.collapsed && is_since(asker, entry, rules) {
+        match rules.preset {
+            // A 304 has confirmed it since the request came, or the question is the same
+            // and the answer for all that ask it: as good as its own.
+            Preset::Uptime if entry.freshness.alone == 0 => return Step::Serve(entry, None),
+            // One more request may confirm it for all that wait.
+            Preset::Uptime => {}
+            // RFC 9111 section 4: what must be validated is not shared. Requests for it
+            // need not queue for each other.
+            Preset::Strict => return Step::Pass(Passed::Validation, None),
+        }
+    }
+    if asker.directives.only_if_cached {
+        return Step::NotCached;
+    }
+    match held.backoff {
+        Some(_) if on_error => Step::Serve(entry, Some(Stale::OnError)),
+        Some(until) => unavailable(asker, rules, until),
+        None if held.unpublishable => {
+            // What has been invalidated is not used while the origin works.
+            match on_error && !entry.invalidated {
+                true => Step::Serve(entry, Some(Stale::OnError)),
+                false => Step::Pass(Passed::PublishFailing, fallback.filter(|_| uptime)),
             }
         }
-        Verdict::Revalidate { .. } if asker.directives.only_if_cached => Step::NotCached,
-        Verdict::Revalidate { on_error } => match backoff {
-            Some(_) if on_error => Step::Serve(entry, Some(Stale::OnError)),
-            Some(until) => Step::Unavailable(until),
-            None if unpublishable.is_some() => {
-                // What has been invalidated is not used while the origin works.
-                match on_error && !entry.invalidated {
-                    true => Step::Serve(entry, Some(Stale::OnError)),
-                    false => {
-                        let fallback = fallback.filter(|_| rules.preset == Preset::Uptime);
-                        Step::Pass(Passed::PublishFailing, fallback)
-                    }
-                }
-            }
-            None => fetch(asker, rules, on_error.then_some(entry)),
-        },
+        None => fetch(asker, rules, fallback),
     }
 }
 
@@ -153,9 +204,9 @@ pub(super) fn decide<'a>(
 fn nothing_stored<'a>(
     view: View<'a>,
     asker: &Asker,
+    rules: Rules,
     now: Time,
-    backoff: Option<Time>,
-    passed: Option<Passed>,
+    (backoff, passed): (Option<Time>, Option<Passed>),
 ) -> Step<'a> {
     if asker.directives.only_if_cached {
         return Step::NotCached;
@@ -169,9 +220,18 @@ fn nothing_stored<'a>(
         return Step::Pass(passed, None);
     }
     match backoff {
-        Some(until) => Step::Unavailable(until),
+        Some(until) => unavailable(asker, rules, until),
         None if asker.directives.no_store => Step::Pass(Passed::RequestNoStore, None),
         None => Step::Fetch(None),
+    }
+}
+
+/// The last fetch has failed. It was made without credentials, so it says nothing about a
+/// visitor with them.
+fn unavailable<'a>(asker: &Asker, rules: Rules, until: Time) -> Step<'a> {
+    match asker.credentials && rules.preset == Preset::Uptime {
+        true => Step::Pass(Passed::Credentials, None),
+        false => Step::Unavailable(until),
     }
 }
 
@@ -182,6 +242,14 @@ fn fetch<'a>(asker: &Asker, rules: Rules, fallback: Option<&'a Entry>) -> Step<'
         Preset::Strict if asker.directives.no_store => Step::Pass(Passed::RequestNoStore, None),
         Preset::Strict | Preset::Uptime => Step::Fetch(fallback),
     }
+}
+
+/// Whether each request gets an answer of its own, whatever it waits for: the origin has
+/// not confirmed what it said before, or there is nothing to validate.
+fn is_for_each_alone(entry: &Entry) -> bool {
+    let has_validator =
+        entry.headers.contains_key(ETAG) || entry.headers.contains_key(LAST_MODIFIED);
+    entry.freshness.alone >= ALONE_TIMES || (entry.freshness.alone > 0 && !has_validator)
 }
 
 /// Whether an entry was requested from the origin after this request came. An
@@ -210,7 +278,7 @@ mod tests {
     use crate::cell::{Body, Lease, Marks, Nonce, Pass, Retry, Unsettled};
     use crate::semantics::Freshness;
     use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
+    use http::{HeaderMap, HeaderValue, StatusCode};
 
     const NOW: u64 = 100_000;
 
@@ -262,6 +330,8 @@ mod tests {
                 must_revalidate: false,
                 no_cache,
                 immutable: false,
+                alone: 0,
+                each_use: false,
             },
             lease: Nonce::new(1),
             invalidated: false,
@@ -292,11 +362,21 @@ mod tests {
     };
 
     fn step(has: Has, with: With, credentials: bool, collapsed: bool, preset: Preset) -> String {
+        step_with(entry(has), with, credentials, collapsed, preset)
+    }
+
+    fn step_with(
+        entry: Option<Entry>,
+        with: With,
+        credentials: bool,
+        collapsed: bool,
+        preset: Preset,
+    ) -> String {
         let cell = Cell {
             version: 1,
             nonce: Nonce::new(1),
             key: "k".into(),
-            entry: entry(has),
+            entry,
             lease: with.leased.then(|| Lease {
                 holder: Nonce::new(2),
                 start: at(NOW),
@@ -389,7 +469,8 @@ mod tests {
         for (has, with, anonymous, with_credentials) in [
             (Has::Nothing, PLAIN, "fetch", "fetch"),
             (Has::Nothing, leased, "fetch", "fetch"),
-            (Has::Nothing, retry, "unavailable", "unavailable"),
+            // The question failed without credentials.
+            (Has::Nothing, retry, "unavailable", "pass credentials"),
             (Has::Nothing, pass, "pass uncacheable", "pass uncacheable"),
             (Has::Nothing, credentials_pass, "fetch", "pass credentials"),
             (Has::Fresh, PLAIN, "serve", "serve"),
@@ -434,7 +515,7 @@ mod tests {
             (Has::Old, leased, "fetch or serve", "fetch or serve"),
             (Has::Old, retry, "serve OnError", "serve OnError"),
             (Has::Dead, PLAIN, "fetch", "fetch"),
-            (Has::Dead, retry, "unavailable", "unavailable"),
+            (Has::Dead, retry, "unavailable", "pass credentials"),
             (Has::NoCache, PLAIN, "fetch", "pass credentials"),
             // What is fetched is not published: the origin is not asked for nothing.
             (
@@ -447,7 +528,7 @@ mod tests {
                 Has::Nothing,
                 unsettled_and_retry,
                 "unavailable",
-                "unavailable",
+                "pass credentials",
             ),
             (Has::Fresh, unsettled, "serve", "serve"),
             (
@@ -538,6 +619,74 @@ mod tests {
                 step(Has::NoCache, PLAIN, credentials, true, preset),
                 expected
             );
+        }
+    }
+
+    /// One visitor without a password locked out all with one.
+    #[test]
+    fn a_refusal_that_was_made_without_credentials_is_not_for_those_with_them() {
+        for (status, expected) in [
+            (200, "pass credentials or serve"),
+            (301, "pass credentials or serve"),
+            (302, "pass credentials"),
+            (401, "pass credentials"),
+            (403, "pass credentials"),
+            (404, "pass credentials"),
+            (407, "pass credentials"),
+            (503, "pass credentials"),
+        ] {
+            let mut stored = entry(Has::FreshAnonymous).unwrap();
+            stored.status = StatusCode::from_u16(status).unwrap();
+            let found = step_with(Some(stored), PLAIN, true, false, Preset::Uptime);
+            assert_eq!(found, expected, "{status}");
+        }
+    }
+
+    /// Visitors who asked for a token at once got the same; and where a page does not
+    /// change, one more request is enough for all.
+    #[test]
+    fn what_was_made_for_another_is_validated_once_more_and_then_each_goes_alone() {
+        let leased = With {
+            leased: true,
+            ..PLAIN
+        };
+        let retry = With {
+            retry: true,
+            ..PLAIN
+        };
+        // How many answers were for one request alone, whether there is a validator,
+        // marks, whether it has waited.
+        for (alone, validator, with, collapsed, expected) in [
+            (0, true, PLAIN, true, "serve"),
+            (1, true, PLAIN, true, "fetch"),
+            (1, true, leased, true, "fetch"),
+            (2, true, PLAIN, true, "pass validation"),
+            (2, true, leased, false, "pass validation"),
+            (2, true, PLAIN, false, "fetch"),
+            (1, false, PLAIN, true, "pass validation"),
+            (1, false, leased, false, "pass validation"),
+            (1, false, PLAIN, false, "fetch"),
+            (2, true, retry, true, "unavailable"),
+        ] {
+            let mut stored = entry(Has::NoCache).unwrap();
+            stored.freshness.alone = alone;
+            if validator {
+                stored
+                    .headers
+                    .insert(ETAG, HeaderValue::from_static("\"a\""));
+            }
+            assert_eq!(
+                step_with(Some(stored), with, false, collapsed, Preset::Uptime),
+                expected,
+                "{alone} {validator} {collapsed}"
+            );
+        }
+        // RFC 9111 section 4: nothing that must be validated is shared.
+        for alone in [0, 1, 2] {
+            let mut stored = entry(Has::NoCache).unwrap();
+            stored.freshness.alone = alone;
+            let step = step_with(Some(stored), PLAIN, false, true, Preset::Strict);
+            assert_eq!(step, "pass validation", "{alone}");
         }
     }
 

@@ -312,10 +312,14 @@ impl<P: Platform> Shield<P> {
         let mut update = not_modified.clone();
         strip_connection_fields(&mut update);
         let moment = Moment::take_from(&mut update, start.config.policy.preset);
-        let headers = freshen(&entry.headers, &update);
+        let preset = start.config.policy.preset;
+        let headers = freshen(&entry.headers, &update, preset);
         let storability = self.storability(start, exchange, entry.status, &headers);
         match self.effect(start, entry.status, &headers, storability, false) {
-            Effect::Store(kept) => {
+            Effect::Store(mut kept) => {
+                // Those that waited before it was asked for get what is known to be
+                // current.
+                kept.freshness.alone = 0;
                 let entry = Box::new(Entry {
                     headers: self.storable_fields(headers, entry.status, start.config),
                     body: entry.body.clone(),
@@ -430,7 +434,7 @@ impl<P: Platform> Shield<P> {
                 brief: None,
             } => {
                 let status = parts.status;
-                self.hand_on(start, parts, body, Audience::Everyone, head);
+                self.hand_on(start, parts, body, audience_of_failure(start), head);
                 self.refresh_failed(start, status, retry_after, None)
             }
             Effect::Doubt(reason) => {
@@ -442,12 +446,8 @@ impl<P: Platform> Shield<P> {
                 Outcome::Pass(NotKept::Because(reason))
             }
             Effect::Nothing(reason) => {
-                let audience = match is_transient(parts.status) {
-                    true => Audience::Everyone,
-                    false => Audience::Anonymous,
-                };
                 let endless = parts.status.is_success() && is_endless(&parts.headers);
-                self.hand_on(start, parts, body, audience, head);
+                self.hand_on(start, parts, body, Audience::Anonymous, head);
                 match endless {
                     true => Outcome::Pass(NotKept::Stream),
                     false => Outcome::Release(format!("not-stored: {reason}")),
@@ -575,9 +575,13 @@ impl<P: Platform> Shield<P> {
         start: &Start<'_>,
         exchange: &Exchange<'_>,
         (mut parts, body): (response::Parts, OriginBody<P::Body>),
-        kept: Kept,
+        mut kept: Kept,
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
+        let before = start.loaded.entry().map(|entry| entry.freshness.alone);
+        if kept.freshness.alone > 0 {
+            kept.freshness.alone = before.unwrap_or(0).saturating_add(1);
+        }
         if is_endless(&parts.headers) {
             self.hand_on(start, parts, body, kept.audience, head);
             return Outcome::Pass(NotKept::Stream);
@@ -651,7 +655,7 @@ impl<P: Platform> Shield<P> {
         names: &[HeaderName],
         announced: Option<u64>,
     ) -> Option<Coming> {
-        let Shared { key, known, .. } = start.shared?;
+        let Shared { key, known, .. } = start.shared.filter(|_| entry.freshness.alone == 0)?;
         let is_known = |name: &HeaderName| known.iter().any(|known| known.name == name.as_str());
         if start.loaded.key != *key && !names.iter().all(is_known) {
             return None;
@@ -1034,6 +1038,15 @@ impl<P: Platform> Shield<P> {
             },
         };
         self.cells.publish(to, entry, told, &[]).await
+    }
+}
+
+/// Whom an answer is for that says that the origin fails. The origin may fail for visitors
+/// without credentials alone. A preflight has none.
+fn audience_of_failure(start: &Start<'_>) -> Audience {
+    match start.question.is_preflight() {
+        true => Audience::Everyone,
+        false => Audience::Anonymous,
     }
 }
 

@@ -169,6 +169,8 @@ mod tests {
             must_revalidate: false,
             no_cache: false,
             immutable: false,
+            alone: 0,
+            each_use: false,
         },
         audience: Audience::Everyone,
     };

@@ -21,7 +21,7 @@
 //! `flight` keeps an instance to one attempt per key. `pass` forwards requests
 //! with their own fields, `unsafe_methods` those of other methods, and `preflight` asks
 //! the question of a CORS preflight; `news` has what
-//! their answers tell about entries. `to_visitor` hands on what is not stored.
+//! their answers tell about entries, and `notice` which fields keep requests from sharing. `to_visitor` hands on what is not stored.
 //! `store_body` stores while `tee` streams,
 //! `bodies` reads what is in chunks, `coming` what is still being written. `answer`
 //! builds what the visitor gets,
@@ -40,6 +40,7 @@ mod flight;
 mod follow;
 mod judge;
 mod news;
+mod notice;
 mod own_answer;
 mod pass;
 mod preflight;
@@ -73,7 +74,9 @@ use futures::future::LocalBoxFuture;
 use futures::future::join;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use notice::Notices;
 use request::Gone;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// The shield of one instance.
@@ -84,6 +87,7 @@ pub struct Shield<P: Platform> {
     cells: Rc<Cells<P>>,
     door: OriginDoor<P>,
     flights: Flights<P::Wake, Brought>,
+    notices: RefCell<Notices>,
 }
 
 impl<P: Platform> Shield<P> {
@@ -97,6 +101,7 @@ impl<P: Platform> Shield<P> {
             platform,
             config,
             flights: Flights::default(),
+            notices: RefCell::default(),
         })
     }
 

@@ -188,7 +188,8 @@ impl<P: Platform> Shield<P> {
                 }
                 HeadUpdate::Freshen => {
                     strip_connection_fields(&mut headers);
-                    let headers = freshen(&entry.headers, &headers);
+                    let preset = forwarded.config.policy.preset;
+                    let headers = freshen(&entry.headers, &headers, preset);
                     let entry = entry.clone();
                     shield.freshen(&forwarded, located, entry, headers).await;
                 }

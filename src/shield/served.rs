@@ -45,7 +45,7 @@ pub enum Passed {
     Encoding,
     /// What is fetched for its question is not published.
     PublishFailing,
-    /// It has to be validated for each request: preset `strict`.
+    /// It has to be validated for each request, and each gets an answer of its own.
     Validation,
     /// It says `no-store`: preset `strict`.
     RequestNoStore,

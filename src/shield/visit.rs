@@ -7,6 +7,7 @@ use super::decide::{Asker, Step, View, decide};
 use super::fetch::{Brought, Head, Job, Reason};
 use super::flight::{Flight, Role};
 use super::follow::{Polling, Waited};
+use super::notice::{VALUES_MAX, WINDOW};
 use super::request::{Gone, Visit};
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
@@ -18,9 +19,11 @@ use crate::config::Config;
 use crate::origin::{Admission, Slot};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor};
-use crate::semantics::{Audience, Forward, Preset, RequestDirectives, Verdict, announced, verdict};
+use crate::semantics::{
+    Audience, Forward, Preset, RequestDirectives, Verdict, announced, may_be_for_everyone, verdict,
+};
 use crate::time::Time;
-use crate::world::Platform;
+use crate::world::{Platform, event};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use http::header::RANGE;
@@ -115,7 +118,38 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
+        self.notice_fields(&visitor);
         self.visit(parts, visitor, config, gone).await
+    }
+
+    /// Tells the operator of a field that makes nearly every request a question of its own.
+    fn notice_fields(&self, visitor: &Visitor) {
+        let now = self.platform.now();
+        for (name, value) in visitor.keyed() {
+            let mut notices = self.notices.borrow_mut();
+            if !notices.sees(visitor.key(), name.as_str(), value.as_bytes(), now) {
+                continue;
+            }
+            drop(notices);
+            let remedy = format!(
+                "if {name} changes no answer, add it to request.drop: request.drop = [\"{name}\"]"
+            );
+            self.platform.log(&event(
+                "field-differs",
+                &[
+                    ("field", name.as_str().into()),
+                    ("path", path_of(visitor.target()).into()),
+                    ("values", VALUES_MAX.saturating_add(1).into()),
+                    ("seconds", WINDOW.as_secs().into()),
+                    (
+                        "effect",
+                        "each value is asked for and stored apart, so visitors share no answer"
+                            .into(),
+                    ),
+                    ("remedy", remedy.into()),
+                ],
+            ));
+        }
     }
 
     /// Answers a request that asks a question.
@@ -293,9 +327,11 @@ impl<P: Platform> Shield<P> {
             return Next::Answer(answer);
         }
         // A request with a fallback waits no longer than the soft timeout; the
-        // fetch goes on.
+        // fetch goes on. What the origin wants to be asked about before each use is not
+        // used because the origin is slow.
         let soft = fallback
-            .is_some()
+            .as_ref()
+            .is_some_and(|entry| !entry.freshness.each_use)
             .then(|| visit.asker.arrival.plus(visit.config.origin.soft_timeout))
             .filter(|_| visit.config.policy.preset == Preset::Uptime);
         let limit = soft.map_or(visit.deadline, |soft| soft.min(visit.deadline));
@@ -773,8 +809,11 @@ impl<P: Platform> Shield<P> {
             Err(_) => true,
         };
         if failed && gives_fallback(&config) {
+            // A refusal that was made without credentials says nothing about a visitor with them.
             let usable = |entry: &Entry, now| {
-                entry.freshness.may_serve_on_error(now) && visit.visitor.accepts(&entry.headers)
+                entry.freshness.may_serve_on_error(now)
+                    && visit.visitor.accepts(&entry.headers)
+                    && (!visit.asker.credentials || may_be_for_everyone(entry.status))
             };
             // Another request may have stored one since.
             let later = match fallback.as_ref().is_some_and(|entry| usable(entry, now)) {

@@ -157,6 +157,8 @@ impl Contents {
                 must_revalidate: false,
                 no_cache: false,
                 immutable: false,
+                alone: 0,
+                each_use: false,
             },
             lease: nonce(self.lease),
             invalidated: self.invalidated,

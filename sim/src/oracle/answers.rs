@@ -1,5 +1,6 @@
 //! What a visitor may get, and when.
 
+use super::made::concerns_everyone;
 use super::{Made, Oracle};
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner, micros};
@@ -182,15 +183,21 @@ impl Oracle {
             return;
         }
         let slack = micros(skew) + 2_000;
-        if made.no_cache {
-            if made.started + slack < got.arrived {
+        // What was made for another, and is for one use, is nobody else's; a 304 that was
+        // asked for since shows that it is current.
+        if made.each_use {
+            let confirmed = made.confirms && made.started + slack >= got.arrived;
+            let failed = !made.no_cache && self.fell_back(got);
+            if !confirmed && !failed {
                 self.violated(
                     got.owner,
                     "S4",
                     format!("visitor {} got {made:?} without validation", got.visitor),
                 );
             }
-            return;
+            if !failed {
+                return;
+            }
         }
         let since = match made.brief {
             true => self
@@ -380,6 +387,11 @@ impl Oracle {
             return;
         };
         let Some(entry) = cell.entry else { return };
+        // A refusal is not for those with credentials, not even when the origin fails.
+        let known = request.credentials().is_some() && !self.scenario.settings.strict;
+        if known && !concerns_everyone(entry.status) {
+            return;
+        }
         let node = got.owner.node().unwrap_or(usize::MAX);
         let now = self.clocks.at(node);
         let slack = self.scenario.settings.skew + Duration::from_millis(20);

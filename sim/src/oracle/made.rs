@@ -47,6 +47,9 @@ pub(crate) struct Made {
     pub(crate) stale_while_revalidate: Duration,
     pub(crate) stale_on_error: Duration,
     pub(crate) no_cache: bool,
+    /// Whether it is to be validated before each use: `no-cache`, or a lifetime of zero
+    /// without a window of the origin's own.
+    pub(crate) each_use: bool,
 }
 
 /// What an answer says about caching.
@@ -90,6 +93,11 @@ impl Said {
         self == Said::default()
     }
 
+    /// Whether it states a lifetime of zero.
+    pub(crate) fn is_zero(self) -> bool {
+        (self.max_age || self.shared_max_age) && self.lifetime.is_zero()
+    }
+
     /// Whether the origin said that the answer is for everyone, those with
     /// credentials included.
     pub(crate) fn is_for_everyone(self) -> bool {
@@ -101,6 +109,21 @@ impl Said {
     fn may_be_shared(self) -> bool {
         self.public || self.shared_max_age
     }
+}
+
+/// Whether an answer with this status that was made for somebody anonymous may be for those
+/// with credentials at all: a success or a permanent redirect.
+pub(super) fn concerns_everyone(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200..=299 | 301 | 308)
+}
+
+/// Whether an answer with this status may be given to others though it says nothing: one
+/// that is cacheable by default (RFC 9110 section 15.1), or an error.
+fn is_shared_silently(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 308 | 400..=599
+    )
 }
 
 impl Made {
@@ -118,6 +141,9 @@ impl Made {
         if self.to_itself {
             return Some("it is a redirect to itself");
         }
+        if said.is_silent() && !is_shared_silently(self.status) {
+            return Some("it is no page and no error, and says nothing");
+        }
         let made_with_cookie = self.sets_cookie && !self.confirms;
         if made_with_cookie && (said.is_silent() || strict && !said.may_be_shared()) {
             return Some("it was made with a cookie");
@@ -130,16 +156,6 @@ impl Made {
             && (!authorized || said.may_be_shared() || said.must_revalidate)
             && (!cookie || said.may_be_shared());
         (!leave).then_some("it was made for credentials")
-    }
-
-    /// Whether it is the origin's way of saying that it cannot answer now, which
-    /// has nothing of anybody in it.
-    pub(super) fn is_unavailable(&self) -> bool {
-        self.status.is_server_error()
-            || matches!(
-                self.status,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY
-            )
     }
 
     /// Whether a refresh that brings it has come to nothing: the entry at hand is

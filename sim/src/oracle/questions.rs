@@ -4,6 +4,7 @@
 //! S3 and S5 of an answer: it was made for that visitor, or for a question that
 //! the visitor asks too, and that has nothing of anybody in it.
 
+use super::made::concerns_everyone;
 use super::{Got, Made, Oracle};
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner};
@@ -325,9 +326,8 @@ impl Oracle {
             (Some(_), _) => None,
             (None, Some(_)) => {
                 let fine = strict
-                    || made.said.is_for_everyone()
-                    || made.is_unavailable()
-                    || self.fell_back(got);
+                    || concerns_everyone(made.status)
+                        && (made.said.is_for_everyone() || self.fell_back(got));
                 (!fine).then_some("made for somebody anonymous, and not for everyone")
             }
         }

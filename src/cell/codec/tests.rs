@@ -14,6 +14,8 @@ fn freshness() -> Freshness {
         must_revalidate: false,
         no_cache: false,
         immutable: false,
+        alone: 0,
+        each_use: false,
     }
 }
 
@@ -421,20 +423,24 @@ fn any_headers() -> impl Strategy<Value = HeaderMap> {
 }
 
 fn any_freshness() -> impl Strategy<Value = Freshness> {
-    (any::<[u64; 4]>(), moment(), any::<[bool; 3]>()).prop_map(|(times, received, flags)| {
-        let [lifetime_ms, initial_age_ms, swr, sie] = times;
-        let [must_revalidate, no_cache, immutable] = flags;
-        Freshness {
-            lifetime_ms,
-            initial_age_ms,
-            response_time: received,
-            stale_while_revalidate_ms: swr,
-            stale_if_error_ms: sie,
-            must_revalidate,
-            no_cache,
-            immutable,
-        }
-    })
+    (any::<[u64; 4]>(), moment(), any::<[bool; 4]>(), any::<u8>()).prop_map(
+        |(times, received, flags, alone)| {
+            let [lifetime_ms, initial_age_ms, swr, sie] = times;
+            let [must_revalidate, no_cache, immutable, each_use] = flags;
+            Freshness {
+                lifetime_ms,
+                initial_age_ms,
+                response_time: received,
+                stale_while_revalidate_ms: swr,
+                stale_if_error_ms: sie,
+                must_revalidate,
+                no_cache,
+                immutable,
+                alone,
+                each_use,
+            }
+        },
+    )
 }
 
 fn any_body() -> impl Strategy<Value = Body> {

@@ -56,6 +56,8 @@ fn entry(body: &'static str, lease: Nonce) -> Entry {
             must_revalidate: false,
             no_cache: false,
             immutable: false,
+            alone: 0,
+            each_use: false,
         },
         lease,
         invalidated: false,

@@ -139,6 +139,28 @@ fn a_rule_can_set_all_that_it_may() {
     );
 }
 
+/// The windows outside rules do not apply to a stated lifetime of zero; those of a rule do.
+#[test]
+fn a_rule_says_which_stale_windows_it_has_set() {
+    let config = parse(
+        "[freshness]\nstale_while_revalidate = \"2h\"\nstale_if_error = \"2h\"\n\
+         [[rule]]\nmatch.path = \"/none\"\ncookies = \"ignore\"\n\
+         [[rule]]\nmatch.path = \"/one\"\nfreshness.stale_if_error = \"2h\"\n\
+         [[rule]]\nmatch.path = \"/both\"\nfreshness = { stale_while_revalidate = \"1h\", \
+         stale_if_error = \"1h\" }\n",
+    );
+    for (path, expected) in [
+        ("/", (false, false)),
+        ("/none", (false, false)),
+        ("/one", (false, true)),
+        ("/both", (true, true)),
+    ] {
+        let ruled = get(&config, path).policy.ruled_windows;
+        let found = (ruled.stale_while_revalidate, ruled.stale_if_error);
+        assert_eq!(found, expected, "{path}");
+    }
+}
+
 /// All but what a rule sets is as outside rules, and what a rule sets is so in
 /// that rule alone.
 #[test]

@@ -7,7 +7,7 @@
 
 use super::super::fields::tests::{arbitrary_map, map};
 use super::super::freshness::tests::at;
-use super::super::policy::{IgnoreOrigin, Preset};
+use super::super::policy::{IgnoreOrigin, Preset, RuledWindows};
 use super::*;
 use crate::time::millis;
 use proptest::prelude::*;
@@ -185,8 +185,9 @@ fn lifetimes_by_precedence() {
             60,
         ),
     ] {
+        let response = [response, &[("etag", "\"a\"")]].concat();
         assert_eq!(
-            strict(response).lifetime_ms,
+            strict(&response).lifetime_ms,
             seconds * 1_000,
             "{response:?}"
         );
@@ -711,19 +712,46 @@ fn whom_an_answer_is_for() {
     }
 }
 
+/// A stored 401 of `max-age=1` was given to 16 of 16 visitors with a valid password.
 #[test]
-fn a_failure_is_shared_with_every_visitor_and_another_error_with_those_without_credentials() {
-    for (status, expected) in [
-        (500, Audience::Everyone),
-        (503, Audience::Everyone),
-        (429, Audience::Everyone),
-        (401, Audience::Anonymous),
-        (403, Audience::Anonymous),
-        (404, Audience::Anonymous),
-        (302, Audience::Anonymous),
-    ] {
-        let (kept, _) = brief_of(Policy::of(Preset::Uptime), status, &[]);
-        assert_eq!(kept.audience, expected, "{status}");
+fn only_a_success_or_a_permanent_redirect_is_for_visitors_with_credentials() {
+    let policy = Policy::of(Preset::Uptime);
+    let statements = [
+        "max-age=60",
+        "s-maxage=60",
+        "public, max-age=60",
+        "public, s-maxage=60",
+    ];
+    for status in [200, 201, 203, 204, 226, 301, 308] {
+        for said in statements {
+            let decided = decided(policy, status, &[], &cc(said));
+            let Storability::Store(kept) = decided else {
+                panic!("{status} {said}: {decided:?}");
+            };
+            assert_eq!(kept.audience, Audience::Everyone, "{status} {said}");
+        }
+    }
+    let others = [
+        300, 302, 303, 307, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 418, 425, 429,
+        451, 500, 502, 503, 504, 599,
+    ];
+    for status in others {
+        for said in statements {
+            let decided = decided(policy, status, &[], &cc(said));
+            let (Storability::Store(kept) | Storability::Brief(kept, _)) = decided else {
+                panic!("{status} {said}: {decided:?}");
+            };
+            assert_eq!(kept.audience, Audience::Anonymous, "{status} {said}");
+        }
+    }
+    // A static file that is missing is missing to those who may not see it.
+    for status in [401, 403, 404, 503] {
+        let css = [("content-type", "text/css")];
+        let decided = decided_at("/site.css", policy, status, &[], &css);
+        let Storability::Brief(kept, _) = decided else {
+            panic!("{status}: {decided:?}");
+        };
+        assert_eq!(kept.audience, Audience::Anonymous, "{status}");
     }
 }
 
@@ -737,13 +765,13 @@ fn brief_of(policy: Policy, status: u16, response: Fields<'_>) -> (Kept, Reason)
 
 /// A herd on an error was as many requests to the origin.
 #[test]
-fn silent_errors_and_silent_answers_are_shared_for_a_moment() {
+fn silent_errors_are_shared_for_a_moment() {
     let policy = Policy {
         error_ttl: Duration::from_millis(1_500),
         ..Policy::of(Preset::Uptime)
     };
     let failure = [408, 425, 429, 500, 501, 502, 503, 504, 599];
-    let silent = [201, 302, 303, 307, 400, 401, 403, 404, 405, 410, 414, 422];
+    let silent = [400, 401, 403, 404, 405, 410, 414, 422];
     for status in failure.into_iter().chain(silent) {
         for response in [
             &[][..],
@@ -777,27 +805,64 @@ fn silent_errors_and_silent_answers_are_shared_for_a_moment() {
     }
 }
 
-/// Visitors of a page without a validator queued for one request each.
+/// A redirect to an address with a session in it was given to all that came within a
+/// second, as were the answers 201 and 202 to one visitor's request.
 #[test]
-fn an_answer_to_be_validated_each_time_is_shared_by_those_that_wait_alone() {
-    let policy = Policy::of(Preset::Uptime);
-    for (status, directives, expected) in [
-        (200, "no-cache", Reason::Useless),
-        (200, "max-age=0, must-revalidate", Reason::Useless),
-        (200, "max-age=60, no-cache", Reason::Useless),
-        (404, "max-age=0", Reason::Useless),
-        (302, "no-cache", Reason::NoFreshness),
-        (404, "no-cache", Reason::NoFreshness),
-        (503, "no-cache", Reason::Failure),
-    ] {
-        let (kept, reason) = brief_of(policy, status, &cc(directives));
-        assert_eq!(reason, expected, "{status} {directives}");
-        let freshness = kept.freshness;
-        assert!(freshness.no_cache, "{status} {directives}");
-        assert!(!freshness.is_fresh(at(0)));
-        assert!(!freshness.may_serve_while_revalidating(at(0)));
-        assert!(!freshness.may_serve_on_error(at(0)));
+fn a_silent_answer_whose_status_is_not_cacheable_by_default_is_for_one_visitor() {
+    for preset in PRESETS {
+        for status in [201, 202, 205, 207, 208, 226, 302, 303, 305, 307] {
+            for response in [
+                &[][..],
+                &[("last-modified", MODIFIED), ("etag", "\"a\"")],
+                &[("cache-control", "x")],
+            ] {
+                assert_eq!(
+                    decided(Policy::of(preset), status, &[], response),
+                    Storability::DoNotStore(Reason::NoFreshness),
+                    "{preset:?} {status} {response:?}"
+                );
+            }
+        }
     }
+    assert!(Reason::NoFreshness.marks_pass());
+    for status in [200, 203, 204, 300, 301, 308] {
+        let decided = decided(Policy::of(Preset::Uptime), status, &[], &[]);
+        assert!(matches!(decided, Storability::Store(_)), "{status}");
+    }
+    // What says that it may be shared does not keep silent.
+    for status in [201, 302, 303, 307] {
+        let decided = decided(Policy::of(Preset::Uptime), status, &[], &cc("max-age=60"));
+        assert!(matches!(decided, Storability::Store(_)), "{status}");
+    }
+}
+
+/// What asks for validation before each use, by `no-cache` or a lifetime of zero.
+const EACH_USE: [Fields<'_>; 8] = [
+    &[("cache-control", "no-cache")],
+    &[("cache-control", "max-age=60, no-cache")],
+    &[("cache-control", "max-age=0")],
+    &[("cache-control", "public, max-age=0")],
+    &[("cache-control", "s-maxage=0, max-age=60")],
+    &[("cache-control", "max-age=x")],
+    &[("expires", "0")],
+    &[("expires", NOW), ("date", NOW)],
+];
+
+/// Six visitors who asked for a token at once got two tokens.
+#[test]
+fn what_must_be_validated_each_time_is_not_shared_without_a_validator() {
+    let policy = Policy::of(Preset::Uptime);
+    for response in EACH_USE {
+        for status in [200, 203, 301, 302, 404, 500, 503] {
+            let decided = decided(policy, status, &[], response);
+            assert!(
+                matches!(decided, Storability::DoNotStore(_)),
+                "{status} {response:?}: {decided:?}"
+            );
+        }
+    }
+    // Those that wait are passed at once.
+    assert!(Reason::Useless.marks_pass() && Reason::NoFreshness.marks_pass());
     // What a rule sets aside is not said.
     let ignored = Policy {
         ignore_origin: IgnoreOrigin {
@@ -806,8 +871,124 @@ fn an_answer_to_be_validated_each_time_is_shared_by_those_that_wait_alone() {
         },
         ..policy
     };
+    for response in EACH_USE {
+        let response = &[response, &[("etag", "\"a\"")]].concat();
+        let freshness = stored(ignored, 200, &[], response);
+        assert!(!freshness.each_use && freshness.alone == 0, "{response:?}");
+        let barred = freshness.must_revalidate;
+        assert!(
+            barred || freshness.may_serve_on_error(at(100)),
+            "{response:?}"
+        );
+    }
     let (kept, _) = brief_of(ignored, 404, &cc("no-cache"));
     assert!(kept.freshness.is_fresh(at(0)));
+    let ttl = Policy {
+        ttl: Some(Duration::from_secs(9)),
+        ..policy
+    };
+    let freshness = stored(ttl, 200, &[], &cc("max-age=0"));
+    assert!(freshness.is_fresh(at(8)) && !freshness.each_use && freshness.alone == 0);
+}
+
+#[test]
+fn what_must_be_validated_each_time_is_kept_with_a_validator_and_never_used_at_once() {
+    let policy = Policy::of(Preset::Uptime);
+    for response in EACH_USE {
+        for validator in [("etag", "\"a\""), ("last-modified", MODIFIED)] {
+            let response = [response, &[validator]].concat();
+            let freshness = stored(policy, 200, &[], &response);
+            assert!(freshness.each_use, "{response:?}");
+            assert_eq!(freshness.alone, 1, "{response:?}");
+            assert!(!freshness.is_fresh(at(0)), "{response:?}");
+            assert!(
+                !freshness.may_serve_while_revalidating(at(0)),
+                "{response:?}"
+            );
+            // RFC 9111 section 5.2.2.4: `no-cache` is not used even if the origin fails,
+            // nor is what bars it.
+            let barred = freshness.no_cache || freshness.must_revalidate;
+            assert_eq!(
+                freshness.may_serve_on_error(at(100)),
+                !barred,
+                "{response:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_stale_windows_of_a_lifetime_of_zero_are_the_origins_or_a_rules() {
+    let policy = Policy {
+        stale_while_revalidate: Duration::from_secs(20),
+        stale_if_error: Duration::from_secs(30),
+        ..Policy::of(Preset::Uptime)
+    };
+    let ruled = |stale_while_revalidate, stale_if_error| Policy {
+        ruled_windows: RuledWindows {
+            stale_while_revalidate,
+            stale_if_error,
+        },
+        ..policy
+    };
+    let etag = ("etag", "\"a\"");
+    for (policy, directives, validator, expected) in [
+        (policy, "max-age=0", Some(etag), Some((0, 30, true))),
+        (policy, "max-age=0", None, None),
+        (
+            policy,
+            "max-age=0, stale-if-error=0",
+            Some(etag),
+            Some((0, 0, true)),
+        ),
+        (
+            policy,
+            "max-age=0, stale-if-error=9",
+            None,
+            Some((0, 9, true)),
+        ),
+        (
+            policy,
+            "max-age=0, stale-while-revalidate=5",
+            None,
+            Some((5, 0, false)),
+        ),
+        (ruled(true, false), "max-age=0", None, Some((20, 0, false))),
+        (
+            ruled(true, false),
+            "max-age=0",
+            Some(etag),
+            Some((20, 30, false)),
+        ),
+        (ruled(false, true), "max-age=0", None, Some((0, 30, true))),
+        (
+            ruled(true, true),
+            "no-cache",
+            Some(etag),
+            Some((0, 0, true)),
+        ),
+        (
+            ruled(true, true),
+            "max-age=0, must-revalidate",
+            Some(etag),
+            Some((0, 0, true)),
+        ),
+        // They are the operator's for every other lifetime.
+        (policy, "max-age=1", None, Some((20, 30, false))),
+    ] {
+        let mut response = cc(directives).to_vec();
+        response.extend(validator);
+        let windows = match decided(policy, 200, &[], &response) {
+            Storability::Store(Kept { freshness, .. }) => Some((
+                freshness.stale_while_revalidate_ms / 1_000,
+                freshness.stale_if_error_ms / 1_000,
+                freshness.each_use,
+            )),
+            Storability::DoNotStore(Reason::Useless) => None,
+            other => panic!("{directives}: {other:?}"),
+        };
+        assert_eq!(windows, expected, "{directives} {validator:?}");
+    }
 }
 
 #[test]
@@ -1131,7 +1312,8 @@ fn the_default_ttl_is_for_silence() {
         stored(uptime, 200, &[], &[("last-modified", NOW)]).lifetime_ms,
         60_000
     );
-    assert_eq!(stored(uptime, 200, &[], &cc("max-age=0")).lifetime_ms, 0);
+    let zero = [("cache-control", "max-age=0"), ("etag", "\"a\"")];
+    assert_eq!(stored(uptime, 200, &[], &zero).lifetime_ms, 0);
     // Off: kept for when the origin fails, and never served before asking.
     let off = Policy {
         default_ttl: Duration::ZERO,
@@ -1388,6 +1570,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 error_ttl,
                 error_ttl_max,
                 store_silent,
+                ruled_windows: RuledWindows {
+                    stale_while_revalidate: private,
+                    stale_if_error: set_cookie,
+                },
                 ignore_origin: IgnoreOrigin {
                     private,
                     no_cache,
