@@ -113,16 +113,6 @@ impl<P: Platform> Cells<P> {
         })
     }
 
-    /// Whether the shared store shows that a holder fetches for a cell, and works.
-    pub(crate) fn is_being_fetched(&self, loaded: &Loaded) -> bool {
-        let now = self.platform.now();
-        let skew = self.config.lease.clock_skew;
-        let lease = loaded.cell.as_ref().and_then(|cell| cell.lease);
-        loaded.backing == Backing::Shared
-            && !self.store_fails()
-            && lease.is_some_and(|lease| lease.is_live(now, skew))
-    }
-
     pub(crate) fn nonce(&self) -> Nonce {
         Nonce::new(self.platform.random())
     }
