@@ -6,8 +6,9 @@
 use crate::input::{Sections, lines};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use leeward::semantics::{
-    HeadUpdate, IgnoreOrigin, Policy, Precondition, ResponseDirectives, add_validators, evaluate,
-    freshen, head_update, matches, not_modified_headers, remove_conditions, remove_private_fields,
+    HeadUpdate, IgnoreOrigin, Policy, Precondition, ResponseDirectives, add_validators, confirms,
+    evaluate, freshen, head_update, matches, not_modified_headers, remove_conditions,
+    remove_private_fields,
 };
 use leeward::time::Time;
 
@@ -22,7 +23,7 @@ pub fn check(input: &[u8]) {
     conditions(&request, &entry, received);
     validators(&request, &entry, received);
     updated(&entry, &new);
-    let _ = matches(&entry, &new);
+    let _ = confirms(&entry, &new);
     head(&entry, body_length, &new);
     for response in [&entry, &new, &freshen(&entry, &new)] {
         kept(response, flags);
@@ -122,7 +123,7 @@ fn validators(request: &HeaderMap, entry: &HeaderMap, received: Time) {
             entry,
             received
         ));
-        assert!(matches(entry, entry));
+        assert!(matches(entry, entry) && confirms(entry, entry));
     }
     remove_conditions(&mut fill);
     let mut plain = request.clone();
@@ -130,12 +131,13 @@ fn validators(request: &HeaderMap, entry: &HeaderMap, received: Time) {
     assert_eq!(fill, plain);
 }
 
-const OF_THE_BODY: [&str; 6] = [
+const OF_THE_BODY: [&str; 7] = [
     "content-encoding",
     "content-length",
     "content-range",
     "content-md5",
     "content-digest",
+    "etag",
     "trailer",
 ];
 

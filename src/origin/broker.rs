@@ -199,6 +199,11 @@ impl<P: Platform> Broker<P> {
         }
     }
 
+    /// Whether each request takes a token of the rate.
+    pub(super) fn is_rated(&self) -> bool {
+        self.settings.limits.rate.is_some()
+    }
+
     /// Why no request of `class` to `target` goes out for now, if this instance has looked
     /// lately.
     pub(super) fn halted(&self, class: Class, target: u32, now: Time) -> Option<Halt> {

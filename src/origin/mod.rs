@@ -120,6 +120,17 @@ impl<P: Platform> OriginDoor<P> {
         self.broker.acquire(class, hash(target), limit).await
     }
 
+    /// The slot for another request of the same exchange, with a token of the rate of its
+    /// own. Waits for it until `limit` where requests are counted.
+    pub(crate) async fn another(&self, slot: Slot, limit: Time) -> Admission {
+        if slot.is_stream() || !self.broker.is_rated() {
+            return Admission::Granted(slot);
+        }
+        let (class, target) = (slot.class(), slot.target());
+        drop(slot);
+        self.broker.acquire(class, target, limit).await
+    }
+
     /// Why no refresh of `target` goes out for now, as far as this instance knows.
     pub(crate) fn halted(&self, target: &str) -> Option<Halt> {
         let now = self.platform.now();

@@ -64,5 +64,5 @@ pub use retry_after::retry_after;
 pub use serve::{Verdict, verdict};
 pub use storable::{Asked, Kept, Storability, is_transient, storability, storability_of_post};
 pub(crate) use text::{field_members, joined_value, normal_value, push_counted, weight};
-pub use update::{HeadUpdate, freshen, head_update, matches};
+pub use update::{HeadUpdate, confirms, freshen, head_update, matches};
 pub use vary::{Vary, selecting_names, vary};

@@ -25,9 +25,9 @@ use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
-    Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, freshen,
-    is_endless, is_transient, matches, remove_private_fields, retry_after, selecting_names,
-    storability, storability_of_preflight, strip_connection_fields,
+    Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, confirms, freshen,
+    is_endless, is_transient, remove_private_fields, retry_after, selecting_names, storability,
+    storability_of_preflight, strip_connection_fields,
 };
 use crate::store::StoreError;
 use crate::time::{Time, millis};
@@ -55,6 +55,9 @@ const RENEWAL_PAUSE_MIN: u32 = 24;
 /// Most selecting fields of a key. A key with more is passed: nearly every
 /// visitor would have a variant of its own.
 const SELECTING_MAX: usize = 16;
+
+/// What the log says of a request that is followed by one without conditions.
+const UNCONFIRMED: &str = "unconfirmed";
 
 impl<P: Platform> Shield<P> {
     /// Runs a job to its end, even if the request that waits for its head leaves.
@@ -110,7 +113,7 @@ impl<P: Platform> Shield<P> {
                 let outcome = match self.admit_refresh(&start, slot).await {
                     Ok(slot) => {
                         flight.ask();
-                        self.ask(&start, slot, &mut head, &mut status).await
+                        self.ask(&start, slot, reason, &mut head, &mut status).await
                     }
                     Err(why) => Outcome::Release(why.to_owned()),
                 };
@@ -214,6 +217,7 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         start: &Start<'_>,
         mut slot: Slot,
+        reason: Reason,
         head: &mut HeadSender<P::Body>,
         status: &mut Result<Option<StatusCode>, OriginError>,
     ) -> Outcome {
@@ -259,31 +263,42 @@ impl<P: Platform> Shield<P> {
             };
             match (validated, response.status()) {
                 (Some(entry), StatusCode::NOT_MODIFIED)
-                    if matches(&entry.headers, response.headers()) =>
+                    if confirms(&entry.headers, response.headers()) =>
                 {
                     return self
                         .renewed(start, &exchange, entry, response.headers(), head)
                         .await;
                 }
                 // It confirms what is not stored here: ask for the whole.
-                (Some(_), StatusCode::NOT_MODIFIED) => {}
+                (Some(_), StatusCode::NOT_MODIFIED) => {
+                    self.log_unconfirmed(start.question, reason, &exchange);
+                    *status = Ok(None);
+                }
                 (None, StatusCode::NOT_MODIFIED) => {
                     head.send(Head::Failed(Own::OriginFailed, None));
                     return failed("304 to a request without conditions");
                 }
                 (_, _) => return self.received(start, &exchange, response, head).await,
             }
+            // The second request has no conditions, so the loop ends.
+            validated = None;
+            let Some(first) = response.into_body().into_slot() else {
+                return Outcome::Release("not-stored: no slot".to_owned());
+            };
+            let left = self.time_left(start, exchange.began);
+            let limit = self.platform.now().plus(left);
+            slot = match self.door.another(first, limit).await {
+                Admission::Granted(slot) => slot,
+                Admission::Halted(halt) => return Outcome::Release(halt.by.token().to_owned()),
+                Admission::Busy | Admission::Gone => {
+                    return Outcome::Release("origin-busy".to_owned());
+                }
+            };
             // A holder that was held up may have a successor by now. The request
             // that waits for the head looks again.
             if self.platform.now() >= start.acts_until.get() {
                 return Outcome::Release("not-stored: the lease was lost".to_owned());
             }
-            // The second request has no conditions, so the loop ends.
-            validated = None;
-            slot = match response.into_body().into_slot() {
-                Some(slot) => slot,
-                None => return Outcome::Release("not-stored: no slot".to_owned()),
-            };
         }
     }
 
@@ -769,6 +784,20 @@ impl<P: Platform> Shield<P> {
             audience: kept.audience,
             body: cell::Body::Inline(Bytes::new()),
         }
+    }
+
+    /// The line of a first request whose answer confirms nothing that is stored. The line of
+    /// the whole fetch is about the second.
+    fn log_unconfirmed(&self, question: &Question, reason: Reason, exchange: &Exchange<'_>) {
+        self.door.log(&LogLine {
+            reason: reason.token(),
+            method: question.method().as_str(),
+            path: path_of(question.target()),
+            status: Ok(Some(StatusCode::NOT_MODIFIED)),
+            outcome: Some(UNCONFIRMED),
+            settled: None,
+            took: exchange.response_time.since(exchange.request_time),
+        });
     }
 
     fn log_fill(
