@@ -7,7 +7,7 @@ use crate::input::{Sections, lines};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use leeward::semantics::{
     HeadUpdate, IgnoreOrigin, Policy, Precondition, Preset, ResponseDirectives, add_validators,
-    evaluate, freshen, head_update, matches, not_modified_headers, remove_conditions,
+    confirms, evaluate, freshen, head_update, matches, not_modified_headers, remove_conditions,
     remove_private_fields,
 };
 use leeward::time::Time;
@@ -25,7 +25,7 @@ pub fn check(input: &[u8]) {
     for preset in [Preset::Strict, Preset::Uptime] {
         updated(&entry, &new, preset);
     }
-    let _ = matches(&entry, &new);
+    let _ = confirms(&entry, &new);
     head(&entry, body_length, &new);
     for response in [&entry, &new, &freshen(&entry, &new, Preset::Uptime)] {
         kept(response, flags);
@@ -125,7 +125,7 @@ fn validators(request: &HeaderMap, entry: &HeaderMap, received: Time) {
             entry,
             received
         ));
-        assert!(matches(entry, entry));
+        assert!(matches(entry, entry) && confirms(entry, entry));
     }
     remove_conditions(&mut fill);
     let mut plain = request.clone();
@@ -133,12 +133,13 @@ fn validators(request: &HeaderMap, entry: &HeaderMap, received: Time) {
     assert_eq!(fill, plain);
 }
 
-const OF_THE_BODY: [&str; 6] = [
+const OF_THE_BODY: [&str; 7] = [
     "content-encoding",
     "content-length",
     "content-range",
     "content-md5",
     "content-digest",
+    "etag",
     "trailer",
 ];
 

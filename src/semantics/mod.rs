@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod audience;
 pub mod cache_status;
+pub mod cdn_loop;
 pub mod conditional;
 pub mod connection_auth;
 pub mod date;
@@ -41,6 +42,7 @@ pub mod vary;
 pub use answer::{age_header, announced, content_length, date_header};
 pub use audience::{Audience, is_static_file};
 pub use cache_status::{CacheStatus, Forward};
+pub use cdn_loop::{CDN_LOOP, LoopId, is_loop_answer};
 pub use conditional::{
     Precondition, add_validators, evaluate, not_modified_headers, remove_conditions,
 };
@@ -66,5 +68,5 @@ pub use storable::{
     Asked, Kept, Storability, is_transient, may_be_for_everyone, storability, storability_of_post,
 };
 pub(crate) use text::{field_members, joined_value, normal_value, push_counted, weight};
-pub use update::{HeadUpdate, freshen, head_update, matches};
+pub use update::{HeadUpdate, confirms, freshen, head_update, matches};
 pub use vary::{Vary, selecting_names, vary};

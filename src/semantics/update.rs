@@ -13,10 +13,13 @@ use http::{HeaderMap, HeaderName};
 
 /// Fields that describe the stored bytes: a message without those bytes does
 /// not change them (RFC 9111 section 3.2).
-const OF_THE_BODY: [HeaderName; 6] = [
+const OF_THE_BODY: [HeaderName; 7] = [
     CONTENT_ENCODING,
     CONTENT_LENGTH,
     CONTENT_RANGE,
+    // Names the bytes that it came with. The one in a 304 may differ in strength, or be that
+    // of another coding: servers that compress change the tag of a 200 and not of a 304.
+    ETAG,
     TRAILER,
     // RFC 9530 section 2 and RFC 1864: digests of the content, which a 304 has not.
     HeaderName::from_static("content-digest"),
@@ -87,10 +90,28 @@ fn names_nonce(headers: &HeaderMap, name: &HeaderName) -> bool {
     })
 }
 
-/// Whether a 304 selects the entry whose validators were sent (RFC 9111 section
-/// 4.3.4). If not, fetch again without conditions.
+/// Whether a 304 confirms the entry whose validators were sent
+/// ([`add_validators`](super::add_validators)). If not, fetch again without conditions.
 ///
-/// A 304 without validators selects it too: it can mean no other.
+/// One entity tag was sent at most, and the origin has compared it weakly (RFC 9110 section
+/// 13.1.2): a 304 with a tag that is weakly equal is about it. nginx answers `W/"x"` with
+/// `"x"`, and the other way round. RFC 9111 section 4.3.4 wants strong tags to be strongly
+/// equal, which is for a cache that has several responses to choose from.
+///
+/// Where only a date was sent, a 304 that does not contradict it confirms it, whatever tag it
+/// has. A 304 without validators confirms any entry: it can mean no other.
+pub fn confirms(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> bool {
+    match (entity_tag(entry_headers), entity_tag(not_modified)) {
+        (Some(sent), Some(named)) => sent.weakly_equals(named),
+        (None, Some(_)) if !not_modified.contains_key(LAST_MODIFIED) => {
+            date_field(entry_headers, &LAST_MODIFIED).is_some()
+        }
+        (None, _) | (_, None) => same_modification(entry_headers, not_modified),
+    }
+}
+
+/// Whether a 200 to HEAD is about the same content as the entry, as far as its validators
+/// say (RFC 9111 section 4.3.5).
 pub fn matches(entry_headers: &HeaderMap, not_modified: &HeaderMap) -> bool {
     match (entity_tag(entry_headers), entity_tag(not_modified)) {
         (Some(entry), Some(EntityTag::Strong(new))) => {
@@ -261,6 +282,52 @@ mod tests {
         }
     }
 
+    /// nginx 1.22 and 1.31 with gzip answer `W/"x"` with `"x"`, or `"x"` with `W/"x"`.
+    #[test]
+    fn a_304_that_names_the_tag_that_was_sent_confirms_the_entry_whatever_its_strength() {
+        const TAG: (&str, &str) = ("etag", "\"a\"");
+        const WEAK: (&str, &str) = ("etag", "W/\"a\"");
+        const OTHER: (&str, &str) = ("etag", "\"b\"");
+        const DATED: (&str, &str) = ("last-modified", MODIFIED);
+        const DATED_LATER: (&str, &str) = ("last-modified", LATER);
+        for (entry, new, expected) in [
+            (&[TAG][..], &[TAG][..], true),
+            (&[TAG], &[WEAK], true),
+            (&[WEAK], &[TAG], true),
+            (&[WEAK], &[WEAK], true),
+            (&[TAG], &[OTHER], false),
+            (&[WEAK], &[OTHER], false),
+            (&[WEAK], &[("etag", "W/\"b\"")], false),
+            (&[TAG], &[("etag", "a")], false),
+            // The date is not compared where there are tags.
+            (&[TAG, DATED], &[WEAK, DATED_LATER], true),
+            (&[TAG, DATED], &[OTHER, DATED], false),
+            // Only a date was sent.
+            (&[DATED], &[TAG], true),
+            (&[DATED], &[WEAK], true),
+            (&[DATED], &[TAG, DATED], true),
+            (&[DATED], &[DATED], true),
+            (&[DATED], &[TAG, DATED_LATER], false),
+            (&[DATED], &[DATED_LATER], false),
+            (&[DATED], &[TAG, ("last-modified", "x")], false),
+            // Nothing was sent that it could be about.
+            (&[], &[TAG], false),
+            (&[("last-modified", "x")], &[TAG], false),
+            (&[], &[DATED], false),
+            // It names nothing, or nothing that can be read.
+            (&[TAG], &[], true),
+            (&[DATED], &[], true),
+            (&[], &[], true),
+            (&[TAG, DATED], &[DATED], true),
+            (&[TAG], &[DATED], false),
+            (&[TAG], &[TAG, OTHER], false),
+            (&[DATED], &[TAG, OTHER], false),
+        ] {
+            let (entry, new) = (map(entry), map(new));
+            assert_eq!(confirms(&entry, &new), expected, "{entry:?} {new:?}");
+        }
+    }
+
     #[test]
     fn contradicting_validators_select_nothing() {
         for (entry, new, expected) in [
@@ -364,6 +431,7 @@ mod tests {
                 "content-length",
                 "content-md5",
                 "content-range",
+                "etag",
                 "trailer",
             ] {
                 let of = |headers: &HeaderMap| headers.get_all(name).iter().cloned().collect::<Vec<_>>();
@@ -372,7 +440,7 @@ mod tests {
             for name in merged.keys() {
                 prop_assert!(!is_of_one_connection(name));
             }
-            let _ = (matches(&entry, &new), head_update(&entry, 0, &new));
+            let _ = (confirms(&entry, &new), head_update(&entry, 0, &new));
         }
 
         #[test]
@@ -385,7 +453,7 @@ mod tests {
                 && !matches!(tag, Some(EntityTag::Malformed(_)))
                 && (tag.is_some() || !entry.contains_key("last-modified"))
             {
-                prop_assert!(matches(&entry, &entry));
+                prop_assert!(matches(&entry, &entry) && confirms(&entry, &entry));
             }
         }
     }

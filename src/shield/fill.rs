@@ -20,13 +20,13 @@ use crate::cell::transition::Failure;
 use crate::cell::{self, Coming, Draft, Entry, Manifest, Orphan, SEEN_PRECISION, Selecting};
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, LogLine, OriginBody, OriginDoor, Slot, time_left};
+use crate::origin::{Admission, Answered, LogLine, OriginBody, Slot, time_left};
 use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
-    Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, freshen,
-    is_endless, is_transient, matches, remove_private_fields, retry_after, selecting_names,
+    Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, confirms, freshen,
+    is_endless, is_loop_answer, is_transient, remove_private_fields, retry_after, selecting_names,
     storability, storability_of_preflight, strip_connection_fields,
 };
 use crate::store::StoreError;
@@ -55,6 +55,9 @@ const RENEWAL_PAUSE_MIN: u32 = 24;
 /// Most selecting fields of a key. A key with more is passed: nearly every
 /// visitor would have a variant of its own.
 const SELECTING_MAX: usize = 16;
+
+/// What the log says of a request that is followed by one without conditions.
+const UNCONFIRMED: &str = "unconfirmed";
 
 impl<P: Platform> Shield<P> {
     /// Runs a job to its end, even if the request that waits for its head leaves.
@@ -110,7 +113,7 @@ impl<P: Platform> Shield<P> {
                 let outcome = match self.admit_refresh(&start, slot).await {
                     Ok(slot) => {
                         flight.ask();
-                        self.ask(&start, slot, &mut head, &mut status).await
+                        self.ask(&start, slot, reason, &mut head, &mut status).await
                     }
                     Err(why) => Outcome::Release(why.to_owned()),
                 };
@@ -214,6 +217,7 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         start: &Start<'_>,
         mut slot: Slot,
+        reason: Reason,
         head: &mut HeadSender<P::Body>,
         status: &mut Result<Option<StatusCode>, OriginError>,
     ) -> Outcome {
@@ -225,7 +229,7 @@ impl<P: Platform> Shield<P> {
             let fields = validated.map(|entry| &entry.headers);
             let fill = start
                 .question
-                .fill(fields, OriginDoor::<P>::outgoing(start.config));
+                .fill(fields, self.door.outgoing(start.config));
             let asked = fill.headers().clone();
             let filling = self.door.fill(fill, slot, start.config);
             let answered = match began {
@@ -259,14 +263,17 @@ impl<P: Platform> Shield<P> {
             };
             match (validated, response.status()) {
                 (Some(entry), StatusCode::NOT_MODIFIED)
-                    if matches(&entry.headers, response.headers()) =>
+                    if confirms(&entry.headers, response.headers()) =>
                 {
                     return self
                         .renewed(start, &exchange, entry, response.headers(), head)
                         .await;
                 }
                 // It confirms what is not stored here: ask for the whole.
-                (Some(_), StatusCode::NOT_MODIFIED) => {}
+                (Some(_), StatusCode::NOT_MODIFIED) => {
+                    self.log_unconfirmed(start.question, reason, &exchange);
+                    *status = Ok(None);
+                }
                 (None, StatusCode::NOT_MODIFIED) => {
                     head.send(Head::Failed(Own::OriginFailed, None));
                     return failed("304 to a request without conditions");
@@ -389,6 +396,11 @@ impl<P: Platform> Shield<P> {
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
         let (parts, mut body) = response.into_parts();
+        if is_loop_answer(parts.status, &parts.headers) && !self.is_usable(start) {
+            // There is no origin to spare: the next visitor is told the same at once.
+            self.hand_on(start, parts, body, Audience::Everyone, head);
+            return Outcome::Release("not-stored: it led back to a shield".to_owned());
+        }
         let rule = &start.config.failure;
         let mut is_failure = rule.statuses.contains(&parts.status.as_u16());
         if let Some(text) = rule
@@ -781,6 +793,20 @@ impl<P: Platform> Shield<P> {
             audience: kept.audience,
             body: cell::Body::Inline(Bytes::new()),
         }
+    }
+
+    /// The line of a first request whose answer confirms nothing that is stored. The line of
+    /// the whole fetch is about the second.
+    fn log_unconfirmed(&self, question: &Question, reason: Reason, exchange: &Exchange<'_>) {
+        self.door.log(&LogLine {
+            reason: reason.token(),
+            method: question.method().as_str(),
+            path: path_of(question.target()),
+            status: Ok(Some(StatusCode::NOT_MODIFIED)),
+            outcome: Some(UNCONFIRMED),
+            settled: None,
+            took: exchange.response_time.since(exchange.request_time),
+        });
     }
 
     fn log_fill(

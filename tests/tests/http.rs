@@ -13,9 +13,12 @@ use http::{Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use leeward_tests::client::{Visitor, ask, assert_all_got, get};
-use leeward_tests::origin::numbered;
+use leeward_tests::origin::{Arrival, numbered};
 use leeward_tests::{Answer, Ask, Crowd, Gate, Settings, StoreKind, World, wait};
 use tokio::sync::mpsc;
+
+/// Name and value.
+type Field = (&'static str, &'static str);
 
 async fn strict() -> World {
     let settings = Settings {
@@ -157,6 +160,121 @@ async fn an_entry_with_a_validator_is_renewed_by_304() {
     assert_eq!(record.count(), 2);
     assert_eq!(record.arrivals[1].headers["if-none-match"], etag);
     assert_eq!(get(world.node(0), path).await.header("x-renewed"), "yes");
+}
+
+/// A page that is fresh for a second. Asked for with a condition, the origin answers 304 with
+/// these fields instead of its own.
+fn validated(own: Field, confirming: Field) -> Answer {
+    Answer::made_by(move |seen| {
+        let asks = ["if-none-match", "if-modified-since"];
+        let is_condition = asks.iter().any(|name| seen.headers.contains_key(*name));
+        let answer = match is_condition {
+            true => Answer::fixed("").status(StatusCode::NOT_MODIFIED),
+            false => Answer::numbered(),
+        };
+        let (name, value) = if is_condition { confirming } else { own };
+        answer.header(name, value).max_age(1)
+    })
+}
+
+/// The lines of the log about this path, each with a status.
+fn logged(world: &mut World, path: &str) -> Vec<String> {
+    let path = format!("\"path\":\"{path}\"");
+    let log = world.process(0).errors();
+    let lines = log.lines().filter(|line| line.contains(&path));
+    let sent = lines.filter(|line| !line.contains("\"status\":null"));
+    sent.map(str::to_owned).collect()
+}
+
+/// nginx with gzip answers `W/"x"` with `"x"`, nginx 1.31 also the other way round.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_costs_one_request_whatever_the_strength_of_the_tag_in_the_304() {
+    let mut world = World::single().await;
+    let modified = ("last-modified", "Sun, 09 Sep 2001 01:46:40 GMT");
+    for (path, own, confirming) in [
+        ("/strong", ("etag", "W/\"x\""), ("etag", "\"x\"")),
+        ("/weak", ("etag", "\"x\""), ("etag", "W/\"x\"")),
+        ("/dated", modified, ("etag", "\"x\"")),
+    ] {
+        world.origin.always(path, validated(own, confirming));
+        world.fill_and_expire(path, 1).await;
+        wait::until(
+            "the page is confirmed twice",
+            world.some_leases(),
+            async || {
+                let reply = get(world.node(0), path).await;
+                assert_eq!(reply.text(), numbered(path, 1), "{reply}");
+                assert_eq!(reply.header(own.0), own.1, "{reply}");
+                (world.origin.count(path) >= 3).then_some(())
+            },
+        )
+        .await;
+        let arrivals = world.origin.record(path).arrivals;
+        let has_condition = |arrival: &Arrival| {
+            let fields = &arrival.headers;
+            fields.contains_key("if-none-match") || fields.contains_key("if-modified-since")
+        };
+        assert!(arrivals[1..].iter().all(has_condition), "{arrivals:?}");
+        let log = logged(&mut world, path).join("\n");
+        assert!(!log.contains("unconfirmed"), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_requests_of_a_refresh_are_logged_where_the_304_confirms_nothing() {
+    let mut world = World::single().await;
+    let path = "/other";
+    let (own, other) = (("etag", "\"x\""), ("etag", "\"y\""));
+    world.origin.always(path, validated(own, other));
+    world.fill_and_expire(path, 1).await;
+    assert_eq!(get(world.node(0), path).await.text(), numbered(path, 1));
+    world
+        .until_fresh(&world.all(), path, &numbered(path, 3))
+        .await;
+    wait::until("each request has a line", wait::SOON, async || {
+        let lines = logged(&mut world, path);
+        let unconfirmed = lines.iter().filter(|line| {
+            let says = ["\"outcome\":\"unconfirmed\"", "\"status\":304"];
+            says.iter().all(|says| line.contains(says))
+        });
+        let is_each = unconfirmed.count() == 1 && lines.len() == world.origin.count(path);
+        is_each.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_request_of_a_refresh_takes_a_token_of_the_rate() {
+    // One request of each kind may go at once.
+    let settings = Settings {
+        per_hour: Some(16),
+        ..Settings::default()
+    };
+    let mut world = World::single_with(settings, &[]).await;
+    let path = "/rated";
+    let (own, other) = (("etag", "\"x\""), ("etag", "\"y\""));
+    world.origin.always(path, validated(own, other));
+    world.fill_and_expire(path, 1).await;
+    get(world.node(0), path).await;
+    wait::until("the refresh is logged", wait::SOON, async || {
+        let lines = logged(&mut world, path);
+        lines
+            .iter()
+            .any(|line| line.contains("unconfirmed"))
+            .then_some(())
+    })
+    .await;
+    // A second one would come at once.
+    wait::throughout(
+        "no other request comes",
+        Duration::from_secs(1),
+        async || {
+            let reply = get(world.node(0), path).await;
+            assert_eq!(reply.text(), numbered(path, 1), "{reply}");
+            world.origin.count(path) == 2
+        },
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
