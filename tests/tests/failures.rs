@@ -440,7 +440,7 @@ async fn a_status_that_http_does_not_have_is_a_failure_of_the_origin() {
     let odd = Answer::fixed("odd").status(StatusCode::from_u16(999).unwrap());
     world
         .origin
-        .next("/page", Answer::fixed("a page").max_age(0));
+        .next("/page", Answer::fixed("a page").etag("\"1\"").max_age(0));
     world.origin.otherwise(odd);
     get(world.node(0), "/page").await;
     let reply = get(world.node(0), "/page").await;
