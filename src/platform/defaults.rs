@@ -35,6 +35,14 @@ pub const AKAMAI: &[(&str, &str)] = &[
     ("lease.clock_skew", "\"1s\""),
 ];
 
+/// Defaults of the flavours `wasmcloud` and `wasi`: their hosts let 100 fields of a message
+/// through, `Host` among those of a request, see
+/// [`limits::Limits::fields`](super::limits::Limits::fields).
+pub const HUNDRED_FIELDS: &[(&str, &str)] = &[
+    ("limits.header_count", "99"),
+    ("limits.response_header_count", "100"),
+];
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

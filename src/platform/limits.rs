@@ -10,6 +10,8 @@ use crate::config::{Config, ConfigError, Contradiction, show_duration};
 use crate::store::WRITE_DELAY_MAX;
 use std::time::Duration;
 
+mod messages;
+
 /// A part of a lease that a platform's write delay may take, see
 /// [`Timed`](crate::store::Timed).
 const WRITE_DELAYS_PER_LEASE: u32 = 15;
@@ -23,6 +25,10 @@ const USUAL_FETCH: Duration = Duration::from_secs(1);
 
 /// Bytes of a cell beside its fields and its body.
 const CELL_OVERHEAD: u64 = 16_384;
+
+/// Most header fields of a message that hyper reads if its user sets nothing else, as
+/// wasmtime and wash do.
+const FIELDS_OF_HYPER: usize = 100;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -76,11 +82,8 @@ impl Platform {
         match self {
             Platform::FermyonCloud => defaults::FERMYON_CLOUD,
             Platform::Akamai => defaults::AKAMAI,
-            Platform::Spin
-            | Platform::SpinSqlite
-            | Platform::SpinRedis
-            | Platform::Wasmcloud
-            | Platform::Wasi => &[],
+            Platform::Wasmcloud | Platform::Wasi => defaults::HUNDRED_FIELDS,
+            Platform::Spin | Platform::SpinSqlite | Platform::SpinRedis => &[],
         }
     }
 
@@ -109,9 +112,15 @@ impl Platform {
             Platform::Wasmcloud => Limits {
                 // NATS: `max_payload`, whose default is 1 MiB.
                 value_bytes: Some(1 << 20),
+                fields: Some(FIELDS_OF_HYPER),
                 ..Limits::NONE
             },
-            Platform::SpinSqlite | Platform::SpinRedis | Platform::Wasi => Limits::NONE,
+            Platform::Wasi => Limits {
+                fields: Some(FIELDS_OF_HYPER),
+                hides_host: true,
+                ..Limits::NONE
+            },
+            Platform::SpinSqlite | Platform::SpinRedis => Limits::NONE,
         }
     }
 }
@@ -131,6 +140,10 @@ pub struct Limits {
     pub store_bytes: Option<u64>,
     /// The store shows a write everywhere only after this time.
     pub write_delay: Option<Duration>,
+    /// Most header fields of a request with `Host`, and of the origin's answer.
+    pub fields: Option<usize>,
+    /// The component is not told which host a request is for.
+    pub hides_host: bool,
 }
 
 impl Limits {
@@ -141,6 +154,8 @@ impl Limits {
         outbound_per_hour: None,
         store_bytes: None,
         write_delay: None,
+        fields: None,
+        hides_host: false,
     };
 }
 
@@ -245,6 +260,7 @@ fn beyond(config: &Config, platform: Platform, limits: &Limits) -> Vec<Contradic
     if let Some(most) = limits.outbound_per_hour {
         found.extend(of_rate(config, name, most));
     }
+    found.extend(messages::beyond(config, name, limits));
     found
 }
 

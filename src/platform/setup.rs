@@ -34,23 +34,13 @@ pub struct Settings {
 
 impl Settings {
     /// Reads them from the platform's variables `origin` and `config`. `variable` returns
-    /// none for a variable that is not set.
+    /// none for a variable that is not set. Some options have other defaults on the
+    /// platform, see [`Config::parse_over`].
     ///
     /// # Errors
     ///
     /// What is wrong with them, for the operator, or why they could not be read.
     pub async fn read(
-        variable: impl AsyncFn(&'static str) -> Result<Option<String>, SetupError>,
-    ) -> Result<Self, SetupError> {
-        Settings::read_over(&[], variable).await
-    }
-
-    /// The same, where some options have other defaults; see [`Config::parse_over`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Settings::read`].
-    pub async fn read_over(
         defaults: &[(&str, &str)],
         variable: impl AsyncFn(&'static str) -> Result<Option<String>, SetupError>,
     ) -> Result<Self, SetupError> {

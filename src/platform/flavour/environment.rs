@@ -1,11 +1,15 @@
 //! The settings of the flavours for hosts without settings of their own: environment
 //! variables.
 
+use crate::platform::defaults;
 use crate::platform::setup::SetupError;
 use std::env::{VarError, var};
 
 /// How the names of the variables begin.
 const PREFIX: &str = "LEEWARD_";
+
+/// The options that have another default.
+pub(crate) const DEFAULTS: &[(&str, &str)] = defaults::HUNDRED_FIELDS;
 
 /// A setting, or none if its variable is not set.
 pub(crate) async fn variable(name: &'static str) -> Result<Option<String>, SetupError> {

@@ -5,7 +5,7 @@
 //! - `Cells`, the [`Store`](crate::store::Store) of the cells;
 //! - `cells(&Config, clock)`, which makes it;
 //! - `variable(name)`, a setting of the platform, or none if it is not set;
-//! - on hosts of WASI 0.2 `DEFAULTS`, the options with another default.
+//! - `DEFAULTS`, the options with another default.
 
 #[cfg(feature = "akamai")]
 mod akamai;
@@ -31,7 +31,7 @@ mod wasmcloud;
 #[cfg(feature = "akamai")]
 pub(crate) use akamai::{Cells, DEFAULTS, cells};
 #[cfg(any(feature = "wasmcloud", feature = "wasi"))]
-pub(crate) use environment::variable;
+pub(crate) use environment::{DEFAULTS, variable};
 #[cfg(feature = "fermyon-cloud")]
 pub(crate) use fermyon_cloud::{Cells, DEFAULTS, cells};
 #[cfg(any(feature = "fermyon-cloud", feature = "akamai"))]
@@ -43,7 +43,7 @@ pub(crate) use spin_redis::{Cells, cells};
 #[cfg(feature = "spin-sqlite")]
 pub(crate) use spin_sqlite::{Cells, cells};
 #[cfg(any(feature = "spin", feature = "spin-sqlite", feature = "spin-redis"))]
-pub(crate) use spin_variables::variable;
+pub(crate) use spin_variables::{DEFAULTS, variable};
 #[cfg(feature = "wasi")]
 pub(crate) use wasi::{Cells, cells};
 #[cfg(feature = "wasmcloud")]

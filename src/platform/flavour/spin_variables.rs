@@ -3,6 +3,9 @@
 use crate::platform::setup::SetupError;
 use spin_sdk::variables;
 
+/// No option has another default.
+pub(crate) const DEFAULTS: &[(&str, &str)] = &[];
+
 /// A variable of the platform, or none if it is not set.
 pub(crate) async fn variable(name: &'static str) -> Result<Option<String>, SetupError> {
     let problem = |error| format!("the variable `{name}` cannot be read: {error}");

@@ -113,7 +113,7 @@ async fn shield() -> Result<Rc<Shield<Host>>, SetupError> {
 }
 
 async fn make_shield() -> Result<Rc<Shield<Host>>, SetupError> {
-    let settings = Settings::read(flavour::variable).await?;
+    let settings = Settings::read(flavour::DEFAULTS, flavour::variable).await?;
     let store = flavour::cells(&settings.config, now).await?;
     Ok(Shield::new(
         Host { store },
