@@ -116,6 +116,8 @@ pub struct OriginConfig {
     pub user_agent: HeaderValue,
     /// Whether `Via` is added to requests.
     pub via: bool,
+    /// Tells shields of the same origin in a chain apart.
+    pub loop_id: HeaderValue,
 }
 
 impl Default for OriginConfig {
@@ -133,6 +135,7 @@ impl Default for OriginConfig {
             pass_fallback: true,
             user_agent: HeaderValue::from_static("leeward"),
             via: true,
+            loop_id: HeaderValue::from_static("leeward"),
         }
     }
 }

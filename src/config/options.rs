@@ -461,6 +461,18 @@ pub const OPTIONS: &[Definition] = &[
         set: set!(Boolean => origin.via),
     },
     Definition {
+        name: "origin.loop_id",
+        kind: Kind::FieldValue,
+        default: "\"leeward\"",
+        strict: None,
+        per_rule: false,
+        doc: "A request that comes back to the shield that sent it is answered 508. A shield \
+              recognises its requests by `CDN-Loop`, which has a hash of this text and of \
+              `origin`. It must be the same on all nodes. Two shields in a chain need \
+              different ones only if they have the same `origin`.",
+        set: set!(Header => origin.loop_id),
+    },
+    Definition {
         name: "lease.duration",
         kind: millis(100, 60),
         default: "\"5s\"",

@@ -3,6 +3,7 @@
 use crate::budget::{KnownGood, Outcome};
 use crate::config::Config;
 use crate::question::{self, Origin, Outgoing};
+use crate::semantics::LoopId;
 use crate::time::Time;
 use crate::world::{OriginError, OriginRequest};
 use http::{HeaderValue, Response};
@@ -14,15 +15,17 @@ pub(super) struct Checker {
     origin: Origin,
     user_agent: HeaderValue,
     via: Option<&'static str>,
+    loop_id: LoopId,
     connect_timeout: Duration,
 }
 
 impl Checker {
-    pub(super) fn new(origin: &Origin, config: &Config) -> Self {
+    pub(super) fn new(origin: &Origin, loop_id: LoopId, config: &Config) -> Self {
         Checker {
             origin: origin.clone(),
             user_agent: config.origin.user_agent.clone(),
             via: config.origin.via.then_some(super::PSEUDONYM),
+            loop_id,
             connect_timeout: config.origin.connect_timeout,
         }
     }
@@ -36,6 +39,7 @@ impl Checker {
         let outgoing = Outgoing {
             user_agent: &self.user_agent,
             via: self.via,
+            loop_id: self.loop_id,
         };
         let (path, host) = (page.path(), page.host());
         let parts = question::page(&self.origin, path, host, page.is_secure(), outgoing)

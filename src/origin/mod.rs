@@ -31,14 +31,14 @@ use crate::budget::{BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, Ra
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
-use crate::semantics::{announced, is_endless, retry_after};
+use crate::semantics::{LoopId, announced, is_endless, is_loop_answer, retry_after};
 use crate::time::{Time, millis};
 use crate::world::{Body, Content, OriginError, OriginRequest, Platform, event};
 use broker::Broker;
 use bytes::BytesMut;
 use check::Checker;
 use futures::future::{Either, select};
-use http::{Method, Response, StatusCode, request};
+use http::{HeaderMap, Method, Response, StatusCode, request};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -58,6 +58,7 @@ pub(crate) const PSEUDONYM: &str = "leeward";
 pub(crate) struct OriginDoor<P: Platform> {
     platform: Rc<P>,
     origin: Origin,
+    loop_id: LoopId,
     broker: Rc<Broker<P>>,
 }
 
@@ -101,17 +102,19 @@ impl<P: Platform> OriginDoor<P> {
         config: &Config,
     ) -> Self {
         let name = crate::cells::budget_id(&origin.server());
+        let loop_id = LoopId::new(&origin.to_string(), &config.origin.loop_id);
         let broker = Broker::new(
             Rc::clone(&platform),
             cells,
             name,
             settings::<P>(config),
-            Checker::new(&origin, config),
+            Checker::new(&origin, loop_id, config),
         );
         OriginDoor {
             broker,
             platform,
             origin,
+            loop_id,
         }
     }
 
@@ -148,11 +151,17 @@ impl<P: Platform> OriginDoor<P> {
         &self.origin
     }
 
-    /// What the settings add to a request.
-    pub(crate) fn outgoing(config: &Config) -> Outgoing<'_> {
+    /// Whether a request has come back to the shield that sent it.
+    pub(crate) fn has_sent(&self, request: &HeaderMap) -> bool {
+        self.loop_id.is_in(request)
+    }
+
+    /// What is added to a request.
+    pub(crate) fn outgoing<'a>(&'a self, config: &'a Config) -> Outgoing<'a> {
         Outgoing {
             user_agent: &config.origin.user_agent,
             via: config.origin.via.then_some(PSEUDONYM),
+            loop_id: self.loop_id,
         }
     }
 
@@ -225,7 +234,7 @@ impl<P: Platform> OriginDoor<P> {
             body,
             address,
         } = forwarding;
-        let outgoing = Self::outgoing(config);
+        let outgoing = self.outgoing(config);
         let parts = pass::forwarded(visitor, body.is_some(), address, &self.origin, outgoing)
             .map_err(|error| NoAnswer::Failed(OriginError::NotSent(error.to_string())))?;
         let request_time = self.platform.now();
@@ -407,6 +416,8 @@ fn outcome<B>(
     has_content: bool,
 ) -> Option<Outcome> {
     Some(match answered {
+        // Nothing has reached the origin.
+        Ok(response) if is_loop_answer(response.status(), response.headers()) => return None,
         Ok(response) => {
             let status = response.status();
             match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {

@@ -2,7 +2,7 @@
 
 use super::origin::Origin;
 use super::visitor::{Question, X_FORWARDED_PROTO};
-use crate::semantics::{add_validators, append_via};
+use crate::semantics::{LoopId, add_validators, append_via};
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
@@ -16,6 +16,8 @@ pub struct Outgoing<'a> {
     pub user_agent: &'a HeaderValue,
     /// The name by which the shield adds itself to `Via`; `None`: not at all.
     pub via: Option<&'a str>,
+    /// What it adds to `CDN-Loop`.
+    pub loop_id: LoopId,
 }
 
 /// A request that fills or refreshes a cell, made from a question.
@@ -116,4 +118,5 @@ fn complete(fields: &mut HeaderMap, host: Option<&str>, is_secure: bool, outgoin
     if let Some(pseudonym) = outgoing.via {
         append_via(fields, Version::HTTP_11, pseudonym);
     }
+    outgoing.loop_id.append_to(fields);
 }

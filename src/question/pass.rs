@@ -60,6 +60,7 @@ pub fn forwarded(
     if let Some(pseudonym) = outgoing.via {
         append_via(fields, Version::HTTP_11, pseudonym);
     }
+    outgoing.loop_id.append_to(fields);
     Ok(parts)
 }
 

@@ -8,7 +8,7 @@ use super::fields::{Class, class};
 use super::policy::{KeyPolicy, RequestPolicy};
 use super::visitor::{Read, Visitor};
 use crate::question::Origin;
-use crate::semantics::field_members;
+use crate::semantics::{CDN_LOOP, field_members};
 use http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, MAX_FORWARDS, ORIGIN,
 };
@@ -26,6 +26,7 @@ fn is_kept(name: &HeaderName) -> bool {
         ACCESS_CONTROL_REQUEST_METHOD,
         ACCESS_CONTROL_REQUEST_HEADERS,
         PRIVATE_NETWORK,
+        CDN_LOOP,
     ]
     .contains(name)
         || matches!(class(name), Class::Host | Class::Scheme | Class::Rewriting)
@@ -111,6 +112,7 @@ mod tests {
     use crate::config::Config;
     use crate::question::Outgoing;
     use crate::question::policy::{Cookies, Credentials, Pattern, Unknown};
+    use crate::semantics::LoopId;
 
     const ASKED: [(&str, &str); 3] = [
         ("origin", "https://app.example"),
@@ -142,6 +144,7 @@ mod tests {
         let outgoing = Outgoing {
             user_agent: &HeaderValue::from_static("leeward"),
             via: Some("leeward"),
+            loop_id: LoopId::EXAMPLE,
         };
         // An entry's validators have no place in it.
         let entry = [(
@@ -174,6 +177,7 @@ mod tests {
             "user-agent",
             "x-forwarded-proto",
             "via",
+            "cdn-loop",
         ];
         assert_eq!(names, expected);
         assert_eq!(request.headers[ACCESS_CONTROL_REQUEST_HEADERS], "x-a,x-b");

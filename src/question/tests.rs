@@ -7,6 +7,7 @@
 use super::policy::{Cookies, Credentials, KeyPolicy, Pattern, RequestPolicy, Unknown};
 use super::*;
 use crate::question::Origin;
+use crate::semantics::LoopId;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, request};
 use proptest::prelude::*;
 
@@ -15,6 +16,7 @@ static USER_AGENT: HeaderValue = HeaderValue::from_static("leeward");
 const OUTGOING: Outgoing<'static> = Outgoing {
     user_agent: &USER_AGENT,
     via: Some("leeward"),
+    loop_id: LoopId::EXAMPLE,
 };
 
 fn origin() -> Origin {
@@ -108,6 +110,7 @@ fn a_fill_has_the_question_and_nothing_else_of_the_visitor() {
         "GET http://origin.example:8080/app/a?a=1&b=2",
         "accept-encoding: br, gzip",
         "accept: text/html, */*;q=0.1",
+        "cdn-loop: leeward; id=00112233445566aa",
         "user-agent: leeward",
         "via: 1.1 leeward",
         "x-forwarded-proto: https",
@@ -120,6 +123,29 @@ fn a_fill_has_the_question_and_nothing_else_of_the_visitor() {
     assert!(filled.contains(&"accept-language: de".to_owned()));
     assert!(filled.contains(&"referer: http://forum.example/".to_owned()));
     assert_eq!(filled.len(), expected.len() + 2);
+}
+
+/// Each shield fetches with a request of its own: a loop through two of them is recognised
+/// only if the second says that it was asked by the first.
+#[test]
+fn a_question_that_came_through_another_shield_says_so() {
+    let through = |value: &str| visitor("/", &[("cdn-loop", value)]).question(&[]);
+    let plain = visitor("/", &[]).question(&[]);
+    let sent = |question: &Question| {
+        let filled = question.fill(None, OUTGOING).into_parts().headers;
+        let values = filled.get_all("cdn-loop").iter();
+        let values: Vec<_> = values.map(|value| value.to_str().unwrap()).collect();
+        values.join(", ")
+    };
+    let own = "leeward; id=00112233445566aa";
+    let other = "leeward; id=ffeeddccbbaa9988";
+    assert_eq!(sent(&plain), own);
+    let chained = through(&format!("cdn.example; n=1, {other}"));
+    assert_eq!(sent(&chained), format!("{other}, {own}"));
+    assert_ne!(chained.selector(), plain.selector());
+    assert_eq!(chained, through(&other.to_uppercase()));
+    // What others write there does not shape a question.
+    assert_eq!(through("cdn.example; n=1, leeward"), plain);
 }
 
 #[test]
@@ -448,7 +474,7 @@ fn arbitrary_request() -> impl Strategy<Value = request::Parts> {
             "[a-b]=?[0-1]"
         ),
         (
-            "(user-agent|referer|x-forwarded-for|dnt|sec-gpc|traceparent|via)",
+            "(user-agent|referer|x-forwarded-for|dnt|sec-gpc|traceparent|via|cdn-loop)",
             "[a-b]"
         ),
         (

@@ -7,7 +7,8 @@ use super::policy::{Credentials, KeyPolicy, RequestPolicy, Unknown, any_matches}
 use super::preflight::preflight_key;
 use super::target::canonical;
 use crate::question::Origin;
-use crate::semantics::{canonical_host, joined_value, normal_value, push_counted};
+use crate::semantics::cdn_loop::shields;
+use crate::semantics::{CDN_LOOP, canonical_host, joined_value, normal_value, push_counted};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE,
     PROXY_AUTHORIZATION, RANGE,
@@ -196,6 +197,15 @@ impl Visitor {
 
     fn read_fields(&mut self, headers: &HeaderMap, policy: &RequestPolicy) {
         let strict = self.mode == Unknown::Forward;
+        let is_dropped = any_matches(&policy.drop, CDN_LOOP.as_str());
+        if !strict
+            && !is_dropped
+            && let Some(shields) = shields(headers)
+        {
+            // So that a loop through several shields is recognised: each of them fetches with
+            // a request of its own.
+            self.base.keyed.push((CDN_LOOP, shields));
+        }
         for name in headers.keys() {
             let text = name.as_str();
             let forward = any_matches(&policy.forward, text);

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod audience;
 pub mod cache_status;
+pub mod cdn_loop;
 pub mod conditional;
 pub mod connection_auth;
 pub mod date;
@@ -41,6 +42,7 @@ pub mod vary;
 pub use answer::{age_header, announced, content_length, date_header};
 pub use audience::{Audience, is_static_file};
 pub use cache_status::{CacheStatus, Forward};
+pub use cdn_loop::{CDN_LOOP, LoopId, is_loop_answer};
 pub use conditional::{
     Precondition, add_validators, evaluate, not_modified_headers, remove_conditions,
 };

@@ -14,7 +14,7 @@ use crate::semantics::{
     self, Forward, Precondition, RangeAnswer, announced, append_via, strip_connection_fields,
 };
 use crate::time::Time;
-use crate::world::Platform;
+use crate::world::{Platform, event};
 use bytes::Bytes;
 use http::header::{
     CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, SET_COOKIE,
@@ -23,6 +23,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// What is said of a request that has come back.
+const LOOPED: &str = "this request has come back to the shield that sent it";
+
+/// What helps against that, for the log.
+const LOOPED_REMEDY: &str = "let `origin` name the server itself: its address leads to this \
+    shield, or to a proxy that does. Where the origin sends requests of its own through the \
+    shield on purpose, let it remove `CDN-Loop` from them";
 
 /// Why the shield has nothing for a request.
 pub(super) struct Trouble {
@@ -55,6 +63,18 @@ impl<P: Platform> Shield<P> {
             StatusCode::MISDIRECTED_REQUEST,
             "this host is not served here",
         )
+    }
+
+    /// 508 (RFC 5842 section 7.2): this shield has sent the request itself.
+    pub(super) fn looped(&self, method: &Method, path: &str) -> Answer<P::Body> {
+        let fields = [
+            ("method", method.as_str().into()),
+            ("path", path.into()),
+            ("problem", LOOPED.into()),
+            ("remedy", LOOPED_REMEDY.into()),
+        ];
+        self.platform.log(&event("loop", &fields));
+        self.own(Own::Loop, StatusCode::LOOP_DETECTED, LOOPED)
     }
 
     /// The answer where nothing stored helps and the origin has none: the fallback of

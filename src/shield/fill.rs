@@ -20,14 +20,14 @@ use crate::cell::transition::Failure;
 use crate::cell::{self, Coming, Draft, Entry, Manifest, Orphan, SEEN_PRECISION, Selecting};
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, LogLine, OriginBody, OriginDoor, Slot, time_left};
+use crate::origin::{Admission, Answered, LogLine, OriginBody, Slot, time_left};
 use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
     Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, confirms, freshen,
-    is_endless, is_transient, remove_private_fields, retry_after, selecting_names, storability,
-    storability_of_preflight, strip_connection_fields,
+    is_endless, is_loop_answer, is_transient, remove_private_fields, retry_after, selecting_names,
+    storability, storability_of_preflight, strip_connection_fields,
 };
 use crate::store::StoreError;
 use crate::time::{Time, millis};
@@ -229,7 +229,7 @@ impl<P: Platform> Shield<P> {
             let fields = validated.map(|entry| &entry.headers);
             let fill = start
                 .question
-                .fill(fields, OriginDoor::<P>::outgoing(start.config));
+                .fill(fields, self.door.outgoing(start.config));
             let asked = fill.headers().clone();
             let filling = self.door.fill(fill, slot, start.config);
             let answered = match began {
@@ -392,6 +392,11 @@ impl<P: Platform> Shield<P> {
         head: &mut HeadSender<P::Body>,
     ) -> Outcome {
         let (parts, mut body) = response.into_parts();
+        if is_loop_answer(parts.status, &parts.headers) && !self.is_usable(start) {
+            // There is no origin to spare: the next visitor is told the same at once.
+            self.hand_on(start, parts, body, Audience::Everyone, head);
+            return Outcome::Release("not-stored: it led back to a shield".to_owned());
+        }
         let rule = &start.config.failure;
         let mut is_failure = rule.statuses.contains(&parts.status.as_u16());
         if let Some(text) = rule

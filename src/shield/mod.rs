@@ -4,7 +4,8 @@
 //! knows of the world, so the same code runs in the component and natively.
 //!
 //! ```text
-//! handle ─┬─ over a limit, not served here ─────────────► 4xx, 501
+//! handle ─┬─ sent by this shield ───────────────────────► 508
+//!         ├─ over a limit, not served here ─────────────► 4xx, 501
 //!         ├─ not GET or HEAD ─ forward, invalidate ─────► the origin's answer
 //!         ├─ asks no question ─ pass ───────────────────► the origin's answer
 //!         └─ locate the question's cell, decide ─┬──────► the entry, perhaps stale
@@ -114,6 +115,9 @@ impl<P: Platform> Shield<P> {
         request: Request<Option<P::Body>>,
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
+        if self.door.has_sent(request.headers()) {
+            return self.looped(request.method(), request.uri().path());
+        }
         if let Some(refusal) = self.refuse(&request) {
             return refusal;
         }

@@ -152,6 +152,7 @@ fn happened(why: Own) -> &'static str {
         | Own::RuleFallback
         | Own::Refused
         | Own::Misdirected
+        | Own::Loop
         | Own::MaxForwards => "The server of this site does not answer as it should.",
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::budget::HaltedBy;
 use crate::question;
+use crate::semantics::cdn_loop::LOOP;
 use crate::semantics::{CacheStatus, Forward};
 use http::StatusCode;
 
@@ -89,6 +90,8 @@ pub enum Own {
     Refused,
     /// It names a host that is not served here.
     Misdirected,
+    /// This shield has sent it.
+    Loop,
     /// TRACE or OPTIONS whose last hop this is.
     MaxForwards,
     /// Nothing stored, and the request does not want it fetched.
@@ -116,6 +119,7 @@ impl Own {
         match self {
             Own::Refused => "refused",
             Own::Misdirected => "misdirected",
+            Own::Loop => LOOP,
             Own::MaxForwards => "max-forwards",
             Own::OnlyIfCached => "only-if-cached",
             Own::Backoff => "backoff",

@@ -7,11 +7,18 @@
     reason = "a test fails by panicking"
 )]
 
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use leeward_tests::client::{ask, get};
 use leeward_tests::nodes;
 use leeward_tests::origin::numbered;
 use leeward_tests::{Answer, Ask, Node, Settings, World, wait};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 
 async fn with(more: &'static str) -> World {
     let settings = Settings {
@@ -198,4 +205,137 @@ async fn an_editor_who_lost_a_race_reads_the_new_version() {
             assert_eq!(record.arrivals[2].headers["if-none-match"], "\"1\"");
         }
     }
+}
+
+/// A proxy in front of a node, whose address is known before the node's.
+struct Front {
+    listener: TcpListener,
+}
+
+impl Front {
+    async fn open() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Front { listener }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// Leads to this address from now on.
+    fn lead_to(self, target: SocketAddr) {
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = self.listener.accept().await {
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(target).await?;
+                    copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+    }
+}
+
+/// A node in front of this address, with its settings in a file of `folder`.
+async fn node_before(origin: SocketAddr, settings: &str, folder: &Path) -> Node {
+    let config = folder.join(format!("{}.toml", origin.port()));
+    fs::write(&config, settings).unwrap();
+    let mut command = nodes::up();
+    command.args(["--store", "memory", "--origin", &format!("http://{origin}")]);
+    command.arg("--config").arg(&config);
+    Node::start(command).await
+}
+
+/// Of each kind of request that a shield sends on.
+fn kinds() -> Vec<Ask> {
+    let post = Ask::new(Method::POST, "/form").body("a=b");
+    let preflight = Ask::new(Method::OPTIONS, "/api")
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "PUT");
+    vec![
+        Ask::get("/page"),
+        Ask::get("/page"),
+        Ask::get("/mine").header("cookie", "session=1"),
+        Ask::get("/passed").header("if-match", "\"1\""),
+        post,
+        Ask::new(Method::OPTIONS, "/options"),
+        preflight,
+    ]
+}
+
+fn loops(node: &Node) -> Vec<String> {
+    let log = node.errors();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("\"event\":\"loop\""));
+    lines.map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_that_leads_back_to_the_shield_is_answered_508_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for settings in ["", "[origin]\nvia = false\n", "preset = \"strict\"\n"] {
+        let front = Front::open().await;
+        let node = node_before(front.address(), settings, folder.path()).await;
+        front.lead_to(node.address());
+        // More than the failures that open the breaker.
+        let asks: Vec<Ask> = (0..3).flat_map(|_| kinds()).collect();
+        for asked in &asks {
+            let reply = ask(node.address(), asked).await;
+            assert_eq!(reply.status.as_u16(), 508, "{settings} {asked:?}: {reply}");
+            let status = reply.header("cache-status");
+            assert!(status.contains("detail=loop"), "{reply}");
+        }
+        // Each request came back once, and the log says why it was refused.
+        wait::until("each has a line", wait::SOON, async || {
+            (loops(&node).len() >= asks.len()).then_some(())
+        })
+        .await;
+        wait::throughout("no other comes", Duration::from_millis(500), async || {
+            loops(&node).len() == asks.len()
+        })
+        .await;
+        let line = loops(&node).pop().unwrap();
+        assert!(
+            line.contains("come back") && line.contains("origin"),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loop_through_two_shields_is_answered_508_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (Front::open().await, Front::open().await);
+    let first = node_before(two.address(), "", folder.path()).await;
+    let second = node_before(one.address(), "", folder.path()).await;
+    one.lead_to(first.address());
+    two.lead_to(second.address());
+    for asked in &kinds() {
+        let reply = ask(first.address(), asked).await;
+        assert_eq!(reply.status.as_u16(), 508, "{asked:?}: {reply}");
+    }
+    assert_eq!(
+        (loops(&first).len(), loops(&second).len()),
+        (kinds().len(), 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_shields_in_a_chain_are_no_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::single().await;
+    world.origin.otherwise(Answer::fixed("").max_age(600));
+    let outer = node_before(world.node(0), "", folder.path()).await;
+    for asked in &kinds() {
+        let reply = ask(outer.address(), asked).await;
+        assert_eq!(reply.status, StatusCode::OK, "{asked:?}: {reply}");
+    }
+    // What the inner one has stored for the outer one is a hit.
+    wait::until("the inner one has stored it", wait::SOON, async || {
+        let another = node_before(world.node(0), "", folder.path()).await;
+        let reply = get(another.address(), "/page").await;
+        let status = reply.header("cache-status");
+        (status.contains("hit") && world.origin.count("/page") == 1).then_some(())
+    })
+    .await;
 }

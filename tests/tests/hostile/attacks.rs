@@ -303,6 +303,8 @@ fn dropped() -> Vec<Attack> {
     // RFC 9111: 504 where nothing is stored.
     all.push(Attack::field(Nothing, "Cache-Control", "only-if-cached").fails());
     all.push(Attack::field(Nothing, "Expect", "100-continue"));
+    let shield = "leeward; id=0123456789abcdef";
+    all.push(Attack::field(Own, "CDN-Loop", shield));
     // A loop may be refused with 508.
     all.push(Attack::field(Nothing, "Via", "1.1 leeward, 1.1 leeward").fails());
     all.push(
