@@ -13,7 +13,8 @@ use leeward::question::target::canonical;
 use leeward::question::{Fill, Outgoing, Question, Read, Visitor, key_of};
 use leeward::semantics::vary::FIELDS_MAX;
 use leeward::semantics::{
-    Target, Vary, canonical_host, invalidation_targets, selecting_names, stands_for_target, vary,
+    CDN_LOOP, LoopId, Target, Vary, canonical_host, invalidation_targets, selecting_names,
+    stands_for_target, vary,
 };
 
 static USER_AGENT: HeaderValue = HeaderValue::from_static("leeward");
@@ -265,7 +266,13 @@ impl Asking<'_> {
     /// Whether a fill behind an answer may have this field of the visitor's, or of
     /// the shield's.
     fn may_be_sent(&self, name: &HeaderName, question: &Question, vary: &[HeaderName]) {
-        let own = ["user-agent", "via", "x-forwarded-proto", "x-forwarded-host"];
+        let own = [
+            "cdn-loop",
+            "user-agent",
+            "via",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+        ];
         if vary.contains(name) || own.contains(&name.as_str()) {
             return;
         }
@@ -293,6 +300,8 @@ impl Asking<'_> {
         for name in parts.headers.keys() {
             let rest = match class(name) {
                 Class::Connection | Class::Content | Class::Condition | Class::Directive => true,
+                // The shields that it names are keyed.
+                Class::Latent if *name == CDN_LOOP => false,
                 Class::Latent => !vary.contains(name),
                 Class::Negotiation
                 | Class::Scheme
@@ -368,6 +377,7 @@ fn fill(question: &Question) -> Fill {
         Outgoing {
             user_agent: &USER_AGENT,
             via: Some("leeward"),
+            loop_id: LoopId::new("http://origin", &USER_AGENT),
         },
     )
 }
