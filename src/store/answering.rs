@@ -303,21 +303,15 @@ mod tests {
         }
     }
 
-    type NeverInTests = std::future::Pending<()>;
+    type Under<C> = Answering<Platform, C, fn(Duration) -> std::future::Pending<()>>;
 
-    fn answering() -> (
-        Rc<World>,
-        Answering<Platform, impl Fn() -> Time, fn(Duration) -> NeverInTests>,
-    ) {
+    fn answering() -> (Rc<World>, Under<impl Fn() -> Time>) {
         let world = Rc::new(World::default());
         let of_clock = Rc::clone(&world);
         let clock = move || Time::from_unix_millis(1_000_000 + of_clock.now.get());
-        (
-            Rc::clone(&world),
-            Answering::new(Platform(Rc::clone(&world)), clock, |_| {
-                std::future::pending()
-            }),
-        )
+        let never: fn(Duration) -> std::future::Pending<()> = |_| std::future::pending();
+        let platform = Platform(Rc::clone(&world));
+        (world, Answering::new(platform, clock, never))
     }
 
     fn pass(world: &World, millis: u64) {
