@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::LocalBoxFuture;
 use futures::stream::LocalBoxStream;
 use futures::{FutureExt, StreamExt};
+use http::HeaderMap;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -55,6 +56,23 @@ pub trait Platform: 'static {
         &self,
         request: OriginRequest<Self::Body>,
     ) -> impl Future<Output = Result<http::Response<Self::Body>, OriginError>>;
+
+    /// Whether it can send a request on a connection that carries no other request
+    /// afterwards, see [`OriginRequest::alone`].
+    fn closes_connections(&self) -> bool {
+        true
+    }
+
+    /// Whether an answer with these fields, and those that the shield adds, can be given to
+    /// a visitor.
+    ///
+    /// # Errors
+    ///
+    /// Which field the host refuses, and why.
+    fn lets_through(&self, fields: &HeaderMap) -> Result<(), String> {
+        let _ = fields;
+        Ok(())
+    }
 
     /// Writes one line for the operator.
     fn log(&self, line: &str);
@@ -200,6 +218,9 @@ pub struct OriginRequest<B> {
     pub first_byte_timeout: Duration,
     /// Longest pause in the response body.
     pub between_bytes_timeout: Duration,
+    /// Whether it goes on a connection that carries no other request, neither before nor
+    /// afterwards, where the platform [can](Platform::closes_connections) see to that.
+    pub alone: bool,
 }
 
 /// The address of the visitor that sent a request, if the platform tells it. The
@@ -223,6 +244,11 @@ impl VisitorAddress {
     }
 }
 
+/// What helps where the host denies requests to the origin.
+const DENIED_REMEDY: &str = "on Spin, let `allowed_outbound_hosts` of the component name the \
+    origin by scheme, host and port, and write a path into the variable `origin_path`; on a \
+    cloud, its limit of outbound requests may be reached";
+
 /// Why there is no (whole) response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginError {
@@ -230,6 +256,10 @@ pub enum OriginError {
     Timeout,
     /// Not reached: no connection. The text is for the operator's log.
     Unreachable(String),
+    /// Broken off before any byte of the response head, as far as the platform can tell: the
+    /// origin may have closed a connection that was kept for later requests. The text is for
+    /// the operator's log.
+    NoHead(String),
     /// Broken off; the text is for the operator's log.
     Failed(String),
     /// Its answer does not end, and `origin.max_streams` such answers are open. The shield
@@ -238,6 +268,14 @@ pub enum OriginError {
     /// Not sent: the request could not be made, or the host refused it. Nothing
     /// has reached the origin, so nothing is known about it.
     NotSent(String),
+    /// Not sent: the platform does not let the component ask this origin, or not any more.
+    Denied,
+    /// Not sent: it authenticates its connection, which others use as well. The shield says
+    /// so, not the platform.
+    ConnectionAuth,
+    /// Answered, but the platform does not let the answer's fields through to a visitor.
+    /// The text is for the operator's log.
+    Fields(String),
 }
 
 impl fmt::Display for OriginError {
@@ -247,14 +285,44 @@ impl fmt::Display for OriginError {
             OriginError::Unreachable(reason) => {
                 write!(f, "the origin could not be reached: {reason}")
             }
+            OriginError::NoHead(reason) => {
+                write!(f, "the connection ended without an answer: {reason}")
+            }
             OriginError::Failed(reason) => write!(f, "the origin could not be asked: {reason}"),
             OriginError::TooManyStreams => f.write_str("too many answers without an end"),
             OriginError::NotSent(reason) => write!(f, "the request was not sent: {reason}"),
+            OriginError::Denied => {
+                f.write_str("the request was not sent: the host denied it (HttpRequestDenied)")
+            }
+            OriginError::ConnectionAuth => f.write_str(
+                "the request was not sent: it authenticates its connection, which others use",
+            ),
+            OriginError::Fields(reason) => write!(
+                f,
+                "the host does not let the fields of the origin's answer through: {reason}"
+            ),
         }
     }
 }
 
 impl std::error::Error for OriginError {}
+
+impl OriginError {
+    /// What the operator can do, where there is one thing.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        match self {
+            OriginError::Denied => Some(DENIED_REMEDY),
+            OriginError::Timeout
+            | OriginError::Unreachable(_)
+            | OriginError::NoHead(_)
+            | OriginError::Failed(_)
+            | OriginError::TooManyStreams
+            | OriginError::NotSent(_)
+            | OriginError::ConnectionAuth
+            | OriginError::Fields(_) => None,
+        }
+    }
+}
 
 /// A log line: one JSON object, its kind first.
 pub(crate) fn event(kind: &str, fields: &[(&str, serde_json::Value)]) -> String {

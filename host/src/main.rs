@@ -6,7 +6,7 @@
 //! - `up` runs the component: `settings` checks the options, `reach` tries the
 //!   origin, `guest` runs the component in its sandbox, `instances` decides how
 //!   many instances there are, `server` and `outbound` are the HTTP server and
-//!   client, `store` is the key-value store and the SQLite database, `fate` decides
+//!   client, `http_behaviour` whose HTTP they imitate, `store` is the key-value store and the SQLite database, `fate` decides
 //!   what becomes of an answer whose instance dies, and `limits` are those of platforms.
 //! - `check` validates a configuration.
 //! - `origin` is a server that fails under load.
@@ -21,6 +21,7 @@ mod demo;
 mod descriptors;
 mod fate;
 mod guest;
+mod http_behaviour;
 mod instances;
 mod limits;
 mod origin;

@@ -1,13 +1,11 @@
 //! Requests that the guest sends, over `http` and `https`. Connections are kept
-//! for later requests, except those that authenticate a visitor (`bound`).
+//! for later requests. One that says `Connection: close` goes on a connection of its own:
+//! the guest says so of what authenticates a visitor.
 //!
-//! A request is sent once, with two exceptions, both for a kept connection that the
-//! origin has closed. If nothing was written to it, hyper takes another connection.
-//! If a GET or HEAD without content was written and no byte of an answer came, it is
-//! repeated once on a new connection (RFC 9112, section 9.3.1): servers close
-//! connections that they have kept for a while, and a request can cross that.
+//! A request is sent once, with one exception: if the origin has closed a kept connection
+//! and nothing was written to it, hyper takes another one. If something was written, the
+//! guest is told whether a byte of an answer came, and repeats what it may.
 
-mod bound;
 mod progress;
 mod quota;
 mod route;
@@ -22,25 +20,26 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Extensions, Method, Uri};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Extensions, Uri};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use leeward::semantics::strip_connection_fields;
+use leeward::platform::spin_fields::CONTENT;
+use leeward::semantics::{offers_connection_auth, strip_connection_fields};
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
-use self::bound::{authenticates_connection, offers_connection_authentication};
 use self::progress::{ContentEnd, Deadline, Limits, Progress, Traffic, Upload, Watching};
 pub(crate) use self::quota::Quota;
 pub(crate) use self::route::Route;
 use self::route::Routed;
+use crate::http_behaviour::HttpBehaviour;
 
 /// How long an unused connection is kept. This is less than the five seconds
 /// after which some servers close theirs: a request that is sent while the
@@ -57,10 +56,6 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Largest head of an answer, in bytes.
 const RESPONSE_HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// By this field the guest says that a GET or HEAD has content of unknown length:
-/// WASI HTTP hides `Transfer-Encoding` from guests.
-const CONTENT: HeaderName = HeaderName::from_static("spin-content");
-
 /// Most fields of an answer.
 const RESPONSE_FIELDS_MAX: usize = 1_000;
 
@@ -76,6 +71,7 @@ pub(crate) struct Outbound {
     unpooled: HttpClient,
     /// The platform's limit of requests, if one is imposed.
     quota: Option<Quota>,
+    behaviour: HttpBehaviour,
 }
 
 impl Outbound {
@@ -111,6 +107,7 @@ impl Outbound {
             pooled: client(IDLE_PER_HOST_MAX),
             unpooled: client(0),
             quota: None,
+            behaviour: HttpBehaviour::Own,
         })
     }
 
@@ -120,6 +117,16 @@ impl Outbound {
             quota: Some(quota),
             ..self
         }
+    }
+
+    /// The same with the behaviour of a platform.
+    pub(crate) fn behaving(self, behaviour: HttpBehaviour) -> Self {
+        Self { behaviour, ..self }
+    }
+
+    /// Whose HTTP it imitates.
+    pub(crate) fn behaviour(&self) -> HttpBehaviour {
+        self.behaviour
     }
 
     async fn send(
@@ -139,25 +146,17 @@ impl Outbound {
             let chunked = HeaderValue::from_static("chunked");
             request.headers_mut().insert(TRANSFER_ENCODING, chunked);
         }
-        let client = if authenticates_connection(request.headers()) {
-            // A proxy in front of the origin has to close its connection too.
-            let close = HeaderValue::from_static("close");
-            request.headers_mut().insert(CONNECTION, close);
-            &self.unpooled
-        } else {
-            &self.pooled
+        let client = match closes_connection(request.headers()) {
+            true => &self.unpooled,
+            false => &self.pooled,
         };
-        let again = repeatable(&request);
-        let sent = match (send_once(client, request, connect, limits).await, again) {
-            (Err(Failure::KeptConnectionEnded(_)), Some(again)) => {
-                send_once(&self.unpooled, again, connect, limits).await
-            }
-            (sent, _) => sent,
-        };
-        let (mut response, connection) = sent.map_err(|failure| match failure {
-            Failure::KeptConnectionEnded(error) | Failure::Other(error) => error,
+        let sent = send_once(client, request, connect, limits).await;
+        let (mut response, connection) = sent.map_err(|failure| match self.behaviour {
+            HttpBehaviour::Own => failure.error,
+            HttpBehaviour::Spin if failure.is_of_connection => Error::HttpProtocolError,
+            HttpBehaviour::Spin => failure.error,
         })?;
-        if offers_connection_authentication(response.headers()) {
+        if self.behaviour == HttpBehaviour::Own && offers_connection_auth(response.headers()) {
             // The pool neither takes nor hands out a poisoned connection. If the
             // answer has no body, the connection may be in the pool already and
             // another request may just have taken it. That request is safe:
@@ -167,37 +166,33 @@ impl Outbound {
                 connected.poison();
             }
         }
-        // WASI HTTP hides `Connection` from guests, so the fields that it names
-        // are removed here.
+        // Guests see none of them (WASI HTTP).
         strip_connection_fields(response.headers_mut());
         Ok(response.map(|body| TimedBody::new(body, between_bytes).boxed_unsync()))
     }
 }
 
-/// Returns the same request once more, if it may be sent twice: a GET or HEAD
-/// without content.
-fn repeatable(request: &http::Request<WasiBody>) -> Option<http::Request<WasiBody>> {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    let fields = request.headers();
-    // hyper sends a GET or HEAD without these fields without content, whatever its
-    // body is.
-    if !is_safe || fields.contains_key(CONTENT_LENGTH) || fields.contains_key(TRANSFER_ENCODING) {
-        return None;
-    }
-    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-    let mut again = http::Request::new(body);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = fields.clone();
-    Some(again)
+/// Whether a request is the last on its connection.
+fn closes_connection(fields: &HeaderMap) -> bool {
+    let mut lines = fields.get_all(CONNECTION).iter();
+    lines.any(|line| line.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// Why a request was not answered.
-enum Failure {
-    /// A connection that had carried another request ended before any byte of an
-    /// answer.
-    KeptConnectionEnded(Error),
-    Other(Error),
+struct Failure {
+    error: Error,
+    /// Whether there was a connection, and it ended, or did not carry HTTP.
+    is_of_connection: bool,
+}
+
+impl Failure {
+    /// It took too long.
+    fn of_time(error: Error) -> Self {
+        Self {
+            error,
+            is_of_connection: false,
+        }
+    }
 }
 
 /// Sends a request. Returns the answer and the connection that it came on.
@@ -234,10 +229,10 @@ async fn send_once(
         let now = Instant::now();
         let at = match progress.deadline(limits, now) {
             Deadline::Answer(at) if at <= now => {
-                return Err(Failure::Other(Error::ConnectionReadTimeout));
+                return Err(Failure::of_time(Error::ConnectionReadTimeout));
             }
             Deadline::Content(at) if at <= now => {
-                return Err(Failure::Other(Error::ConnectionWriteTimeout));
+                return Err(Failure::of_time(Error::ConnectionWriteTimeout));
             }
             Deadline::Answer(at) | Deadline::Content(at) | Deadline::LookAgain(at) => at,
         };
@@ -245,18 +240,43 @@ async fn send_once(
     };
     match answered {
         Ok(response) => Ok((response, connection)),
-        Err(error) if error.is_connect() => Err(Failure::Other(
-            classify(&error).unwrap_or(Error::DestinationUnavailable),
-        )),
+        Err(error) if error.is_connect() => Err(Failure {
+            error: classify(&error).unwrap_or(Error::DestinationUnavailable),
+            is_of_connection: false,
+        }),
         Err(error) => {
             let is_kept = traffic_of(&connection).is_some_and(|it| it.is_reused_and_silent());
-            let error = classify(&error).unwrap_or(Error::HttpProtocolError);
-            Err(match is_kept {
-                true => Failure::KeptConnectionEnded(error),
-                false => Failure::Other(error),
+            Err(Failure {
+                error: without_head(&error, is_kept),
+                is_of_connection: true,
             })
         }
     }
+}
+
+/// What the guest is told of an exchange that ended before the head of the answer had come.
+/// `is_kept` says that the connection had carried another request, and that no byte of an
+/// answer came: the origin had closed it, and the request may be repeated.
+fn without_head(error: &hyper_util::client::legacy::Error, is_kept: bool) -> Error {
+    match classify(error) {
+        Some(error @ Error::HttpRequestBodySize(_)) => error,
+        Some(_) if is_kept => Error::ConnectionTerminated,
+        // A new connection, or a part of an answer.
+        Some(Error::ConnectionTerminated) => Error::HttpResponseIncomplete,
+        Some(error) => error,
+        None => Error::InternalError(Some(format!(
+            "the answer is not HTTP: {}",
+            innermost(error)
+        ))),
+    }
+}
+
+fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }
 
 /// What the connection of a request is doing, once it has one.
@@ -273,6 +293,15 @@ type Sent = Result<(http::Response<WasiBody>, Transmission), Error>;
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Outbound {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        self.behaviour.forbids(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        let behaviour = self.behaviour;
+        Arc::new(move |name| behaviour.forbids(name))
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -467,8 +496,8 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use futures::FutureExt as _;
-    use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
-    use http_body_util::StreamBody;
+    use http::Method;
+    use http_body_util::{Empty, StreamBody};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -562,26 +591,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_carried_ntlm_or_negotiate_carries_no_other_request() {
-        for (name, value) in [
-            (AUTHORIZATION, "NTLM TlRMTVNTUAABAAAA"),
-            (AUTHORIZATION, "negotiate YIIZ"),
-            (PROXY_AUTHORIZATION, "NTLM TlRMTVNTUAABAAAA"),
-        ] {
-            let origin = Counting::start(WHOLE).await;
-            let outbound = Outbound::new(None).unwrap();
-            // There is a kept connection when the handshake comes.
+    async fn a_request_that_closes_its_connection_has_it_for_itself() {
+        let origin = Counting::start(WHOLE).await;
+        let outbound = Outbound::new(None).unwrap();
+        // There is a kept connection when it comes.
+        let (kept, _) = origin.ask(&outbound, None).await;
+        let field = || Some((CONNECTION, "close"));
+        let (first, head) = origin.ask(&outbound, field()).await;
+        let (second, _) = origin.ask(&outbound, field()).await;
+        for _ in 0..3 {
             origin.ask(&outbound, None).await;
-            let field = || Some((name.clone(), value));
-            let (first, head) = origin.ask(&outbound, field()).await;
-            let (second, _) = origin.ask(&outbound, field()).await;
-            for _ in 0..3 {
-                origin.ask(&outbound, None).await;
-            }
-            assert_eq!(origin.requests_on(first), 1, "{value:?}");
-            assert_eq!(origin.requests_on(second), 1, "{value:?}");
-            assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
         }
+        assert_eq!(origin.requests_on(kept), 4);
+        assert_eq!(origin.requests_on(first), 1);
+        assert_eq!(origin.requests_on(second), 1);
+        // A proxy in front of the origin has to close its connection too.
+        assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+    }
+
+    /// Where the component cannot see to it, the host does not: as on Spin.
+    #[tokio::test]
+    async fn as_spin_a_connection_is_used_again_whatever_was_offered_on_it() {
+        let origin = Counting::start(
+            "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: NTLM\r\ncontent-length: 2\r\n\r\nno",
+        );
+        let origin = origin.await;
+        let outbound = Outbound::new(None).unwrap().behaving(HttpBehaviour::Spin);
+        for _ in 0..3 {
+            origin.ask(&outbound, None).await;
+        }
+        assert_eq!(origin.requests_on(0), 3);
     }
 
     #[tokio::test]
@@ -711,36 +750,49 @@ mod tests {
         requests
     }
 
+    /// The component repeats a GET that ended so, and no other.
     #[tokio::test]
-    async fn a_get_on_a_kept_connection_that_ended_is_repeated_once() {
-        let (listener, url) = origin().await;
-        let outbound = Outbound::new(None).unwrap();
-        let client = async {
-            for _ in 0..2 {
+    async fn a_kept_connection_that_ended_without_an_answer_is_told_apart() {
+        for (behaviour, expected) in [
+            (HttpBehaviour::Own, Error::ConnectionTerminated),
+            (HttpBehaviour::Spin, Error::HttpProtocolError),
+        ] {
+            let (listener, url) = origin().await;
+            let outbound = Outbound::new(None).unwrap().behaving(behaviour);
+            let client = async {
                 let response = sent(&outbound, &url).await.unwrap();
                 response.into_body().collect().await.unwrap();
-            }
-        };
-        // The second request goes to the kept connection, and then to a new one.
-        let (requests, ()) = tokio::join!(closing(&listener, 2), client);
-        assert_eq!(requests, 3);
+                sent(&outbound, &url).await.map(drop)
+            };
+            let (requests, outcome) = tokio::join!(closing(&listener, 1), client);
+            assert_eq!(requests, 2);
+            let error = outcome.unwrap_err();
+            assert_eq!(error.to_string(), expected.to_string(), "{behaviour:?}");
+            // Nobody has connected again.
+            assert!(listener.accept().now_or_never().is_none());
+        }
     }
 
     #[tokio::test]
-    async fn a_get_on_a_new_connection_that_ended_is_not_repeated() {
-        let (listener, url) = origin().await;
-        let outbound = Outbound::new(None).unwrap();
-        let origin = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            read_request(&mut stream).await;
-        };
-        let ((), outcome) = tokio::join!(origin, sent(&outbound, &url));
-        assert!(
-            matches!(outcome, Err(Error::ConnectionTerminated)),
-            "{outcome:?}"
-        );
-        // Nobody has connected again.
-        assert!(listener.accept().now_or_never().is_none());
+    async fn an_exchange_that_ended_otherwise_is_told_apart() {
+        for (answer, expected) in [
+            ("", "incomplete HTTP response"),
+            ("HTTP/1.1 200 OK\r\nserv", "incomplete HTTP response"),
+            ("SSH-2.0-OpenSSH_9.2\r\n\r\n", "the answer is not HTTP"),
+        ] {
+            let (listener, url) = origin().await;
+            let outbound = Outbound::new(None).unwrap();
+            let origin = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                read_request(&mut stream).await;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let ((), outcome) = tokio::join!(origin, sent(&outbound, &url));
+            let text = outcome.unwrap_err().to_string();
+            assert!(text.contains(expected), "{answer:?}: {text}");
+            // Nobody has connected again.
+            assert!(listener.accept().now_or_never().is_none());
+        }
     }
 
     #[tokio::test]

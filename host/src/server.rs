@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT};
 use leeward::semantics::{is_upgrade, strip_connection_fields};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -37,6 +38,7 @@ use self::connection::{InFlight, Line, Wire};
 use self::connections::Connections;
 use self::content::{ClientWatch, Content, Fault, Verdict};
 use crate::fate::Fate;
+use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Instances;
 use crate::limits::{Limit, Limiter};
 use crate::report;
@@ -66,11 +68,6 @@ const REFUSED: &str = "leeward;detail=refused";
 /// from. The host sets them; fields of a visitor with this prefix are removed.
 const SPIN_FIELDS: &str = "spin-";
 const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr");
-/// Says that a request has content of unknown length. Of this host alone.
-const SPIN_CONTENT: HeaderName = HeaderName::from_static("spin-content");
-/// Says that the content of a request, which has none, ends with an error when the
-/// client has gone. Of this host alone.
-const SPIN_CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch");
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
 /// What clients may use of the server.
@@ -78,6 +75,8 @@ const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 pub(crate) struct Limits {
     /// Most connections of one client at once.
     pub(crate) connections_per_client: usize,
+    /// What clients may tell the component.
+    pub(crate) behaviour: HttpBehaviour,
     /// Most bytes of the content of a request.
     pub(crate) request_body: Option<u64>,
     /// What the platform allows beside that.
@@ -220,24 +219,27 @@ async fn answer(
 ) -> Response<WasiBody> {
     let has_content = !request.body().is_end_stream();
     let has_length = request.headers().contains_key(header::CONTENT_LENGTH);
-    let mut request = match admit(request, ends) {
+    let mut request = match admit(request, ends, limits.behaviour) {
         Ok(request) => request,
         Err((status, text)) => return plain(status, text, REFUSED),
     };
-    if has_content && !has_length {
+    let is_own = limits.behaviour == HttpBehaviour::Own;
+    if has_content && !has_length && is_own {
         // WASI HTTP hides `Transfer-Encoding` from guests.
         let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(SPIN_CONTENT, chunked);
+        request.headers_mut().insert(CONTENT, chunked);
     }
     // Guests forward the content of other methods without looking at it.
-    let is_watched =
-        !has_content && !has_length && matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_watched = is_own
+        && !has_content
+        && !has_length
+        && matches!(*request.method(), Method::GET | Method::HEAD);
     let (most, is_of_platform) = limits.request_body();
     let (answered, until_answered) = oneshot::channel();
     let verdict = Arc::new(Verdict::default());
     let request = if is_watched {
         let value = HeaderValue::from_static("1");
-        request.headers_mut().insert(SPIN_CLIENT_WATCH, value);
+        request.headers_mut().insert(CLIENT_WATCH, value);
         request.map(|_| ClientWatch::new(Arc::clone(line), until_answered).boxed_unsync())
     } else {
         let in_flight = has_content.then(|| InFlight::content(line));
@@ -293,7 +295,11 @@ fn is_too_long(response: &Response<WasiBody>, platform: &Limiter) -> bool {
 
 /// Prepares a request for the guest as Spin does: with an absolute URI, and with
 /// the fields that say where it came from.
-fn admit<B>(mut request: Request<B>, ends: Ends) -> Result<Request<B>, (StatusCode, &'static str)> {
+fn admit<B>(
+    mut request: Request<B>,
+    ends: Ends,
+    behaviour: HttpBehaviour,
+) -> Result<Request<B>, (StatusCode, &'static str)> {
     if is_upgrade(request.method(), request.headers()) {
         // The guest cannot check this: WASI HTTP hides these fields from it.
         return Err((
@@ -318,12 +324,14 @@ fn admit<B>(mut request: Request<B>, ends: Ends) -> Result<Request<B>, (StatusCo
     // WASI HTTP hides `Connection` from guests, so the fields that it names are
     // removed here.
     strip_connection_fields(fields);
-    for name in forged {
-        fields.remove(name);
+    if behaviour == HttpBehaviour::Own {
+        for name in forged {
+            fields.remove(name);
+        }
     }
     for (name, value) in [(SPIN_FULL_URL, full_url), (SPIN_CLIENT_ADDR, client)] {
         if let Ok(value) = value {
-            fields.insert(name, value);
+            fields.append(name, value);
         }
     }
     Ok(request)
@@ -475,7 +483,7 @@ mod tests {
 
     /// The URI that the guest sees, or the status and text of the refusal.
     fn admitted(request: Request<()>) -> Result<String, String> {
-        match admit(request, ENDS) {
+        match admit(request, ENDS, HttpBehaviour::Own) {
             Ok(request) => Ok(request.uri().to_string()),
             Err((status, text)) => Err(format!("{} {text}", status.as_u16())),
         }
@@ -567,6 +575,7 @@ mod tests {
         ] {
             let limits = Limits {
                 connections_per_client: 1,
+                behaviour: HttpBehaviour::Own,
                 request_body: own,
                 platform: Limiter::new(platform),
             };
@@ -582,7 +591,7 @@ mod tests {
             "http://h?x=1",
             &[("host", "h")],
         );
-        let request = admit(request, ENDS).unwrap();
+        let request = admit(request, ENDS, HttpBehaviour::Own).unwrap();
         assert_eq!(
             request.uri().path_and_query().map(PathAndQuery::as_str),
             Some("/?x=1")
@@ -620,7 +629,7 @@ mod tests {
                 ("upgrade", upgrade),
             ];
             let request = request(Version::HTTP_11, &Method::GET, "/", &fields);
-            let outcome = admit(request, ENDS).map_err(|(status, _)| status);
+            let outcome = admit(request, ENDS, HttpBehaviour::Own).map_err(|(status, _)| status);
             match outcome {
                 Ok(request) => {
                     assert!(!refused, "{fields:?}");

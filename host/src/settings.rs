@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use leeward::config::{Config, Origin};
 
 use crate::address::Address;
+use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Reuse;
 use crate::limits::Platform;
 use crate::store::{Behaviour, Location};
@@ -56,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) store: Location,
     /// The platform whose store is imitated.
     pub(crate) store_behaviour: Behaviour,
+    /// The platform whose HTTP is imitated.
+    pub(crate) http_behaviour: HttpBehaviour,
     /// How long a value stays in Redis after it was written.
     pub(crate) redis_expiry: Duration,
     /// After which time writes to the store show on other nodes.
@@ -129,6 +132,7 @@ impl Settings {
             listen: args.listen,
             store,
             store_behaviour: args.store_behaviour,
+            http_behaviour: args.http_behaviour,
             redis_expiry: args.redis_expiry,
             replication_delay: args.replication_delay,
             platform: args.limits,
@@ -316,6 +320,7 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.1:3000");
         assert_eq!(settings.store.to_string(), "sqlite:.leeward/store.db");
         assert_eq!(settings.store_behaviour, Behaviour::Exact);
+        assert_eq!(settings.http_behaviour, HttpBehaviour::Own);
         assert_eq!(settings.replication_delay, None);
         assert_eq!(settings.platform, Platform::None);
         assert_eq!(settings.redis_address(), None);

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::address::Address;
 use crate::guest::{Guest, RedisServers, Services, Variables};
+use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Instances;
 use crate::limits::{Limiter, Platform};
 use crate::origin::signals::Signals;
@@ -99,6 +100,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Behaviour::Exact, hide = true)]
     pub(crate) store_behaviour: Behaviour,
 
+    /// Imitate how a platform treats requests and answers
+    #[arg(long, value_enum, default_value_t = HttpBehaviour::Own, hide = true)]
+    pub(crate) http_behaviour: HttpBehaviour,
+
     /// Show what other nodes write to the key-value store only after this time, as a
     /// store that is replicated between regions does. Such a store has no swaps
     #[arg(long, value_name = "DURATION", value_parser = duration, hide = true)]
@@ -172,7 +177,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let redis_address = settings.redis_address();
-    let outbound = Outbound::new(route)?;
+    let outbound = Outbound::new(route)?.behaving(settings.http_behaviour);
     let services = Services {
         outbound: match limiter.limits().outbound_per_hour {
             Some(_) => outbound.limited(Quota::new(limiter.clone(), store.clone())),
@@ -197,6 +202,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     });
     let limits = server::Limits {
         connections_per_client: settings.connections_per_client,
+        behaviour: settings.http_behaviour,
         request_body: settings.request_body,
         platform: limiter,
     };

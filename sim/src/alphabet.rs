@@ -32,6 +32,12 @@ const REFUSALS_ONE_IN: u32 = 2;
 /// The same, for what makes slots scarce.
 const SCARCITY_APART: u64 = 0x51a7_c0de;
 
+/// The same, for what ends connections.
+const CLOSING_APART: u64 = 0xc105_ed00;
+
+/// One scenario in this number whose origin may fail ends connections without an answer.
+const CLOSING_ONE_IN: u32 = 3;
+
 /// One scenario in this number has bursts of requests.
 const BURSTS_ONE_IN: u32 = 3;
 
@@ -153,6 +159,25 @@ pub(crate) fn make_scarce(scenario: &mut Scenario) {
     if rng.u32(..RATES_ONE_IN) == 0 {
         scenario.settings.per_hour = *pick(rng, &[16, 40, 80, 480]);
     }
+}
+
+/// An origin that ends connections without an answer, as one does that has kept them for as
+/// long as it likes.
+pub(crate) fn close_connections(scenario: &mut Scenario) {
+    let mut rng = fastrand::Rng::with_seed(scenario.seed ^ CLOSING_APART);
+    if !scenario.origin_may_fail() || rng.u32(..CLOSING_ONE_IN) != 0 {
+        return;
+    }
+    let from = rng.u64(..scenario.healed);
+    let to = from.saturating_add(rng.u64(1_000_000..15_000_000));
+    scenario.faults.push(Fault {
+        from,
+        to: to.min(scenario.healed),
+        kind: FaultKind::Origin {
+            keys: rng.u32(1..16),
+            how: OriginFault::Closes,
+        },
+    });
 }
 
 /// Visits that all need a slot, at once.

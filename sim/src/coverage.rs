@@ -51,6 +51,8 @@ kinds! {
     Overrun = "refreshes overlapping after failed renewals",
     /// The origin said 304 and the entry lives on.
     Revalidated = "entries renewed by a 304",
+    /// A request was sent once more, because its connection ended without an answer.
+    SentAgain = "requests sent once more",
     /// Retry marks were stored.
     RetryMark = "retry marks",
     /// Pass marks were stored.

@@ -145,6 +145,10 @@ impl Origin {
                 self.executor.sleep(Duration::from_millis(5)).await;
                 return Err(OriginError::Failed("connection refused".into()));
             }
+            Some(OriginFault::Closes) if self.executor.random(fastrand::Rng::bool) => {
+                self.executor.sleep(Duration::from_millis(5)).await;
+                return Err(OriginError::NoHead("the connection was closed".into()));
+            }
             Some(OriginFault::Hangs) => {
                 self.executor.sleep(timeout).await;
                 return Err(OriginError::Timeout);

@@ -141,6 +141,9 @@ impl Platform for SimPlatform {
         if text("event") == Some("variant-evicted") {
             self.oracle.count(Kind::Evicted);
         }
+        if text("outcome") == Some("sent-again") {
+            self.oracle.count(Kind::SentAgain);
+        }
         let part = text("part").unwrap_or_default();
         match text("event") {
             Some("store-failed") => self.oracle.store_health(self.owner, part, false),

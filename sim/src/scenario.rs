@@ -306,6 +306,8 @@ pub(crate) enum StoreFault {
 pub(crate) enum OriginFault {
     /// Refuses connections.
     Refuses,
+    /// Ends the connection without an answer, one time in two.
+    Closes,
     /// Never answers.
     Hangs,
     /// 5xx.
@@ -551,6 +553,7 @@ impl Scenario {
         crate::alphabet::enrich(&mut scenario);
         limited_stores(&mut scenario);
         crate::alphabet::make_scarce(&mut scenario);
+        crate::alphabet::close_connections(&mut scenario);
         scenario
     }
 

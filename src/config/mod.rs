@@ -37,7 +37,7 @@ use crate::cell::transition::Backoff;
 pub use crate::question::{Origin, OriginError};
 
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
-use crate::semantics::{Policy, Preset};
+use crate::semantics::{ConnectionAuth, Policy, Preset};
 use ::bytes::Bytes;
 use contradictions::Further;
 use http::{HeaderValue, Method, StatusCode};
@@ -118,6 +118,8 @@ pub struct OriginConfig {
     pub via: bool,
     /// Tells shields of the same origin in a chain apart.
     pub loop_id: HeaderValue,
+    /// Whether it may tie a user to a connection.
+    pub connection_auth: ConnectionAuth,
 }
 
 impl Default for OriginConfig {
@@ -136,6 +138,7 @@ impl Default for OriginConfig {
             user_agent: HeaderValue::from_static("leeward"),
             via: true,
             loop_id: HeaderValue::from_static("leeward"),
+            connection_auth: ConnectionAuth::default(),
         }
     }
 }

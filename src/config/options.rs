@@ -6,7 +6,7 @@ use super::problem::Fault;
 use super::value::{Kind, Value};
 use crate::budget::{FAILURES_MAX, RATE_MAX, SLOTS_MAX, STREAMS_MAX};
 use crate::question::policy::{Credentials, ERROR_TTL_MAX, Unknown};
-use crate::semantics::Preset;
+use crate::semantics::{ConnectionAuth, Preset};
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -474,6 +474,26 @@ pub const OPTIONS: &[Definition] = &[
               `origin`. It must be the same on all nodes. Two shields in a chain need \
               different ones only if they have the same `origin`.",
         set: set!(Header => origin.loop_id),
+    },
+    Definition {
+        name: "origin.connection_auth",
+        kind: Kind::Choice(&["refuse", "forward"]),
+        default: "\"refuse\"",
+        strict: None,
+        per_rule: false,
+        doc: "What happens to NTLM and Negotiate, with which a server authenticates a \
+              connection, on hosts that use a connection to the origin for all visitors \
+              and do not let a component close it: Spin, among others. \"refuse\": such a \
+              request, or one whose 401 offers nothing else, is answered 501. \"forward\": \
+              they go on as they come. Only for an origin that authenticates each request \
+              by itself: another one takes the next visitor on the connection for the \
+              user of the last. `leeward up` closes such connections, whatever this says.",
+        set: |config, value| {
+            config.origin.connection_auth = match value {
+                Value::Choice("forward") => ConnectionAuth::Forward,
+                _ => ConnectionAuth::Refuse,
+            }
+        },
     },
     Definition {
         name: "lease.duration",

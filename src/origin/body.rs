@@ -2,6 +2,7 @@
 
 use super::Slot;
 use crate::budget::{Outcome, Report};
+use crate::time::Time;
 use crate::world::{Body, OriginError};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -38,13 +39,26 @@ impl SharedSlot {
         SharedSlot(Rc::new(RefCell::new(Some(slot))))
     }
 
-    fn take(&self) -> Option<Slot> {
+    /// The slot, if it is there; nobody has it here afterwards.
+    pub(super) fn take(&self) -> Option<Slot> {
         self.0.borrow_mut().take()
     }
 
     /// What became of the request.
     pub(super) fn report(&self, outcome: Outcome) -> Option<Report> {
         self.0.borrow().as_ref().map(|slot| slot.report(outcome))
+    }
+
+    /// The request is sent at `now`: its slot's token of the rate is used.
+    ///
+    /// # Errors
+    ///
+    /// If the token is too old, or the slot is gone.
+    pub(super) fn spend(&self, now: Time) -> Result<(), OriginError> {
+        match self.0.borrow_mut().as_mut() {
+            Some(slot) => slot.spend(now),
+            None => Err(OriginError::NotSent("it has no slot any more".to_owned())),
+        }
     }
 
     /// Whether it counts in `origin.max_streams`.

@@ -13,6 +13,7 @@
 //! half, all slots of the instance together.
 
 use super::check::{Checker, checked};
+use super::send::Turn;
 use super::slot::{Pool, Slot};
 use super::slots::{Draft, KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name};
 use super::time::time_left;
@@ -157,6 +158,10 @@ impl<P: Platform> Broker<P> {
             look: Cell::new(LOOK_FIRST),
             this: Weak::clone(this),
         })
+    }
+
+    pub(super) fn platform(&self) -> &P {
+        &self.platform
     }
 
     /// The settings as they count now. A store that works is no reason to send nothing: at
@@ -458,20 +463,19 @@ impl<P: Platform> Broker<P> {
         let began = self.platform.now();
         let limit = began.plus(CHECK_TIME);
         let outcome = match self.acquire(Class::Fill, page.target(), limit).await {
-            Admission::Granted(mut slot) => {
-                let now = self.platform.now();
-                let left = time_left(CHECK_TIME, began, now);
+            Admission::Granted(slot) => {
+                let left = time_left(CHECK_TIME, began, self.platform.now());
+                let turn = Turn::new(slot, left);
                 let sending = async {
                     let request = self.checker.request(page, left)?;
-                    slot.spend(now)?;
-                    self.platform.send(request).await
+                    self.send(request, &turn, || true).await
                 };
                 let timeout = self.platform.sleep(left);
                 let answered = match select(pin!(sending), pin!(timeout)).await {
                     Either::Left((answered, _)) => answered,
                     Either::Right(((), _)) => Err(OriginError::Timeout),
                 };
-                drop(slot);
+                drop(turn);
                 checked(&answered, self.platform.now())
             }
             Admission::Busy => Outcome::CheckBusy,

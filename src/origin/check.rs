@@ -50,6 +50,7 @@ impl Checker {
             connect_timeout: self.connect_timeout.min(timeout),
             first_byte_timeout: timeout,
             between_bytes_timeout: timeout,
+            alone: false,
         })
     }
 }

@@ -8,14 +8,15 @@
 //!
 //! Files: `slot` has the right to send one request, as a value. `slots` is what one
 //! instance knows about slots, and `tokens` about its part of the hour's requests; `broker`
-//! takes them from the store and gives them back.
-//! `body` is an answer's body with its slot, `upload` the content of a request that its
-//! visitor may send slowly, `check` the request that asks whether the
+//! takes them from the store and gives them back. `send` is one exchange, `body` an
+//! answer's body with its slot, `upload` the content of a request that its visitor may send
+//! slowly, `check` the request that asks whether the
 //! origin works at all.
 
 mod body;
 mod broker;
 mod check;
+mod send;
 mod slot;
 mod slots;
 mod time;
@@ -33,7 +34,9 @@ use crate::budget::{BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, Ra
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
-use crate::semantics::{LoopId, announced, is_endless, is_loop_answer, retry_after};
+use crate::semantics::{
+    Bond, LoopId, announced, bond_of_request, is_endless, is_loop_answer, retry_after,
+};
 use crate::time::{Time, millis};
 use crate::world::{Body, Content, OriginError, OriginRequest, Platform, event};
 use broker::Broker;
@@ -41,7 +44,9 @@ use bytes::BytesMut;
 use check::Checker;
 use futures::future::{Either, select};
 use http::{HeaderMap, Method, Response, StatusCode, request};
+use send::Turn;
 use serde_json::Value;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -167,11 +172,13 @@ impl<P: Platform> OriginDoor<P> {
         }
     }
 
-    /// Sends a fill, for at most `origin.first_byte_timeout`.
+    /// Sends a fill, for at most `origin.first_byte_timeout`. Nothing is started after
+    /// `acts_until`.
     pub(crate) async fn fill(
         &self,
         fill: Fill,
-        mut slot: Slot,
+        slot: Slot,
+        acts_until: &Cell<Time>,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let timeout = config.origin.first_byte_timeout;
@@ -181,8 +188,9 @@ impl<P: Platform> OriginDoor<P> {
         };
         let request = Self::request(fill.into_parts(), None, config, timeout);
         let request_time = self.platform.now();
-        slot.spend(request_time)?;
-        let sending = self.platform.send(request);
+        let turn = Turn::under(slot, config);
+        let is_wanted = || self.platform.now() < acts_until.get();
+        let sending = self.broker.send(request, &turn, is_wanted);
         let answered = self.within(timeout, sending).await;
         let took = self.platform.now().since(request_time);
         if let (Some(page), Ok(response)) = (page, &answered)
@@ -191,7 +199,7 @@ impl<P: Platform> OriginDoor<P> {
         {
             self.broker.found(page);
         }
-        self.answered(answered, request_time, SharedSlot::new(slot), false)
+        self.answered(answered, request_time, turn.slot, false)
     }
 
     /// Tells the breaker what became of a request, and gives the slot to the body.
@@ -215,8 +223,11 @@ impl<P: Platform> OriginDoor<P> {
         if is_stream && !slot.become_stream() {
             return Err(OriginError::TooManyStreams);
         }
+        let response = answered?;
+        let may = self.platform.lets_through(response.headers());
+        may.map_err(OriginError::Fields)?;
         Ok(Answered {
-            response: answered?.map(|body| OriginBody::new(body, slot)),
+            response: response.map(|body| OriginBody::new(body, slot)),
             request_time,
             response_time,
         })
@@ -229,7 +240,7 @@ impl<P: Platform> OriginDoor<P> {
     pub(crate) async fn forward(
         &self,
         forwarding: Forwarding<'_, P::Body>,
-        mut slot: Slot,
+        slot: Slot,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
         let Forwarding {
@@ -241,9 +252,9 @@ impl<P: Platform> OriginDoor<P> {
         let parts = pass::forwarded(visitor, body.is_some(), address, &self.origin, outgoing)
             .map_err(|error| NoAnswer::Failed(OriginError::NotSent(error.to_string())))?;
         let request_time = self.platform.now();
-        slot.spend(request_time).map_err(NoAnswer::Failed)?;
         let (has_content, timeout) = (body.is_some(), config.origin.pass_timeout);
-        let (class, target, slot) = (slot.class(), slot.target(), SharedSlot::new(slot));
+        let (class, target) = (slot.class(), slot.target());
+        let turn = Turn::under(slot, config);
         let refusal = Refusal::default();
         let body = body.map(|content| match content.is_read() {
             true => content,
@@ -252,7 +263,7 @@ impl<P: Platform> OriginDoor<P> {
                 broker: Rc::clone(&self.broker),
                 content,
                 left: announced(&visitor.headers),
-                slot: slot.downgrade(),
+                slot: turn.slot.downgrade(),
                 class,
                 target,
                 wait: config.wait.budget,
@@ -261,12 +272,12 @@ impl<P: Platform> OriginDoor<P> {
             .into_content(),
         });
         let request = Self::request(parts, body, config, timeout);
-        let sending = self.platform.send(request);
+        let sending = self.broker.send(request, &turn, || true);
         let answered = match has_content {
             true => sending.await,
             false => self.within(timeout, sending).await,
         };
-        let answered = self.answered(answered, request_time, slot, has_content);
+        let answered = self.answered(answered, request_time, turn.slot, has_content);
         answered.map_err(|error| match refusal.borrow_mut().take() {
             Some(refusal) => refusal,
             None => NoAnswer::Failed(error),
@@ -280,6 +291,7 @@ impl<P: Platform> OriginDoor<P> {
         first_byte_timeout: Duration,
     ) -> OriginRequest<P::Body> {
         OriginRequest {
+            alone: bond_of_request(&parts.headers) == Bond::Credentials,
             parts,
             body,
             connect_timeout: config.origin.connect_timeout,
@@ -332,27 +344,7 @@ impl<P: Platform> OriginDoor<P> {
 
     /// Writes the log line of an exchange.
     pub(crate) fn log(&self, line: &LogLine<'_>) {
-        let status = match line.status {
-            Ok(status) => status.map_or(Value::Null, |status| status.as_u16().into()),
-            Err(_) => Value::Null,
-        };
-        let mut fields = vec![
-            ("reason", line.reason.into()),
-            ("method", line.method.into()),
-            ("path", line.path.into()),
-            ("status", status),
-            ("millis", millis(line.took).into()),
-        ];
-        if let Err(error) = line.status {
-            fields.push(("error", error.to_string().into()));
-        }
-        if let Some(outcome) = line.outcome {
-            fields.push(("outcome", outcome.into()));
-        }
-        if let Some(settled) = line.settled {
-            fields.push(("settled", settled.into()));
-        }
-        self.platform.log(&event("origin", &fields));
+        self.platform.log(&line.text());
     }
 }
 
@@ -370,6 +362,33 @@ pub(crate) struct LogLine<'a> {
     /// How the lease ended.
     pub(crate) settled: Option<&'a str>,
     pub(crate) took: Duration,
+}
+
+impl LogLine<'_> {
+    fn text(&self) -> String {
+        let status = match self.status {
+            Ok(status) => status.map_or(Value::Null, |status| status.as_u16().into()),
+            Err(_) => Value::Null,
+        };
+        let mut fields = vec![
+            ("reason", self.reason.into()),
+            ("method", self.method.into()),
+            ("path", self.path.into()),
+            ("status", status),
+            ("millis", millis(self.took).into()),
+        ];
+        if let Err(error) = self.status {
+            fields.push(("error", error.to_string().into()));
+            fields.extend(error.remedy().map(|remedy| ("remedy", remedy.into())));
+        }
+        if let Some(outcome) = self.outcome {
+            fields.push(("outcome", outcome.into()));
+        }
+        if let Some(settled) = self.settled {
+            fields.push(("settled", settled.into()));
+        }
+        event("origin", &fields)
+    }
 }
 
 /// Why a request got no place in the budget at the end of its content, for the log.
@@ -431,10 +450,22 @@ fn outcome<B>(
                 false => Outcome::Good,
             }
         }
-        Err(OriginError::Timeout | OriginError::Failed(_)) if has_content => return None,
-        Err(OriginError::Timeout | OriginError::Failed(_)) => Outcome::Bad { retry_after: None },
+        Err(OriginError::Timeout | OriginError::NoHead(_) | OriginError::Failed(_))
+            if has_content =>
+        {
+            return None;
+        }
+        Err(OriginError::Timeout | OriginError::NoHead(_) | OriginError::Failed(_)) => {
+            Outcome::Bad { retry_after: None }
+        }
         Err(OriginError::Unreachable(_)) => Outcome::Unreachable,
-        Err(OriginError::NotSent(_) | OriginError::TooManyStreams) => return None,
+        Err(
+            OriginError::NotSent(_)
+            | OriginError::Denied
+            | OriginError::ConnectionAuth
+            | OriginError::TooManyStreams
+            | OriginError::Fields(_),
+        ) => return None,
     })
 }
 
@@ -471,6 +502,7 @@ mod tests {
         let bad = Some(Outcome::Bad { retry_after: None });
         for error in [
             OriginError::Timeout,
+            OriginError::NoHead("closed".to_owned()),
             OriginError::Failed("reset".to_owned()),
         ] {
             let answered: Result<Response<()>, _> = Err(error);
@@ -483,5 +515,47 @@ mod tests {
         let mut error = Response::new(());
         *error.status_mut() = StatusCode::BAD_GATEWAY;
         assert_eq!(outcome(&Ok(error), now, true), bad);
+    }
+
+    #[test]
+    fn what_the_host_or_the_shield_refuses_says_nothing_about_the_origin() {
+        for error in [
+            OriginError::NotSent("a field".to_owned()),
+            OriginError::Denied,
+            OriginError::ConnectionAuth,
+            OriginError::TooManyStreams,
+            OriginError::Fields("a field".to_owned()),
+        ] {
+            let answered: Result<Response<()>, _> = Err(error);
+            assert_eq!(outcome(&answered, Time::default(), false), None);
+        }
+    }
+
+    /// The log of a Spin without the origin in `allowed_outbound_hosts` said
+    /// `HttpRequestDenied`, and nothing else.
+    #[test]
+    fn the_log_names_the_setting_where_the_host_denies_a_request() {
+        let line = |error: &OriginError| {
+            let line = LogLine {
+                reason: "miss",
+                method: "GET",
+                path: "/a",
+                status: Err(error),
+                outcome: None,
+                settled: None,
+                took: Duration::ZERO,
+            };
+            line.text()
+        };
+        let denied = line(&OriginError::Denied);
+        for word in [
+            "remedy",
+            "allowed_outbound_hosts",
+            "origin_path",
+            "HttpRequestDenied",
+        ] {
+            assert!(denied.contains(word), "{word}: {denied}");
+        }
+        assert!(!line(&OriginError::Timeout).contains("remedy"));
     }
 }

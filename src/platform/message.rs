@@ -74,14 +74,6 @@ pub fn headers_from(fields: impl IntoIterator<Item = (String, Vec<u8>)>) -> Head
     headers
 }
 
-/// The fields of a message for the host.
-pub fn list_of(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-        .collect()
-}
-
 /// Whether the content of a visitor's request is to be looked at. To take out a body
 /// costs a call of the host, which a hit without a body need not pay.
 pub fn has_content(method: &Method, headers: &HeaderMap, told: &Told) -> bool {
@@ -139,6 +131,11 @@ macro_rules! method_to_host {
 }
 
 /// What an error of the host says about the origin.
+///
+/// Spin says `HttpProtocolError` of whatever ends an exchange after the connection is there
+/// and before the head has come (`hyper_legacy_request_error` in Spin 4.1), and so does
+/// `wasmtime serve`. The embedded host says `ConnectionTerminated` where it knows that no
+/// byte of an answer came on a connection that it had kept.
 #[cfg(target_family = "wasm")]
 macro_rules! origin_error {
     ($Host:ident, $error:expr) => {
@@ -147,8 +144,11 @@ macro_rules! origin_error {
             | $Host::ConnectionReadTimeout
             | $Host::ConnectionWriteTimeout
             | $Host::HttpResponseTimeout => $crate::shield::OriginError::Timeout,
-            error @ ($Host::HttpRequestDenied
-            | $Host::HttpRequestLengthRequired
+            $Host::HttpRequestDenied => $crate::shield::OriginError::Denied,
+            error @ ($Host::HttpProtocolError | $Host::ConnectionTerminated) => {
+                $crate::shield::OriginError::NoHead(error.to_string())
+            }
+            error @ ($Host::HttpRequestLengthRequired
             | $Host::HttpRequestMethodInvalid
             | $Host::HttpRequestUriInvalid
             | $Host::HttpRequestUriTooLong
@@ -180,6 +180,7 @@ pub(crate) use {method_from_host, method_to_host, origin_error};
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use super::super::host_fields::list_of;
     use super::*;
 
     fn headers(list: &[(&str, &str)]) -> HeaderMap {

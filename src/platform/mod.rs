@@ -8,6 +8,7 @@
 pub mod defaults;
 #[cfg(target_family = "wasm")]
 pub(crate) mod flavour;
+pub mod host_fields;
 pub mod limits;
 pub mod log;
 pub mod message;

@@ -13,40 +13,51 @@ const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("spin-client-addr");
 /// `Transfer-Encoding` from components, so the embedded host and the component tell
 /// each other by this field, which Spin does not have. Clients send a GET without
 /// content otherwise.
-pub(super) const CONTENT: HeaderName = HeaderName::from_static("spin-content");
+pub const CONTENT: HeaderName = HeaderName::from_static("spin-content");
 
 /// Says that the content of a request, which has none, stays open as long as the
 /// client is there. It ends with an error when the client has gone, and without one
-/// when the request was answered. Set by the embedded host, which removes it from
-/// what clients send.
-const CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch");
+/// when the request was answered.
+pub const CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch");
+
+/// The environment variable by which the embedded host tells a component that the two fields
+/// above are its own: it removes them from what clients send. Clients cannot set it. On other
+/// hosts they may send the fields themselves, and the fields mean nothing.
+pub const EMBEDDED_HOST: &str = "LEEWARD_EMBEDDED_HOST";
+
+/// Whether this component runs in the embedded host.
+#[cfg(target_family = "wasm")]
+pub(crate) fn is_embedded() -> bool {
+    thread_local! {
+        static IS_EMBEDDED: bool = std::env::var_os(EMBEDDED_HOST).is_some();
+    }
+    IS_EMBEDDED.with(|is_embedded| *is_embedded)
+}
 
 /// What the fields that a host adds say about a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     /// The visitor's address.
     pub address: Option<VisitorAddress>,
-    /// It has content of unknown length. A visitor that says so by itself has its
-    /// own request forwarded, and nothing else.
+    /// It has content of unknown length.
     pub content: bool,
-    /// Its content tells whether the client is still there, and is nothing else. A
-    /// visitor that says so by itself, on a host that lets it, is watched by content
-    /// that has ended, which says nothing.
+    /// Its content tells whether the client is still there, and is nothing else.
     pub client_watch: bool,
 }
 
 /// Removes the fields that a host adds to a visitor's request, and returns what
 /// they say. They differ from request to request and describe the way to this
-/// component, so the origin does not get them.
-pub fn take_spin_fields(headers: &mut HeaderMap) -> Told {
+/// component, so the origin does not get them. `is_embedded` says whether the host is the
+/// embedded one: the fields that it alone sets are not believed on another.
+pub fn take_spin_fields(headers: &mut HeaderMap, is_embedded: bool) -> Told {
     let mut lines = headers.get_all(CLIENT_ADDRESS).iter();
     // Of two lines one may be the visitor's own.
     let address = match (lines.next(), lines.next()) {
         (Some(line), None) => line.to_str().ok().and_then(VisitorAddress::parse),
         _ => None,
     };
-    let content = headers.contains_key(CONTENT);
-    let client_watch = headers.contains_key(CLIENT_WATCH);
+    let content = is_embedded && headers.contains_key(CONTENT);
+    let client_watch = is_embedded && headers.contains_key(CLIENT_WATCH);
     let names: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with(PREFIX))
@@ -78,16 +89,20 @@ mod tests {
         headers
     }
 
+    /// On a real Spin these come from visitors.
     #[test]
-    fn what_the_embedded_host_says_is_read_and_removed() {
+    fn what_the_embedded_host_says_is_read_there_alone_and_removed() {
         for name in ["spin-content", "spin-client-watch"] {
-            let mut headers = request(&[]);
-            headers.append(name, HeaderValue::from_static("1"));
-            let told = take_spin_fields(&mut headers);
-            assert_eq!(told.content, name == "spin-content");
-            assert_eq!(told.client_watch, name == "spin-client-watch");
-            let left: Vec<_> = headers.keys().collect();
-            assert_eq!(left, ["accept"], "{name}");
+            for is_embedded in [true, false] {
+                let mut headers = request(&[]);
+                headers.append(name, HeaderValue::from_static("1"));
+                let told = take_spin_fields(&mut headers, is_embedded);
+                assert_eq!(told.content, is_embedded && name == "spin-content");
+                let watched = is_embedded && name == "spin-client-watch";
+                assert_eq!(told.client_watch, watched);
+                let left: Vec<_> = headers.keys().collect();
+                assert_eq!(left, ["accept"], "{name}");
+            }
         }
     }
 
@@ -102,7 +117,7 @@ mod tests {
         ] {
             let mut headers = request(lines);
             assert_eq!(
-                take_spin_fields(&mut headers).address,
+                take_spin_fields(&mut headers, false).address,
                 expected,
                 "{lines:?}"
             );

@@ -13,14 +13,17 @@ pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-con
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
-/// Fields of one connection by their nature: RFC 9110 section 7.6.1, and those
-/// between a client and its proxy (RFC 9111 section 3.1).
-const OF_ONE_CONNECTION: [HeaderName; 9] = [
+/// Fields of one connection by their nature: RFC 9110 section 7.6.1, RFC 7540 section
+/// 3.2.1, and those between a client and its proxy (RFC 9111 section 3.1). Hosts of
+/// components let none of them through.
+const OF_ONE_CONNECTION: [HeaderName; 10] = [
     CONNECTION,
+    HTTP2_SETTINGS,
     KEEP_ALIVE,
     PROXY_AUTHENTICATE,
     PROXY_AUTHENTICATION_INFO,

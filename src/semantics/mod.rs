@@ -46,7 +46,10 @@ pub use cdn_loop::{CDN_LOOP, LoopId, is_loop_answer};
 pub use conditional::{
     Precondition, add_validators, evaluate, not_modified_headers, remove_conditions,
 };
-pub use connection_auth::is_connection_bound;
+pub use connection_auth::{
+    Bond, ConnectionAuth, Handling, bond_of_answer, bond_of_request, handling,
+    offers_connection_auth, remove_bound_challenges,
+};
 pub use endless::is_endless;
 pub(crate) use fields::single;
 pub use fields::{append_via, is_upgrade, strip_connection_fields};

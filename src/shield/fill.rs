@@ -231,7 +231,12 @@ impl<P: Platform> Shield<P> {
                 .question
                 .fill(fields, self.door.outgoing(start.config));
             let asked = fill.headers().clone();
-            let filling = self.door.fill(fill, slot, start.config);
+            if self.refuses_connection_auth(&asked, start.config) {
+                let error = OriginError::ConnectionAuth;
+                *status = Err(error.clone());
+                return self.not_answered(start, &error, head);
+            }
+            let filling = self.door.fill(fill, slot, start.acts_until, start.config);
             let answered = match began {
                 None => filling.await,
                 // The second request is part of the same fetch.
@@ -535,24 +540,35 @@ impl<P: Platform> Shield<P> {
         let why = match error {
             OriginError::Timeout => Own::OriginTimeout,
             OriginError::TooManyStreams => Own::OriginBusy,
-            OriginError::Unreachable(_) | OriginError::Failed(_) | OriginError::NotSent(_) => {
-                Own::OriginFailed
-            }
+            OriginError::Denied => Own::OriginDenied,
+            OriginError::ConnectionAuth => Own::ConnectionAuth,
+            OriginError::Fields(_) => Own::FieldsRefused,
+            OriginError::Unreachable(_)
+            | OriginError::NoHead(_)
+            | OriginError::Failed(_)
+            | OriginError::NotSent(_) => Own::OriginFailed,
         };
         head.send(Head::Failed(why, None));
         match error {
             // Nothing has reached the origin, so nothing is known about it.
-            OriginError::NotSent(_) => Outcome::Release(format!("not-sent: {error}")),
+            OriginError::NotSent(_) | OriginError::Denied | OriginError::ConnectionAuth => {
+                Outcome::Release(format!("not-sent: {error}"))
+            }
             OriginError::TooManyStreams => Outcome::Pass(NotKept::Stream),
+            OriginError::Fields(_) => Outcome::Pass(NotKept::TooLong),
             // A retry mark would hide from a monitor that the origin is back.
-            OriginError::Timeout | OriginError::Unreachable(_) | OriginError::Failed(_)
+            OriginError::Timeout
+            | OriginError::Unreachable(_)
+            | OriginError::NoHead(_)
+            | OriginError::Failed(_)
                 if is_monitored(start.config) && !self.is_usable(start) =>
             {
                 Outcome::Release(format!("failed: {error}"))
             }
-            OriginError::Timeout | OriginError::Unreachable(_) | OriginError::Failed(_) => {
-                failed(&error.to_string())
-            }
+            OriginError::Timeout
+            | OriginError::Unreachable(_)
+            | OriginError::NoHead(_)
+            | OriginError::Failed(_) => failed(&error.to_string()),
         }
     }
 

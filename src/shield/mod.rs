@@ -24,7 +24,8 @@
 //! the question of a CORS preflight; `news` has what
 //! their answers tell about entries, and `notice` which fields keep requests from sharing. `to_visitor` hands on what is not stored.
 //! `store_body` stores while `tee` streams,
-//! `bodies` reads what is in chunks, `coming` what is still being written. `answer`
+//! `bodies` reads what is in chunks, `coming` what is still being written.
+//! `connection_auth` refuses what authenticates a connection that others use. `answer`
 //! builds what the visitor gets,
 //! `own_answer` what the shield says where nothing helps, and `served` says what became
 //! of the request. `request`, `fetch` and `answer_body` have
@@ -34,6 +35,7 @@ mod answer;
 mod answer_body;
 mod bodies;
 mod coming;
+mod connection_auth;
 mod decide;
 mod fetch;
 mod fill;
@@ -77,7 +79,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use notice::Notices;
 use request::Gone;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// The shield of one instance.
@@ -89,6 +91,8 @@ pub struct Shield<P: Platform> {
     door: OriginDoor<P>,
     flights: Flights<P::Wake, Brought>,
     notices: RefCell<Notices>,
+    /// Whether the log says what helps against refused authentication.
+    connection_auth_logged: Cell<bool>,
 }
 
 impl<P: Platform> Shield<P> {
@@ -103,6 +107,7 @@ impl<P: Platform> Shield<P> {
             config,
             flights: Flights::default(),
             notices: RefCell::default(),
+            connection_auth_logged: Cell::default(),
         })
     }
 
@@ -135,6 +140,7 @@ impl<P: Platform> Shield<P> {
             Method::OPTIONS => self.options(request, config).await,
             _ => self.forward(request, &config).await,
         };
+        let answer = self.without_connection_auth(answer, &self.config);
         self.cells.sweep_if_due();
         answer
     }

@@ -23,6 +23,13 @@ const RETRY_AFTER_SPREAD: u64 = 4;
 /// The least that it is spread over, in seconds: a short pause, too, is spread.
 const RETRY_AFTER_SPREAD_MIN: u64 = 2;
 
+/// What is said where the host denies requests to the origin.
+const DENIED: &str = concat!(
+    "This server may not send requests to the server of this site. On Spin, ",
+    "`allowed_outbound_hosts` of the component has to name the origin (scheme, host and port), ",
+    "and a path belongs into the variable `origin_path`."
+);
+
 /// From this many seconds on, people are told minutes.
 const MINUTES_FROM: u64 = 120;
 
@@ -134,10 +141,11 @@ pub(super) fn base(content_type: HeaderValue) -> HeaderMap {
 /// Whether a rule's fallback is an answer to the request: a GET or HEAD that wants to
 /// know what the origin would say.
 fn may_fall_back(method: &Method, why: Own) -> bool {
-    matches!(*method, Method::GET | Method::HEAD) && why != Own::OnlyIfCached
+    let is_refusal = matches!(why, Own::OnlyIfCached | Own::ConnectionAuth);
+    matches!(*method, Method::GET | Method::HEAD) && !is_refusal
 }
 
-/// What happened, in one sentence for people.
+/// What happened, in a sentence for people.
 fn happened(why: Own) -> &'static str {
     match why {
         Own::OriginTimeout | Own::WaitBudget => "The server of this site takes too long to answer.",
@@ -145,6 +153,11 @@ fn happened(why: Own) -> &'static str {
             "There is no stored copy of this page, and the request did not allow to fetch one."
         }
         Own::OriginBusy | Own::Halted(HaltedBy::Rate) => "The server of this site is busy.",
+        // Only the operator can help, and may be the one who reads it.
+        Own::OriginDenied => DENIED,
+        Own::FieldsRefused => {
+            "The answer of this site's server has fields that cannot be passed on."
+        }
         Own::Backoff
         | Own::Halted(HaltedBy::Breaker | HaltedBy::Store)
         | Own::ClientGone
@@ -152,8 +165,9 @@ fn happened(why: Own) -> &'static str {
         | Own::RuleFallback
         | Own::Refused
         | Own::Misdirected
+        | Own::MaxForwards
         | Own::Loop
-        | Own::MaxForwards => "The server of this site does not answer as it should.",
+        | Own::ConnectionAuth => "The server of this site does not answer as it should.",
     }
 }
 
@@ -380,6 +394,35 @@ mod tests {
         assert_eq!(kind, "text/plain; charset=utf-8");
         assert!(text.contains("one second"), "{text}");
         assert!(text.contains("not known whether it has received"), "{text}");
+    }
+
+    #[test]
+    fn a_denied_request_names_the_settings_in_each_form() {
+        for accept in [BROWSER, "application/json", "*/*"] {
+            let answer = helpless(Helpless {
+                method: &Method::GET,
+                headers: &accepting(Some(accept)),
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                why: Own::OriginDenied,
+                retry_after: 5,
+                fallback: None,
+            });
+            let text = String::from_utf8(answer.body.to_vec()).unwrap();
+            assert!(text.contains("allowed_outbound_hosts"), "{text}");
+            assert!(text.contains("origin_path"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_is_no_answer_to_what_is_refused() {
+        for (why, may) in [
+            (Own::OriginDenied, true),
+            (Own::FieldsRefused, true),
+            (Own::ConnectionAuth, false),
+            (Own::OnlyIfCached, false),
+        ] {
+            assert_eq!(may_fall_back(&Method::GET, why), may, "{why:?}");
+        }
     }
 
     #[test]

@@ -76,6 +76,9 @@ impl<P: Platform> Shield<P> {
         mut passing: Passing<'_, P::Body>,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
+        if self.refuses_connection_auth(&passing.parts.headers, config) {
+            return Err(NoAnswer::Failed(OriginError::ConnectionAuth));
+        }
         let target = path_of(passing.parts.uri.path());
         let (limit, gone) = (passing.limit, passing.gone);
         let slot = self
@@ -185,6 +188,15 @@ impl<P: Platform> Shield<P> {
             ),
             NoAnswer::Failed(OriginError::Timeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, Own::OriginTimeout, first)
+            }
+            NoAnswer::Failed(OriginError::ConnectionAuth) => {
+                return self.connection_auth_refused();
+            }
+            NoAnswer::Failed(OriginError::Denied) => {
+                (StatusCode::BAD_GATEWAY, Own::OriginDenied, first)
+            }
+            NoAnswer::Failed(OriginError::Fields(_)) => {
+                (StatusCode::BAD_GATEWAY, Own::FieldsRefused, first)
             }
             NoAnswer::Failed(_) => (StatusCode::BAD_GATEWAY, Own::OriginFailed, first),
         };

@@ -110,6 +110,12 @@ pub enum Own {
     OriginFailed,
     /// Nothing stored, and the origin did not answer in time.
     OriginTimeout,
+    /// Nothing stored, and the host does not let the component ask the origin.
+    OriginDenied,
+    /// Nothing stored, and the host does not let the fields of the origin's answer through.
+    FieldsRefused,
+    /// It authenticates a connection that others use, or was asked to.
+    ConnectionAuth,
     /// The same as one of these, and the rule has a fallback.
     RuleFallback,
 }
@@ -129,6 +135,9 @@ impl Own {
             Own::ClientGone => "client-gone",
             Own::OriginFailed => "origin-failed",
             Own::OriginTimeout => "origin-timeout",
+            Own::OriginDenied => "origin-denied",
+            Own::FieldsRefused => "fields-refused",
+            Own::ConnectionAuth => "connection-auth",
             Own::RuleFallback => "rule-fallback",
         }
     }

@@ -52,6 +52,9 @@ impl<P: Platform> Shield<P> {
         if !is_served(&visitor, &config.key) {
             return self.misdirected();
         }
+        if self.refuses_connection_auth(&visitor.headers, config) {
+            return self.connection_auth_refused();
+        }
         let mut body = match self.read_first(&visitor, body).await {
             Ok(body) => body,
             Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),

@@ -16,14 +16,14 @@ use crate::cell::Entry;
 use crate::cell::transition::Backoff;
 use crate::cells::{Backing, Election, Located, Lost};
 use crate::config::Config;
-use crate::origin::{Admission, Slot};
+use crate::origin::{Admission, NoAnswer, Slot};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor};
 use crate::semantics::{
     Audience, Forward, Preset, RequestDirectives, Verdict, announced, may_be_for_everyone, verdict,
 };
 use crate::time::Time;
-use crate::world::{Platform, event};
+use crate::world::{OriginError, Platform, event};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use http::header::RANGE;
@@ -808,6 +808,7 @@ impl<P: Platform> Shield<P> {
         let now = self.platform.now();
         let failed = match &answered {
             Ok(answered) => answered.response.status().is_server_error(),
+            Err(NoAnswer::Failed(OriginError::ConnectionAuth)) => false,
             Err(_) => true,
         };
         if failed && gives_fallback(&config) {
@@ -849,8 +850,13 @@ impl<P: Platform> Shield<P> {
         why: Own,
         until: Time,
     ) -> Answer<P::Body> {
+        let status = match why {
+            Own::ConnectionAuth => return self.connection_auth_refused(),
+            Own::FieldsRefused => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
         let trouble = Trouble {
-            status: StatusCode::SERVICE_UNAVAILABLE,
+            status,
             why,
             forward: Forward::UriMiss,
             collapsed: visit.asker.collapsed,

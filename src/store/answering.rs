@@ -135,7 +135,8 @@ where
         // A clock that was set back must not put it off.
         let is_recent = |at: Time| at <= now && now.since(at) < LEFT_ALONE;
         match self.stopped_at.get().is_some_and(is_recent) {
-            true => Err(StoreError::new(
+            // Another instance may write meanwhile, and is waited for.
+            true => Err(StoreError::contended(
                 "a read has stopped this instance for more than a second: the store is not \
                  written for a while",
             )),

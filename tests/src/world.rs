@@ -45,6 +45,8 @@ pub struct Settings {
     pub budget: Option<usize>,
     /// `origin.max_per_hour`; none for the default.
     pub per_hour: Option<usize>,
+    /// `origin.connection_auth`; none for the default.
+    pub connection_auth: Option<&'static str>,
     /// `wait.budget`.
     pub wait: Duration,
     /// Further settings: whole sections, as TOML.
@@ -61,6 +63,7 @@ impl Default for Settings {
             retry_max: Duration::from_millis(1000),
             budget: None,
             per_hour: None,
+            connection_auth: None,
             wait: Duration::from_secs(60),
             more: "",
         }
@@ -78,9 +81,13 @@ impl Settings {
             retry_max,
             budget,
             per_hour,
+            connection_auth,
             wait,
             more,
         } = self;
+        let connection_auth = connection_auth.map_or(String::new(), |word| {
+            format!("connection_auth = \"{word}\"")
+        });
         let budget = budget.map_or(String::new(), |budget| {
             format!("max_concurrency = {budget}")
         });
@@ -108,6 +115,7 @@ first_byte_timeout = "60s"
 retry = {{ first = "{}ms", max = "{}ms" }}
 {budget}
 {per_hour}
+{connection_auth}
 
 [wait]
 budget = "{}ms"
@@ -191,13 +199,13 @@ impl World {
         Self::build(store, "exact", 1, settings, arguments, Some(turn)).await
     }
 
-    /// A world of nodes with the flavour for a cloud, under the limits of that cloud, and
-    /// with these settings, as TOML.
+    /// A world of nodes with the flavour for a cloud, under the limits of that cloud, with
+    /// HTTP as Spin has it, and with these settings, as TOML.
     pub async fn for_cloud(flavour: &str, store: Store, nodes: usize, settings: &str) -> Self {
         let turn = turn().await;
         let up = || {
             let mut command = nodes::up_as(flavour);
-            command.args(["--limits", flavour]);
+            command.args(["--limits", flavour, "--http-behaviour", "spin"]);
             command
         };
         let store = Arc::new(store);
@@ -277,6 +285,11 @@ impl World {
     /// The process of a node.
     pub fn process(&mut self, number: usize) -> &mut Node {
         &mut self.nodes[number]
+    }
+
+    /// What a node wrote to its log, the last few hundred lines.
+    pub fn errors(&self, number: usize) -> String {
+        self.nodes[number].errors()
     }
 
     /// Long enough for whatever must happen within a lease time, on a machine

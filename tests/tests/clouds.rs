@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use leeward_tests::client::{ask, assert_all_got, get};
-use leeward_tests::origin::numbered;
+use leeward_tests::origin::{Arrival, numbered};
 use leeward_tests::stores::Store;
 use leeward_tests::{Answer, Ask, Crowd, Gate, StoreKind, World, wait};
 
@@ -76,7 +76,37 @@ async fn all_scenarios(world: &World) {
     broken_body(world).await;
     answers_without_content(world).await;
     posts(world).await;
+    what_the_host_refuses(world).await;
     origin_down(world).await;
+}
+
+/// Spin does not let a component close its connections, repeats nothing, and ends an instance
+/// whose fields are too long: none of it is to cost another visitor anything.
+async fn what_the_host_refuses(world: &World) {
+    let ntlm = Ask::get("/ntlm").header("authorization", "NTLM TlRMTVNTUAADAAAA");
+    let reply = ask(world.node(0), &ntlm).await;
+    assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED, "{reply}");
+    // It may have asked the question, without credentials.
+    let arrivals = world.origin.record("/ntlm").arrivals;
+    let carries = |arrival: &Arrival| arrival.headers.contains_key("authorization");
+    assert!(!arrivals.iter().any(carries));
+
+    let names = [
+        "x-1", "x-2", "x-3", "x-4", "x-5", "x-6", "x-7", "x-8", "x-9", "x-10",
+    ];
+    let value = "x".repeat(14_000);
+    let first = Answer::fixed("hello").max_age(600);
+    let long = (names.into_iter()).fold(first, |answer, name| answer.header(name, &value));
+    world.origin.always("/long", long);
+    for node in world.all() {
+        let reply = get(node, "/long").await;
+        assert_eq!(reply.status, StatusCode::BAD_GATEWAY, "{reply}");
+    }
+
+    world.origin.next("/closed", Answer::hang_up());
+    let reply = get(world.node(0), "/closed").await;
+    let got = (reply.status, reply.text());
+    assert_eq!(got, (StatusCode::OK, numbered("/closed", 2)), "{reply}");
 }
 
 async fn cold_key(world: &World, crowd: usize) {

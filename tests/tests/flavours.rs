@@ -19,7 +19,7 @@ mod flavours {
     use std::time::{Duration, Instant};
 
     use http::StatusCode;
-    use leeward_tests::client::{Reply, assert_all_got, get};
+    use leeward_tests::client::{Reply, ask, assert_all_got, get};
     use leeward_tests::foreign::{Backend, ForeignWorld};
     use leeward_tests::origin::numbered;
     use leeward_tests::{Answer, Ask, Crowd, Gate, Settings, wait};
@@ -201,6 +201,7 @@ mod flavours {
         stale_is_served(&world, "refreshed").await;
         stale_is_served(&world, "down").await;
         world.origin.recover();
+        what_the_host_refuses(&world).await;
         let (path, gate) = ("/cold", Gate::closed());
         let answer = Answer::numbered().max_age(600).gate(&gate);
         world.origin.always(path, answer);
@@ -216,6 +217,23 @@ mod flavours {
         let (asked, instances) = (world.origin.count(path), world.instances());
         assert!((1..=instances).contains(&asked), "{asked} by {instances}");
         assert!(instances < CROWD, "an instance serves one visitor only");
+    }
+
+    /// A host made with wasmtime lets no component close its connections, and takes at most
+    /// 128 KiB of fields.
+    async fn what_the_host_refuses(world: &ForeignWorld) {
+        let ntlm = Ask::get("/ntlm").header("authorization", "NTLM TlRMTVNTUAADAAAA");
+        let reply = ask(world.node(0), &ntlm).await;
+        assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED, "{reply}");
+        let names = [
+            "x-1", "x-2", "x-3", "x-4", "x-5", "x-6", "x-7", "x-8", "x-9", "x-10",
+        ];
+        let value = "x".repeat(14_000);
+        let first = Answer::fixed("hello").max_age(600);
+        let long = (names.into_iter()).fold(first, |answer, name| answer.header(name, &value));
+        world.origin.always("/long", long);
+        let reply = get(world.node(0), "/long").await;
+        assert_eq!(reply.status, StatusCode::BAD_GATEWAY, "{reply}");
     }
 
     /// Fills, lets the entry expire, and asks again, until the instance that has the

@@ -620,6 +620,33 @@ async fn nobody_notices_an_odd_request_to_another_node() {
     expect_unnoticed(&world, &attacks::all(), &CASES).await;
 }
 
+/// A host like Spin does not remove the fields by which the embedded host tells the component
+/// what it cannot see: here they come from visitors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_an_odd_request_on_a_host_like_spin() {
+    let world = World::single_with(settings("uptime"), &["--http-behaviour", "spin"]).await;
+    // Those are refused, see `spin_http`.
+    let refused = |attack: &Attack| {
+        ["NTLM", "Negotiate"]
+            .iter()
+            .any(|it| attack.name.contains(it))
+    };
+    let attacks: Vec<_> = attacks::all()
+        .into_iter()
+        .filter(|attack| !refused(attack))
+        .collect();
+    let mut states = Vec::new();
+    let cases: Vec<_> = CASES
+        .into_iter()
+        .filter(|((state, _), _)| {
+            let is_first = !states.contains(state);
+            states.push(*state);
+            is_first
+        })
+        .collect();
+    expect_unnoticed(&world, &attacks, &cases).await;
+}
+
 /// Preset `strict` sends unknown fields and does not key them, except for those that
 /// rewrite host, path or method.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! What the host keeps for one instance of the component.
 
+use leeward::platform::spin_fields::EMBEDDED_HOST;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
@@ -11,12 +12,9 @@ use super::log::LogStream;
 use super::redis::{RedisState, RedisView};
 use super::sqlite::{SqliteState, SqliteView};
 use super::{Services, Variables};
+use crate::http_behaviour::HttpBehaviour;
 use crate::limits::{Limit, Limiter, Platform};
 use crate::outbound::Outbound;
-
-/// Most memory that one set of header fields may take in the host, in bytes:
-/// more than the server lets in, so that whatever came in can go on.
-const FIELDS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bounds the memories of an instance.
 #[derive(Debug)]
@@ -72,16 +70,20 @@ impl GuestState {
             outbound,
             limiter,
         } = services;
+        let behaviour = outbound.behaviour();
         let log = LogStream::default();
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        http.set_field_size_limit(behaviour.fields_bytes_max());
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(log.clone())
+            .stderr(log)
+            .envs(&variables.environment());
+        if behaviour == HttpBehaviour::Own {
+            wasi.env(EMBEDDED_HOST, "1");
+        }
         Self {
             table: ResourceTable::new(),
-            wasi: WasiCtx::builder()
-                .stdout(log.clone())
-                .stderr(log)
-                .envs(&variables.environment())
-                .build(),
+            wasi: wasi.build(),
             http,
             outbound,
             key_value: KeyValueState::new(store),

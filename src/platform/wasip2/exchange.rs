@@ -3,19 +3,20 @@
 use super::bindings::exports::wasi::http::incoming_handler::Guest;
 use super::bindings::wasi::http::outgoing_handler;
 use super::bindings::wasi::http::types::{
-    ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse,
+    ErrorCode, Fields, FutureIncomingResponse, HeaderError, IncomingRequest, IncomingResponse,
     Method as HostMethod, OutgoingRequest, OutgoingResponse, RequestOptions, ResponseOutparam,
     Scheme,
 };
 use super::bindings::wasi::random::random::get_random_u64;
 use super::body::{Gone, HostBody, Upload, Writer};
-use super::{monotonic, ready, run, shield, sleep, spawn};
+use super::{log, monotonic, ready, run, shield, sleep, spawn};
+use crate::platform::host_fields::{REFUSED, append_all, fits, list_of, refused_line, with_added};
 use crate::platform::message::{
-    has_content, headers_from, list_of, method_from_host, method_to_host, nanos, not_set_up,
-    origin_error, plain,
+    has_content, headers_from, method_from_host, method_to_host, nanos, not_set_up, origin_error,
+    plain,
 };
-use crate::platform::spin_fields::{CONTENT, take_spin_fields};
-use crate::semantics::{is_connection_bound, request_target};
+use crate::platform::spin_fields::{CONTENT, is_embedded, take_spin_fields};
+use crate::semantics::request_target;
 use crate::shield::{Answer, AnswerBody, Body, Content, OriginError, OriginRequest};
 use futures::future::{Either, abortable, select};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -70,7 +71,7 @@ fn incoming(request: IncomingRequest) -> Result<http::Request<Option<HostBody>>,
         uri = uri.scheme(scheme).authority(authority);
     }
     let mut headers = headers_from(request.headers().entries());
-    let told = take_spin_fields(&mut headers);
+    let told = take_spin_fields(&mut headers, is_embedded());
     let body = match has_content(&method, &headers, &told) {
         true => request.consume().ok(),
         false => None,
@@ -97,11 +98,23 @@ fn may_have_content(is_head: bool, status: StatusCode) -> bool {
 
 /// Sends an answer to a visitor.
 async fn respond(answer: Answer<HostBody>, is_head: bool, response_out: ResponseOutparam) {
+    let internal = |why: String| Err(ErrorCode::InternalError(Some(why)));
+    let (fields, answer) = match fields_from(answer.headers()) {
+        Ok(fields) => (fields, answer),
+        Err(why) => {
+            log(&refused_line(&why));
+            let answer = plain(StatusCode::BAD_GATEWAY, REFUSED);
+            match fields_from(answer.headers()) {
+                Ok(fields) => (fields, answer),
+                Err(why) => return ResponseOutparam::set(response_out, internal(why)),
+            }
+        }
+    };
     let (parts, body) = answer.into_parts();
-    let response = OutgoingResponse::new(fields_from(&parts.headers));
+    let response = OutgoingResponse::new(fields);
     if response.set_status_code(parts.status.as_u16()).is_err() {
-        let error = ErrorCode::InternalError(Some("the status is not valid".to_owned()));
-        return ResponseOutparam::set(response_out, Err(error));
+        let error = internal("the status is not valid".to_owned());
+        return ResponseOutparam::set(response_out, error);
     }
     let has_content = may_have_content(is_head, parts.status) && !matches!(body, AnswerBody::Empty);
     // A response whose body is not taken out has none.
@@ -139,9 +152,26 @@ async fn write_answer(body: AnswerBody<HostBody>, writer: Writer) -> Result<(), 
     writer.finish(None).await
 }
 
-/// Sends a request to the origin.
+/// Whether the host lets a request close its connection.
+pub(super) fn closes_connections() -> bool {
+    close(&Fields::new()).is_ok()
+}
+
+/// Closes the connection of a message after it.
+fn close(fields: &Fields) -> Result<(), HeaderError> {
+    fields.append("connection", b"close")
+}
+
+/// Whether the host would take the fields of an answer, and what the shield adds to them.
+pub(super) fn lets_through(headers: &HeaderMap) -> Result<(), String> {
+    fields_from(&with_added(headers)).map(drop)
+}
+
+/// Sends a request to the origin. `closes` says whether the host lets it close its
+/// connection.
 pub(super) async fn send(
     request: OriginRequest<HostBody>,
+    closes: bool,
 ) -> Result<http::Response<HostBody>, OriginError> {
     let refused = |what: &str| OriginError::NotSent(format!("the host refuses the {what}"));
     let OriginRequest {
@@ -150,6 +180,7 @@ pub(super) async fn send(
         connect_timeout,
         first_byte_timeout,
         between_bytes_timeout,
+        alone,
     } = request;
     let options = RequestOptions::new();
     // A host that has no such option leaves timeouts to the shield.
@@ -162,15 +193,14 @@ pub(super) async fn send(
     let has_unknown_length = body.is_some()
         && matches!(parts.method, Method::GET | Method::HEAD)
         && !parts.headers.contains_key(http::header::CONTENT_LENGTH);
-    if has_unknown_length {
+    if has_unknown_length && is_embedded() {
         let chunked = HeaderValue::from_static("chunked");
         let _full = parts.headers.try_insert(CONTENT, chunked);
     }
-    let fields = fields_from(&parts.headers);
-    if is_connection_bound(&parts.headers) {
-        // No other request may follow on this connection. Hosts that forbid the
-        // field have to see to it themselves.
-        let _ = fields.append("connection", b"close");
+    let refused_field = |why: String| refused(&format!("field {why}"));
+    let fields = fields_from(&parts.headers).map_err(refused_field)?;
+    if alone && closes {
+        close(&fields).map_err(|error| refused_field(format!("`connection`: {error}")))?;
     }
     let outgoing = OutgoingRequest::new(fields);
     let scheme = match parts.uri.scheme_str() {
@@ -284,14 +314,19 @@ fn from_host(error: ErrorCode) -> OriginError {
     origin_error!(ErrorCode, error)
 }
 
-/// The fields of a message for the host. Those that it forbids are left out.
-fn fields_from(headers: &HeaderMap) -> Fields {
+/// The fields of a message for the host.
+///
+/// # Errors
+///
+/// Which of them it refuses, for the operator.
+fn fields_from(headers: &HeaderMap) -> Result<Fields, String> {
+    // Beyond its limit the host ends the instance.
+    fits(headers)?;
     let list = list_of(headers);
-    Fields::from_list(&list).unwrap_or_else(|_| {
+    Fields::from_list(&list).or_else(|_| {
+        // Says which.
         let fields = Fields::new();
-        for (name, value) in &list {
-            let _ = fields.append(name, value);
-        }
-        fields
+        append_all(&list, |name, value| fields.append(name, value))?;
+        Ok(fields)
     })
 }

@@ -26,6 +26,7 @@ use bindings::wasi::io::poll::{self, Pollable};
 use bindings::wasi::random::random::get_random_u64;
 use body::HostBody;
 use futures::channel::oneshot;
+use http::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ use std::time::Duration;
 /// A host of WASI 0.2 as a [`Platform`].
 pub(crate) struct Host {
     store: flavour::Cells,
+    /// Whether the host lets a request close its connection.
+    closes_connections: bool,
 }
 
 impl Platform for Host {
@@ -74,7 +77,15 @@ impl Platform for Host {
         &self,
         request: OriginRequest<HostBody>,
     ) -> Result<http::Response<HostBody>, OriginError> {
-        exchange::send(request).await
+        exchange::send(request, self.closes_connections).await
+    }
+
+    fn closes_connections(&self) -> bool {
+        self.closes_connections
+    }
+
+    fn lets_through(&self, fields: &HeaderMap) -> Result<(), String> {
+        exchange::lets_through(fields)
     }
 
     fn log(&self, line: &str) {
@@ -199,7 +210,10 @@ async fn make_shield() -> Result<Rc<Shield<Host>>, SetupError> {
     let settings = Settings::read(flavour::DEFAULTS, flavour::variable).await?;
     let store = flavour::cells(&settings.config, now).await?;
     Ok(Shield::new(
-        Host { store },
+        Host {
+            store,
+            closes_connections: exchange::closes_connections(),
+        },
         settings.origin,
         settings.config,
     ))

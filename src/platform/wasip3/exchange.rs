@@ -2,20 +2,21 @@
 
 use super::body::{End, HostBody, outgoing, written};
 use super::client_watch::ClientWatch;
-use super::shield;
 use super::spawn::{Spawning, spawn};
+use super::{log, shield};
+use crate::platform::host_fields::{REFUSED, append_all, list_of, refused_line, with_added};
 use crate::platform::message::{
-    has_content, headers_from, list_of, method_from_host, method_to_host, nanos, not_set_up,
-    origin_error, plain,
+    has_content, headers_from, method_from_host, method_to_host, nanos, not_set_up, origin_error,
+    plain,
 };
-use crate::platform::spin_fields::{CONTENT, take_spin_fields};
-use crate::semantics::{is_connection_bound, request_target};
+use crate::platform::spin_fields::{CONTENT, is_embedded, take_spin_fields};
+use crate::semantics::request_target;
 use crate::shield::{Answer, Content, OriginError, OriginRequest, Slot};
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use wasip3::http::client;
 use wasip3::http::types::{
-    ErrorCode, Fields, Method as HostMethod, Request, RequestOptions, Response, Scheme,
+    ErrorCode, Fields, HeaderError, Method as HostMethod, Request, RequestOptions, Response, Scheme,
 };
 use wasip3::random::random::get_random_u64;
 use wasip3::wit_future;
@@ -69,7 +70,7 @@ fn incoming(request: Request) -> Result<Incoming, http::Error> {
         uri = uri.scheme(scheme).authority(authority);
     }
     let mut headers = headers_from(request.get_headers().copy_all());
-    let told = take_spin_fields(&mut headers);
+    let told = take_spin_fields(&mut headers, is_embedded());
     let (body, client) = if has_content(&method, &headers, &told) {
         let body = HostBody::new(|handled| Request::consume_body(request, handled));
         (Some(body), None)
@@ -91,9 +92,19 @@ fn incoming(request: Request) -> Result<Incoming, http::Error> {
 
 /// An answer to a visitor.
 fn respond(answer: Answer<HostBody>) -> Result<Response, ErrorCode> {
+    let (fields, answer) = match fields_from(answer.headers()) {
+        Ok(fields) => (fields, answer),
+        Err(why) => {
+            log(&refused_line(&why));
+            let answer = plain(StatusCode::BAD_GATEWAY, REFUSED);
+            let fields = fields_from(answer.headers());
+            let failed = |why| ErrorCode::InternalError(Some(why));
+            (fields.map_err(failed)?, answer)
+        }
+    };
     let (parts, body) = answer.into_parts();
     let (contents, end, slot) = outgoing(body);
-    let (response, sent) = Response::new(fields_from(&parts.headers), contents, end);
+    let (response, sent) = Response::new(fields, contents, end);
     response
         .set_status_code(parts.status.as_u16())
         .map_err(|()| ErrorCode::InternalError(Some("the status is not valid".into())))?;
@@ -101,9 +112,26 @@ fn respond(answer: Answer<HostBody>) -> Result<Response, ErrorCode> {
     Ok(response)
 }
 
-/// Sends a request to the origin.
+/// Whether the host lets a request close its connection.
+pub(super) fn closes_connections() -> bool {
+    close(&Fields::new()).is_ok()
+}
+
+/// Closes the connection of a message after it.
+fn close(fields: &Fields) -> Result<(), HeaderError> {
+    fields.append("connection", b"close")
+}
+
+/// Whether the host would take the fields of an answer, and what the shield adds to them.
+pub(super) fn lets_through(headers: &HeaderMap) -> Result<(), String> {
+    fields_from(&with_added(headers)).map(drop)
+}
+
+/// Sends a request to the origin. `closes` says whether the host lets it close its
+/// connection.
 pub(super) async fn send(
     request: OriginRequest<HostBody>,
+    closes: bool,
 ) -> Result<http::Response<HostBody>, OriginError> {
     let refused = |what: &str| OriginError::NotSent(format!("the host refuses the {what}"));
     let OriginRequest {
@@ -112,6 +140,7 @@ pub(super) async fn send(
         connect_timeout,
         first_byte_timeout,
         between_bytes_timeout,
+        alone,
     } = request;
     let options = RequestOptions::new();
     // A host that has no such option leaves timeouts to the shield.
@@ -122,20 +151,19 @@ pub(super) async fn send(
         && matches!(parts.method, Method::GET | Method::HEAD)
         && !parts.headers.contains_key(http::header::CONTENT_LENGTH);
     let mut parts = parts;
-    if has_unknown_length {
+    if has_unknown_length && is_embedded() {
         let chunked = HeaderValue::from_static("chunked");
         let _full = parts.headers.try_insert(CONTENT, chunked);
+    }
+    let refused_field = |why: String| refused(&format!("field {why}"));
+    let fields = fields_from(&parts.headers).map_err(refused_field)?;
+    if alone && closes {
+        close(&fields).map_err(|error| refused_field(format!("`connection`: {error}")))?;
     }
     let (contents, end) = match body {
         Some(content) => content_of(content),
         None => (None, wit_future::new(|| Ok(None)).1),
     };
-    let fields = fields_from(&parts.headers);
-    if is_connection_bound(&parts.headers) {
-        // No other request may follow on this connection. Hosts that forbid the
-        // field have to see to it themselves.
-        let _ = fields.append("connection", b"close");
-    }
     let (outgoing, sent) = Request::new(fields, contents, end, Some(options));
     let scheme = match parts.uri.scheme_str() {
         Some("https") => Scheme::Https,
@@ -192,14 +220,17 @@ fn origin_error(error: ErrorCode) -> OriginError {
     origin_error!(ErrorCode, error)
 }
 
-/// The fields of a message for the host. Those that it forbids are left out.
-fn fields_from(headers: &HeaderMap) -> Fields {
+/// The fields of a message for the host.
+///
+/// # Errors
+///
+/// Which of them it refuses, for the operator.
+fn fields_from(headers: &HeaderMap) -> Result<Fields, String> {
     let list = list_of(headers);
-    Fields::from_list(&list).unwrap_or_else(|_| {
+    Fields::from_list(&list).or_else(|_| {
+        // Says which.
         let fields = Fields::new();
-        for (name, value) in &list {
-            let _ = fields.append(name, value);
-        }
-        fields
+        append_all(&list, |name, value| fields.append(name, value))?;
+        Ok(fields)
     })
 }

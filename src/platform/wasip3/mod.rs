@@ -15,6 +15,7 @@ use crate::platform::setup::{Settings, Setup, SetupError};
 use crate::shield::{OriginError, OriginRequest, Platform, Shield};
 use crate::time::Time;
 use body::HostBody;
+use http::HeaderMap;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +27,8 @@ use wit_bindgen::StreamWriter;
 /// A host of WASI 0.3 as a [`Platform`].
 pub(crate) struct Host {
     store: flavour::Cells,
+    /// Whether the host lets a request close its connection.
+    closes_connections: bool,
 }
 
 impl Platform for Host {
@@ -67,7 +70,15 @@ impl Platform for Host {
         &self,
         request: OriginRequest<HostBody>,
     ) -> Result<http::Response<HostBody>, OriginError> {
-        exchange::send(request).await
+        exchange::send(request, self.closes_connections).await
+    }
+
+    fn closes_connections(&self) -> bool {
+        self.closes_connections
+    }
+
+    fn lets_through(&self, fields: &HeaderMap) -> Result<(), String> {
+        exchange::lets_through(fields)
     }
 
     fn log(&self, line: &str) {
@@ -116,7 +127,10 @@ async fn make_shield() -> Result<Rc<Shield<Host>>, SetupError> {
     let settings = Settings::read(flavour::DEFAULTS, flavour::variable).await?;
     let store = flavour::cells(&settings.config, now).await?;
     Ok(Shield::new(
-        Host { store },
+        Host {
+            store,
+            closes_connections: exchange::closes_connections(),
+        },
         settings.origin,
         settings.config,
     ))
