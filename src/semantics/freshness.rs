@@ -45,7 +45,7 @@ pub struct Freshness {
 }
 
 /// Entries of earlier versions do not have the field.
-#[expect(
+#[allow(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
