@@ -250,7 +250,7 @@ async fn send_once(
         )),
         Err(error) => {
             let is_kept = traffic_of(&connection).is_some_and(|it| it.is_reused_and_silent());
-            let error = classify(&error).unwrap_or(Error::HttpProtocolError);
+            let error = classify(&error).map_or(Error::HttpProtocolError, once_connected);
             Err(match is_kept {
                 true => Failure::KeptConnectionEnded(error),
                 false => Failure::Other(error),
@@ -293,6 +293,20 @@ impl WasiHttpHooks for Outbound {
             // needs no further work.
             Ok((response, Box::new(async { Ok(()) }) as Transmission))
         })
+    }
+}
+
+/// What an error is called after the connection was made. The component takes some errors to
+/// mean that there was none, and then tells a visitor that a POST was not sent.
+fn once_connected(error: Error) -> Error {
+    match error {
+        Error::TlsCertificateError | Error::TlsProtocolError => {
+            Error::InternalError(Some("TLS failed on the connection".to_owned()))
+        }
+        Error::ConnectionRefused | Error::DestinationUnavailable | Error::DnsError { .. } => {
+            Error::ConnectionTerminated
+        }
+        other => other,
     }
 }
 
@@ -832,6 +846,19 @@ mod tests {
             matches!(refused, Err(Error::ConnectionRefused)),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn an_error_on_a_connection_does_not_count_as_none() {
+        let tls = once_connected(Error::TlsProtocolError);
+        assert!(matches!(tls, Error::InternalError(Some(_))), "{tls:?}");
+        let refused = once_connected(Error::ConnectionRefused);
+        assert!(
+            matches!(refused, Error::ConnectionTerminated),
+            "{refused:?}"
+        );
+        let other = once_connected(Error::HttpProtocolError);
+        assert!(matches!(other, Error::HttpProtocolError), "{other:?}");
     }
 
     #[test]
