@@ -261,9 +261,11 @@ fn without_head(error: &hyper_util::client::legacy::Error, is_kept: bool) -> Err
     match classify(error) {
         Some(error @ Error::HttpRequestBodySize(_)) => error,
         Some(_) if is_kept => Error::ConnectionTerminated,
-        // A new connection, or a part of an answer.
-        Some(Error::ConnectionTerminated) => Error::HttpResponseIncomplete,
-        Some(error) => error,
+        Some(error) => match once_connected(error) {
+            // A new connection, or a part of an answer.
+            Error::ConnectionTerminated => Error::HttpResponseIncomplete,
+            error => error,
+        },
         None => Error::InternalError(Some(format!(
             "the answer is not HTTP: {}",
             innermost(error)
@@ -322,6 +324,20 @@ impl WasiHttpHooks for Outbound {
             // needs no further work.
             Ok((response, Box::new(async { Ok(()) }) as Transmission))
         })
+    }
+}
+
+/// What an error is called after the connection was made. The component takes some errors to
+/// mean that there was none, and then tells a visitor that a POST was not sent.
+fn once_connected(error: Error) -> Error {
+    match error {
+        Error::TlsCertificateError | Error::TlsProtocolError => {
+            Error::InternalError(Some("TLS failed on the connection".to_owned()))
+        }
+        Error::ConnectionRefused | Error::DestinationUnavailable | Error::DnsError { .. } => {
+            Error::ConnectionTerminated
+        }
+        other => other,
     }
 }
 
@@ -884,6 +900,19 @@ mod tests {
             matches!(refused, Err(Error::ConnectionRefused)),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn an_error_on_a_connection_does_not_count_as_none() {
+        let tls = once_connected(Error::TlsProtocolError);
+        assert!(matches!(tls, Error::InternalError(Some(_))), "{tls:?}");
+        let refused = once_connected(Error::ConnectionRefused);
+        assert!(
+            matches!(refused, Error::ConnectionTerminated),
+            "{refused:?}"
+        );
+        let other = once_connected(Error::HttpProtocolError);
+        assert!(matches!(other, Error::HttpProtocolError), "{other:?}");
     }
 
     #[test]

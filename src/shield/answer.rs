@@ -3,7 +3,7 @@
 use super::Shield;
 use super::answer_body::{Answer, AnswerBody};
 use super::fetch::Fetched;
-use super::own_answer::{self, Helpless, OwnAnswer};
+use super::own_answer::{self, Delivery, Helpless, OwnAnswer};
 use super::request::Visit;
 use super::served::{Own, Served};
 use crate::cell::{self, Entry};
@@ -44,6 +44,8 @@ pub(super) struct Trouble {
     pub(super) backing: Backing,
     /// How long it makes no sense to come back.
     pub(super) pause: Duration,
+    /// Counts for unsafe methods only.
+    pub(super) delivery: Delivery,
 }
 
 impl<P: Platform> Shield<P> {
@@ -95,6 +97,7 @@ impl<P: Platform> Shield<P> {
             headers: &visitor.headers,
             status: trouble.status,
             why: trouble.why,
+            delivery: trouble.delivery,
             retry_after: own_answer::retry_after(trouble.pause, self.platform.random()),
             fallback: config.fallback.as_ref(),
         });
@@ -107,6 +110,7 @@ impl<P: Platform> Shield<P> {
             why,
             forward: Some(trouble.forward),
             collapsed: trouble.collapsed,
+            not_sent: !semantics::is_safe(&visitor.method) && trouble.delivery == Delivery::NotSent,
         };
         assemble(status, headers, body, served, trouble.backing)
     }

@@ -7,8 +7,10 @@
 use super::served::Own;
 use crate::budget::HaltedBy;
 use crate::config::Fallback;
+use crate::origin::NoAnswer;
 use crate::question::accept::Accept;
 use crate::semantics::is_safe;
+use crate::world::OriginError;
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
     RETRY_AFTER,
@@ -60,6 +62,30 @@ impl Form {
     }
 }
 
+/// What is known of the way of a request to the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The origin has received nothing of it.
+    NotSent,
+    /// The origin may have received it, or a part.
+    Unknown,
+}
+
+impl Delivery {
+    /// What an attempt to send a request tells. `is_whole` says that all its content was
+    /// there before: if not, it may have broken off on its way.
+    pub(super) fn after(error: &NoAnswer, is_whole: bool) -> Self {
+        match error {
+            NoAnswer::Failed(OriginError::Unreachable(_)) => Delivery::NotSent,
+            NoAnswer::Failed(OriginError::NotSent(_)) if is_whole => Delivery::NotSent,
+            // An upload that got no slot for its end, or whose visitor left, was under way.
+            NoAnswer::Busy | NoAnswer::Halted(_) | NoAnswer::Gone | NoAnswer::Failed(_) => {
+                Delivery::Unknown
+            }
+        }
+    }
+}
+
 /// A request that the shield cannot help.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Helpless<'a> {
@@ -68,6 +94,8 @@ pub(super) struct Helpless<'a> {
     /// 502, 503 or 504.
     pub(super) status: StatusCode,
     pub(super) why: Own,
+    /// Counts for unsafe methods only.
+    pub(super) delivery: Delivery,
     /// What the client is told to wait, in seconds.
     pub(super) retry_after: u64,
     /// What the rule says instead.
@@ -187,24 +215,37 @@ fn page(helpless: &Helpless<'_>, form: Form) -> String {
     let Helpless {
         method,
         why,
+        delivery,
         retry_after,
         ..
     } = *helpless;
     let title = "This page is not available at the moment";
     let mut happened = happened(why).to_owned();
-    if !is_safe(method) {
-        happened.push_str(" It is not known whether it has received your request.");
+    let delivery = (!is_safe(method)).then_some(delivery);
+    match delivery {
+        Some(Delivery::NotSent) => {
+            happened.push_str(" Your request was not sent to it, so it is safe to send it again.");
+        }
+        Some(Delivery::Unknown) => {
+            happened.push_str(" It is not known whether it has received your request.");
+        }
+        None => {}
     }
     let when = when(retry_after);
     match form {
         Form::Text => format!("{title}.\n{happened}\n{when}\n"),
         Form::Json => {
-            let object = serde_json::json!({
+            let mut object = serde_json::json!({
                 "status": helpless.status.as_u16(),
                 "title": title,
                 "detail": format!("{happened} {when}"),
                 "retry_after": retry_after,
             });
+            if delivery == Some(Delivery::NotSent)
+                && let Some(members) = object.as_object_mut()
+            {
+                members.insert("sent".to_owned(), false.into());
+            }
             format!("{object}\n")
         }
         Form::Html => {
@@ -346,6 +387,7 @@ mod tests {
                 headers: &HeaderMap::new(),
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 why,
+                delivery: Delivery::Unknown,
                 retry_after: 7,
                 fallback,
             });
@@ -366,6 +408,7 @@ mod tests {
                 headers: &accepting(Some(accept)),
                 status: StatusCode::GATEWAY_TIMEOUT,
                 why: Own::OriginTimeout,
+                delivery: Delivery::Unknown,
                 retry_after,
                 fallback: None,
             });
@@ -394,6 +437,64 @@ mod tests {
         assert_eq!(kind, "text/plain; charset=utf-8");
         assert!(text.contains("one second"), "{text}");
         assert!(text.contains("not known whether it has received"), "{text}");
+    }
+
+    fn page_of(method: &Method, accept: &str, delivery: Delivery) -> String {
+        let answer = helpless(Helpless {
+            method,
+            headers: &accepting(Some(accept)),
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            why: Own::Halted(HaltedBy::Breaker),
+            delivery,
+            retry_after: 6,
+            fallback: None,
+        });
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    }
+
+    /// The breaker was open, and the visitor of an order form read that it is not known
+    /// whether the server has received the order.
+    #[test]
+    fn a_post_that_was_not_sent_is_told_so() {
+        const NOT_SENT: &str = "Your request was not sent to it, so it is safe to send it again.";
+        for accept in [BROWSER, "application/json", "*/*"] {
+            let text = page_of(&Method::POST, accept, Delivery::NotSent);
+            assert!(text.contains(NOT_SENT), "{text}");
+            assert!(!text.contains("not known"), "{text}");
+            let text = page_of(&Method::POST, accept, Delivery::Unknown);
+            assert!(text.contains("not known whether"), "{text}");
+            assert!(!text.contains("not sent"), "{text}");
+            // Nobody minds a GET that is sent twice.
+            let text = page_of(&Method::GET, accept, Delivery::NotSent);
+            assert!(!text.contains("not sent"), "{text}");
+        }
+        for (method, delivery, sent) in [
+            (Method::POST, Delivery::NotSent, Some(false)),
+            (Method::POST, Delivery::Unknown, None),
+            (Method::GET, Delivery::NotSent, None),
+        ] {
+            let json = page_of(&method, "application/json", delivery);
+            let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(json["sent"].as_bool(), sent, "{method} {delivery:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_have_reached_the_origin_counts_as_not_sent() {
+        let text = || "why".to_owned();
+        for (error, is_whole, delivery) in [
+            (OriginError::Unreachable(text()), false, Delivery::NotSent),
+            (OriginError::NotSent(text()), true, Delivery::NotSent),
+            // Content that broke off on its way.
+            (OriginError::NotSent(text()), false, Delivery::Unknown),
+            (OriginError::Failed(text()), true, Delivery::Unknown),
+            (OriginError::Timeout, true, Delivery::Unknown),
+            (OriginError::TooManyStreams, true, Delivery::Unknown),
+        ] {
+            let told = Delivery::after(&NoAnswer::Failed(error.clone()), is_whole);
+            assert_eq!(told, delivery, "{error:?} {is_whole}");
+        }
+        assert_eq!(Delivery::after(&NoAnswer::Busy, true), Delivery::Unknown);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::answer::{Trouble, assemble};
 use super::answer_body::AnswerBody;
 use super::fetch::Reason;
+use super::own_answer::Delivery;
 use super::request::{Gone, Visit, address_of};
 use super::served::{Own, Passed, Served};
 use super::{Answer, Shield};
@@ -56,7 +57,9 @@ impl<P: Platform> Shield<P> {
     ) -> Answer<P::Body> {
         let body = match self.read_first(parts, body).await {
             Ok(body) => body,
-            Err(error) => return self.no_answer(parts, &error, Forward::Bypass, config),
+            Err(error) => {
+                return self.no_answer(parts, &error, Delivery::NotSent, Forward::Bypass, config);
+            }
         };
         let passing = Passing {
             parts,
@@ -160,7 +163,9 @@ impl<P: Platform> Shield<P> {
                 };
                 assemble(parts.status, headers, body, served, Backing::Shared)
             }
-            Err(error) => self.no_answer(visitor, &error, Forward::Bypass, config),
+            Err(error) => {
+                self.no_answer(visitor, &error, Delivery::Unknown, Forward::Bypass, config)
+            }
         }
     }
 
@@ -170,6 +175,7 @@ impl<P: Platform> Shield<P> {
         &self,
         visitor: &request::Parts,
         error: &NoAnswer,
+        delivery: Delivery,
         forward: Forward,
         config: &Config,
     ) -> Answer<P::Body> {
@@ -207,6 +213,7 @@ impl<P: Platform> Shield<P> {
             collapsed: false,
             backing: Backing::Shared,
             pause,
+            delivery,
         };
         self.helpless(visitor, config, trouble)
     }

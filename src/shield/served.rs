@@ -9,6 +9,9 @@ use crate::semantics::cdn_loop::LOOP;
 use crate::semantics::{CacheStatus, Forward};
 use http::StatusCode;
 
+/// The detail of an unsafe request of which nothing was sent, beside the cause.
+const NOT_SENT: &str = "not-sent";
+
 /// Why a stale entry was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
@@ -186,6 +189,8 @@ pub enum Served {
         forward: Option<Forward>,
         /// The request waited for another's fetch.
         collapsed: bool,
+        /// It has an unsafe method, and the origin has received nothing of it.
+        not_sent: bool,
     },
 }
 
@@ -196,6 +201,7 @@ impl Served {
             why,
             forward: None,
             collapsed: false,
+            not_sent: false,
         }
     }
 
@@ -240,10 +246,14 @@ impl Served {
                 why,
                 forward,
                 collapsed,
+                not_sent,
             } => CacheStatus {
                 fwd: forward,
                 collapsed,
-                detail: Some(why.token().to_owned()),
+                detail: Some(match not_sent {
+                    true => format!("{}, {NOT_SENT}", why.token()),
+                    false => why.token().to_owned(),
+                }),
                 ..CacheStatus::default()
             },
         };

@@ -4,6 +4,7 @@
 //! target (RFC 9111 section 4.4), before the answer ends.
 
 use super::answer::assemble;
+use super::own_answer::Delivery;
 use super::request::{Gone, address_of};
 use super::served::{Own, Served};
 use super::{Answer, Shield};
@@ -57,7 +58,7 @@ impl<P: Platform> Shield<P> {
         }
         let mut body = match self.read_first(&visitor, body).await {
             Ok(body) => body,
-            Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
+            Err(error) => return self.not_sent(&visitor, &error, config),
         };
         let limit = self.platform.now().plus(config.wait.budget);
         let path = visitor.uri.path();
@@ -66,8 +67,9 @@ impl<P: Platform> Shield<P> {
             .await
         {
             Ok(slot) => slot,
-            Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
+            Err(error) => return self.not_sent(&visitor, &error, config),
         };
+        let is_whole = body.as_ref().is_none_or(Content::is_read);
         let began = self.platform.now();
         let forwarding = Forwarding {
             parts: &visitor,
@@ -86,7 +88,10 @@ impl<P: Platform> Shield<P> {
         });
         let mut answered = match answered {
             Ok(answered) => answered,
-            Err(error) => return self.no_answer(&visitor, &error, Forward::Method, config),
+            Err(error) => {
+                let delivery = Delivery::after(&error, is_whole);
+                return self.no_answer(&visitor, &error, delivery, Forward::Method, config);
+            }
         };
         location::rewrite(answered.response.headers_mut(), self.door.origin());
         self.invalidate(&visitor, &answered.response).await;
@@ -112,6 +117,16 @@ impl<P: Platform> Shield<P> {
             stored,
         };
         assemble(parts.status, headers, body, served, Backing::Shared)
+    }
+
+    /// The answer to a request of which nothing was sent.
+    fn not_sent(
+        &self,
+        visitor: &request::Parts,
+        error: &NoAnswer,
+        config: &Config,
+    ) -> Answer<P::Body> {
+        self.no_answer(visitor, error, Delivery::NotSent, Forward::Method, config)
     }
 
     /// Reads the beginning of a request's content, before the request waits for a place in

@@ -8,6 +8,7 @@ use super::fetch::{Brought, Head, Job, Reason};
 use super::flight::{Flight, Role};
 use super::follow::{Polling, Waited};
 use super::notice::{VALUES_MAX, WINDOW};
+use super::own_answer::Delivery;
 use super::request::{Gone, Visit};
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
@@ -862,6 +863,7 @@ impl<P: Platform> Shield<P> {
             collapsed: visit.asker.collapsed,
             backing: located.loaded.backing,
             pause: until.since(self.platform.now()),
+            delivery: Delivery::Unknown,
         };
         self.helpless(&visit.parts, &visit.config, trouble)
     }
@@ -874,6 +876,7 @@ impl<P: Platform> Shield<P> {
             collapsed: false,
             backing: located.loaded.backing,
             pause: Duration::ZERO,
+            delivery: Delivery::Unknown,
         };
         self.helpless(&visit.parts, &visit.config, trouble)
     }

@@ -367,6 +367,28 @@ async fn the_shields_own_errors_are_in_words_and_say_when_to_come_back() {
     }
 }
 
+/// The visitor of an order form wants to know whether to send it again: when nothing
+/// connects, when nothing is sent because of that, and when the origin has hung up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_that_was_not_sent_is_told_so() {
+    let world = with("").await;
+    let post = Ask::new(http::Method::POST, "/order").body("one");
+    world.origin.next("/order", Answer::hang_up());
+    let hung_up = ask(world.node(0), &post).await;
+    assert!(hung_up.text().contains("not known whether"), "{hung_up}");
+    assert!(!hung_up.header("cache-status").contains("not-sent"));
+    world.origin.stop().await;
+    wait::until("the breaker opens", wait::SOON, async || {
+        let reply = ask(world.node(0), &post).await;
+        assert!(reply.text().contains("was not sent to it"), "{reply}");
+        let said = reply.header("cache-status").to_owned();
+        assert!(said.contains(", not-sent\""), "{reply}");
+        said.contains("breaker-open").then_some(())
+    })
+    .await;
+    assert_eq!(world.origin.count("/order"), 1);
+}
+
 const FALLBACK: &str = r#"
 [[rule]]
 match = { path = "/api/*" }
