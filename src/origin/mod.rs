@@ -135,8 +135,7 @@ impl<P: Platform> OriginDoor<P> {
 
     /// Why no refresh of `target` goes out for now, as far as this instance knows.
     pub(crate) fn halted(&self, target: &str) -> Option<Halt> {
-        let now = self.platform.now();
-        self.broker.halted(Class::Refresh, hash(target), now)
+        self.broker.halted(Class::Refresh, hash(target))
     }
 
     /// Whether no refresh of `target` goes out now: asks the store where this instance does
@@ -172,7 +171,7 @@ impl<P: Platform> OriginDoor<P> {
         };
         let request = Self::request(fill.into_parts(), None, config, timeout);
         let request_time = self.platform.now();
-        slot.spend(request_time)?;
+        slot.spend(self.broker.now())?;
         let sending = self.platform.send(request);
         let answered = self.within(timeout, sending).await;
         let took = self.platform.now().since(request_time);
@@ -232,7 +231,7 @@ impl<P: Platform> OriginDoor<P> {
         let parts = pass::forwarded(visitor, body.is_some(), address, &self.origin, outgoing)
             .map_err(|error| NoAnswer::Failed(OriginError::NotSent(error.to_string())))?;
         let request_time = self.platform.now();
-        slot.spend(request_time).map_err(NoAnswer::Failed)?;
+        slot.spend(self.broker.now()).map_err(NoAnswer::Failed)?;
         let (has_content, timeout) = (body.is_some(), config.origin.pass_timeout);
         let (class, target, slot) = (slot.class(), slot.target(), SharedSlot::new(slot));
         let refusal = Refusal::default();
