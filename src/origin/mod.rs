@@ -143,8 +143,7 @@ impl<P: Platform> OriginDoor<P> {
 
     /// Why no refresh of `target` goes out for now, as far as this instance knows.
     pub(crate) fn halted(&self, target: &str) -> Option<Halt> {
-        let now = self.platform.now();
-        self.broker.halted(Class::Refresh, hash(target), now)
+        self.broker.halted(Class::Refresh, hash(target))
     }
 
     /// Whether no refresh of `target` goes out now: asks the store where this instance does

@@ -76,7 +76,9 @@ impl Delivery {
     /// there before: if not, it may have broken off on its way.
     pub(super) fn after(error: &NoAnswer, is_whole: bool) -> Self {
         match error {
-            NoAnswer::Failed(OriginError::Unreachable(_)) => Delivery::NotSent,
+            NoAnswer::Failed(OriginError::Unreachable(_) | OriginError::Denied) => {
+                Delivery::NotSent
+            }
             NoAnswer::Failed(OriginError::NotSent(_)) if is_whole => Delivery::NotSent,
             // An upload that got no slot for its end, or whose visitor left, was under way.
             NoAnswer::Busy | NoAnswer::Halted(_) | NoAnswer::Gone | NoAnswer::Failed(_) => {
@@ -485,6 +487,7 @@ mod tests {
         for (error, is_whole, delivery) in [
             (OriginError::Unreachable(text()), false, Delivery::NotSent),
             (OriginError::NotSent(text()), true, Delivery::NotSent),
+            (OriginError::Denied, false, Delivery::NotSent),
             // Content that broke off on its way.
             (OriginError::NotSent(text()), false, Delivery::Unknown),
             (OriginError::Failed(text()), true, Delivery::Unknown),
@@ -506,6 +509,7 @@ mod tests {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 why: Own::OriginDenied,
                 retry_after: 5,
+                delivery: Delivery::NotSent,
                 fallback: None,
             });
             let text = String::from_utf8(answer.body.to_vec()).unwrap();
