@@ -105,12 +105,14 @@ pub(crate) async fn run_all(
     timing: Timing,
     report: &mut Report,
 ) {
-    eprintln!("\n=== {}", platform.name());
     let mut stage: Option<(Needs, Stage)> = None;
     let applying = scenarios
         .iter()
         .filter(|scenario| (scenario.applies)(platform));
     for (number, scenario) in applying.enumerate() {
+        if number == 0 {
+            eprintln!("\n=== {}", platform.name());
+        }
         let needs = scenario.needs;
         if stage.as_ref().is_none_or(|(kept, _)| *kept != needs) {
             // Ended before others start: they may want its ports.
