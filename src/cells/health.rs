@@ -162,6 +162,10 @@ impl<P: Platform> Cells<P> {
             Some(Change::Failed) => {
                 let error = outcome.err().map(ToString::to_string).unwrap_or_default();
                 let (effect, remedy) = advice(part);
+                let remedy = match self.platform.store().further_remedy() {
+                    "" => remedy.to_owned(),
+                    further => format!("{remedy}; {further}"),
+                };
                 self.platform.log(&event(
                     "store-failed",
                     &[

@@ -36,6 +36,8 @@ pub(super) struct Fragile {
     pub(super) value_max: Cell<usize>,
     /// It does not list its names.
     pub(super) hides: Cell<bool>,
+    /// What its operator may have to do besides.
+    pub(super) further_remedy: Cell<&'static str>,
     /// It removes without looking only.
     pub(super) removes_blindly: Cell<bool>,
     /// Swaps after which an instance is worn, and those of the instance.
@@ -119,6 +121,10 @@ impl Store for Fragile {
 
     fn is_worn(&self) -> bool {
         self.swaps.get() >= self.worn_after.get()
+    }
+
+    fn further_remedy(&self) -> &'static str {
+        self.further_remedy.get()
     }
 }
 
@@ -247,6 +253,7 @@ pub(super) fn with(config: Config) -> Rc<Cells<World>> {
             lies: Cell::default(),
             value_max: Cell::new(usize::MAX),
             hides: Cell::default(),
+            further_remedy: Cell::default(),
             removes_blindly: Cell::default(),
             worn_after: Cell::new(usize::MAX),
             swaps: Cell::default(),

@@ -109,6 +109,12 @@ pub trait Store: 'static {
     fn is_worn(&self) -> bool {
         false
     }
+
+    /// What the operator may have to do besides where the store fails: a sentence for the
+    /// log, or nothing.
+    fn further_remedy(&self) -> &'static str {
+        ""
+    }
 }
 
 /// How a swap ended.

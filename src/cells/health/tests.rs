@@ -180,6 +180,20 @@ fn a_swap_that_was_only_contended_says_nothing_about_the_store() {
     assert_eq!(locate(&cells, "/new").loaded.backing, Backing::Shared);
 }
 
+/// wasmCloud does not connect to Redis again: the operator was told to check what was in order.
+#[test]
+fn the_log_names_what_a_platform_needs_besides_when_its_store_fails() {
+    let cells = cells();
+    cells.platform.store.further_remedy.set("restart the host");
+    cells.note_store_failure("swap", &StoreError::new("broken pipe"));
+    let log = cells.platform.log.borrow();
+    let line = log.iter().find(|line| line.contains("store-failed"));
+    let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+    let remedy = line["remedy"].as_str().unwrap();
+    assert!(remedy.starts_with("check the store"), "{remedy}");
+    assert!(remedy.ends_with("; restart the host"), "{remedy}");
+}
+
 /// What another node purges while this one cannot write is known to it.
 #[test]
 fn an_entry_in_memory_is_dropped_by_a_purge_in_the_store() {

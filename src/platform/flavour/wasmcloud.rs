@@ -1,11 +1,19 @@
 //! The flavour `wasmcloud`: wasmCloud 2.7 and later.
 //!
 //! The cells are in a bucket of `wasmcloud:keyvalue`. What is behind it is the
-//! operator's choice, and differs in one thing: NATS JetStream and memory compare and
-//! write in one step; Redis does not, and only creates a key in one step. There the
-//! cells are swapped as on a store that only keeps values, see
-//! [`Timed`]. The host's file store compares and writes in two steps, so only one node
-//! may use it.
+//! operator's choice. NATS JetStream and memory compare and write in one step. Redis and
+//! files have no `cas`. On Redis only the creation of a key is one step, and the cells are
+//! swapped as on a store that only keeps values, see [`Timed`]. Files take no key with a `/`,
+//! as the cells have, so they are of no use.
+//!
+//! What else the backends (wash 2.10) do not do:
+//!
+//! - A connection to Redis that was lost is not made again until the host is restarted.
+//! - On Redis all buckets are one key space: [`BUCKET`] keeps nothing apart.
+//! - None supports `ttl-ms`, so nothing is written with it.
+//! - A `set` that failed because NATS was away is carried out when NATS is back. The first
+//!   write of a cell only creates, and later ones compare, so a late one loses against what
+//!   was written meanwhile. A chunk of a body has a name of its own.
 //!
 //! An instance must be kept between requests (`poolSize`), and serve many at once
 //! (`maxConcurrency`). Without, the host ends it with its answer, and with it the work
@@ -43,7 +51,7 @@ mod bindings {
     });
 }
 
-/// The bucket's name.
+/// The bucket's name. Redis does not know buckets: the keys of all are one key space.
 const BUCKET: &str = "leeward";
 
 /// What the host says of a swap that the operator's backend does not have.
@@ -52,6 +60,10 @@ const NO_SWAP: &str = "not supported";
 /// Within this time a write to Redis is what every reader sees. A write takes a
 /// fraction of it, but where it takes longer two nodes may be elected.
 const WRITE_DELAY: Duration = Duration::from_millis(250);
+
+/// What helps where Redis is back and the host has not noticed.
+const RESTART: &str = "if it is Redis and works again, restart the host, because wasmCloud does \
+    not make a lost connection to Redis again";
 
 /// Most pages of a listing. A page has at most a thousand names.
 const PAGES_MAX: usize = 10_000;
@@ -161,10 +173,15 @@ impl Store for Cells {
     async fn names(&self, each: &mut dyn FnMut(&str)) -> Result<bool, StoreError> {
         self.bucket.names(each).await
     }
+
+    fn further_remedy(&self) -> &'static str {
+        RESTART
+    }
 }
 
 /// The bucket, opened when it is first used. An error closes it, and the next operation
-/// opens it again.
+/// opens it again. That is enough for NATS. With Redis the host goes on with the connection
+/// that it has lost, whatever is opened.
 #[derive(Default)]
 pub(crate) struct HostBucket(RefCell<Option<Rc<Bucket>>>);
 
