@@ -34,9 +34,10 @@ const DROPPED: [&str; 17] = [
 ];
 
 /// Fields that the shield itself sends, or that have a class of their own.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "host",
     "via",
+    "cdn-loop",
     "connection",
     "accept",
     "accept-encoding",

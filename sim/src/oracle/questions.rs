@@ -40,7 +40,10 @@ impl Oracle {
         let mut builder = http::Request::builder()
             .method(request.method.clone())
             .uri(request.target.as_str());
-        builder.headers_mut()?.clone_from(&request.headers);
+        let headers = builder.headers_mut()?;
+        headers.clone_from(&request.headers);
+        // The shield's own, in what the origin gets. No visitor has one.
+        headers.remove("cdn-loop");
         let (parts, ()) = builder.body(()).ok()?.into_parts();
         let read = Visitor::read(
             &parts,
