@@ -98,6 +98,75 @@ fn names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Rewrites the paths of an answer's cookies as the visitor knows them: without the origin's
+/// path prefix. A browser compares them with the URL that it used (RFC 6265 section 5.1.4).
+pub(super) fn rewrite_paths(answer: &mut HeaderMap, prefix: &str) {
+    if prefix.is_empty() || !answer.contains_key(SET_COOKIE) {
+        return;
+    }
+    let lines = answer.get_all(SET_COOKIE).iter();
+    let lines: Vec<HeaderValue> = lines
+        .map(|line| {
+            let rewritten = with_visitors_path(line.as_bytes(), prefix.as_bytes());
+            HeaderValue::from_bytes(&rewritten).unwrap_or_else(|_| line.clone())
+        })
+        .collect();
+    answer.remove(SET_COOKIE);
+    for line in lines {
+        let _full = answer.try_append(SET_COOKIE, line);
+    }
+}
+
+/// A line of `Set-Cookie` with the visitor's path; the rest of it as it came.
+fn with_visitors_path(line: &[u8], prefix: &[u8]) -> Vec<u8> {
+    let mut rewritten = Vec::new();
+    for (number, part) in line.split(|byte| *byte == b';').enumerate() {
+        if number > 0 {
+            rewritten.push(b';');
+        }
+        let attribute = (number > 0).then(|| part.iter().position(|byte| *byte == b'='));
+        let path = attribute.flatten().and_then(|equals| {
+            let (name, value) = part.split_at_checked(equals.saturating_add(1))?;
+            let attribute = name.strip_suffix(b"=")?.trim_ascii();
+            let is_path = attribute.eq_ignore_ascii_case(b"path");
+            is_path.then_some((name, visitors_path(value.trim_ascii(), prefix)?))
+        });
+        match path {
+            Some((name, path)) => {
+                rewritten.extend_from_slice(name);
+                rewritten.extend_from_slice(path);
+            }
+            None => rewritten.extend_from_slice(part),
+        }
+    }
+    rewritten
+}
+
+/// The path of a cookie at the origin as the visitor knows it. `None` where it stays: outside
+/// the prefix, or where a browser takes the path of the URL.
+fn visitors_path<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    if !path.starts_with(b"/") {
+        return None;
+    }
+    let begins_with = |text: &[u8], beginning: &[u8]| {
+        let part = text.get(..beginning.len());
+        part.is_some_and(|part| part.eq_ignore_ascii_case(beginning))
+    };
+    let below = path
+        .get(prefix.len()..)
+        .filter(|_| begins_with(path, prefix));
+    match below {
+        Some([]) => Some(b"/"),
+        Some(rest @ [b'/', ..]) => Some(rest),
+        // For what is above the prefix as well: for all that the visitor sees.
+        Some(_) | None => {
+            let above = path.strip_suffix(b"/").unwrap_or(path);
+            let is_above = begins_with(prefix, above) && prefix.get(above.len()) == Some(&b'/');
+            is_above.then_some(b"/")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -171,5 +240,57 @@ mod tests {
             withhold(std::iter::once(&sent), &map(COOKIE, visitor), &mut answer);
             assert_eq!(answer, map(SET_COOKIE, expected), "{visitor:?} {set:?}");
         }
+    }
+
+    /// An ASP.NET application below a path, a Java one, a cookie for the whole server.
+    #[test]
+    fn the_paths_of_cookies_are_those_that_the_visitor_uses() {
+        for (prefix, line, expected) in [
+            ("/app", "t=1; path=/app; HttpOnly", "t=1; path=/; HttpOnly"),
+            ("/app", "t=1; Path=/app/; Secure", "t=1; Path=/; Secure"),
+            (
+                "/app",
+                "t=1;PATH = /app/admin ;Secure",
+                "t=1;PATH =/admin;Secure",
+            ),
+            ("/app", "t=1; path=/App/Admin", "t=1; path=/Admin"),
+            ("/app", "t=1; path=/", "t=1; path=/"),
+            ("/a/b", "t=1; path=/a", "t=1; path=/"),
+            ("/a/b", "t=1; path=/a/", "t=1; path=/"),
+            ("/a/b", "t=1; path=/A/B/c", "t=1; path=/c"),
+            // Outside of it.
+            ("/app", "t=1; path=/apple", "t=1; path=/apple"),
+            ("/app", "t=1; path=/ap", "t=1; path=/ap"),
+            ("/app", "t=1; path=/other/app", "t=1; path=/other/app"),
+            ("/a/b", "t=1; path=/a/c", "t=1; path=/a/c"),
+            // The browser takes the path of the URL.
+            ("/app", "t=1", "t=1"),
+            ("/app", "t=1; path", "t=1; path"),
+            ("/app", "t=1; path=", "t=1; path="),
+            ("/app", "t=1; path=\"/app\"", "t=1; path=\"/app\""),
+            ("/app", "t=1; path=app", "t=1; path=app"),
+            // Not an attribute.
+            ("/app", "path=/app", "path=/app"),
+            ("/app", "t=path=/app; xpath=/app", "t=path=/app; xpath=/app"),
+            (
+                "/app",
+                "t=1; path=/app; path=/app/x",
+                "t=1; path=/; path=/x",
+            ),
+            ("", "t=1; path=/app", "t=1; path=/app"),
+        ] {
+            let twice = |line: &'static str| -> HeaderMap {
+                let line = || (SET_COOKIE, HeaderValue::from_static(line));
+                [line(), line()].into_iter().collect()
+            };
+            let mut answer = twice(line);
+            rewrite_paths(&mut answer, prefix);
+            assert_eq!(answer, twice(expected), "{line}");
+        }
+        let mut answer = HeaderMap::new();
+        let bytes = HeaderValue::from_bytes(b"n=M\xfcller; path=/app").unwrap();
+        answer.append(SET_COOKIE, bytes);
+        rewrite_paths(&mut answer, "/app");
+        assert_eq!(answer[SET_COOKIE].as_bytes(), b"n=M\xfcller; path=/");
     }
 }

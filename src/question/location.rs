@@ -1,5 +1,7 @@
-//! `Location` and `Content-Location` of an answer, as the visitor can use them.
+//! `Location` and `Content-Location` of an answer, and the paths of its cookies, as the visitor
+//! can use them.
 
+use super::cookies::rewrite_paths;
 use super::policy::KeyPolicy;
 use super::target::canonical;
 use super::visitor::Question;
@@ -9,8 +11,8 @@ use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Uri};
 
 /// Rewrites references to the origin's own authority into references to the same
-/// host that the visitor used, and takes the origin's path prefix off. A
-/// reference that cannot be parsed stays as it came.
+/// host that the visitor used, and takes the origin's path prefix off, off the paths of
+/// cookies too. A reference that cannot be parsed stays as it came.
 ///
 /// The rewritten reference has no scheme and no host (RFC 9110 section 10.2.2
 /// allows that), so one stored answer is right for every visitor.
@@ -24,6 +26,7 @@ pub fn rewrite(headers: &mut HeaderMap, origin: &Origin) {
             let _full = headers.try_insert(name, value);
         }
     }
+    rewrite_paths(headers, &origin.prefix);
 }
 
 /// `None` where the reference stays as it is.
@@ -57,13 +60,15 @@ fn rewritten(reference: &str, origin: &Origin) -> Option<String> {
     Some(format!("{local}{}", fragment.unwrap_or_default()))
 }
 
-/// A path at the origin as the visitor knows it. A path outside the prefix stays.
+/// A path at the origin as the visitor knows it. A path outside the prefix stays. IIS names
+/// an application in whatever case it was set up or asked for, so case makes no difference.
 fn without_prefix(path: &str, prefix: &str) -> String {
-    match path.strip_prefix(prefix) {
-        Some("") => "/".to_owned(),
-        Some(rest) if rest.starts_with('/') => rest.to_owned(),
-        Some(rest) if rest.starts_with('?') => format!("/{rest}"),
-        Some(_) | None => path.to_owned(),
+    let (before, rest) = path.split_at_checked(prefix.len()).unwrap_or_default();
+    match (before.eq_ignore_ascii_case(prefix), rest) {
+        (true, "") => "/".to_owned(),
+        (true, rest) if rest.starts_with('/') => rest.to_owned(),
+        (true, rest) if rest.starts_with('?') => format!("/{rest}"),
+        (true | false, _) => path.to_owned(),
     }
 }
 
@@ -152,6 +157,9 @@ mod tests {
             (&prefixed, "http://legacy.example/apiary", Some("/apiary")),
             (&prefixed, "/api/login?x", Some("/login?x")),
             (&prefixed, "/other", Some("/other")),
+            (&prefixed, "/API/Login", Some("/Login")),
+            (&prefixed, "/ap", Some("/ap")),
+            (&prefixed, "/ap\u{e9}", Some("/ap\u{e9}")),
         ] {
             assert_eq!(
                 rewritten(reference, origin).as_deref(),

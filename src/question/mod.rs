@@ -22,13 +22,14 @@
 //! cache. `accept` reduces `Accept` and `Accept-Encoding` to classes, `cookies` says
 //! which cookies are credentials, `target` makes targets canonical. `visitor` makes
 //! the question, `fill` renders it, `location` rewrites the origin's references to
-//! itself. `preflight` makes the question of a CORS preflight. `origin` is the origin's address, which is part of
+//! itself, `destination` the visitor's to the shield. `preflight` makes the question of a CORS preflight. `origin` is the origin's address, which is part of
 //! every key. `policy` has the settings.
 //!
 //! This module is pure. It knows HTTP's rules.
 
 pub mod accept;
 mod cookies;
+mod destination;
 pub mod fields;
 mod fill;
 pub mod location;
@@ -42,6 +43,7 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
+pub use destination::destination;
 pub use fill::{Fill, Outgoing, page};
 pub(crate) use origin::has_valid_port;
 pub use origin::{Origin, OriginError};

@@ -1,6 +1,7 @@
 //! Requests that are forwarded with the visitor's own fields: unsafe methods, and
 //! requests that no entry can answer. Their answers are never stored.
 
+use super::destination;
 use super::fields::{Class, class};
 use super::fill::{Outgoing, X_FORWARDED_HOST};
 use super::visitor::{X_FORWARDED_PROTO, host_of, is_secure, uri_of};
@@ -33,6 +34,7 @@ pub fn forwarded(
         .map_or("/", |path| path.as_str());
     parts.uri = uri_of(origin, path)?;
     let secure = is_secure(&visitor.uri, &visitor.headers);
+    destination::rewrite(&mut parts, visitor, origin);
     let fields = &mut parts.headers;
     strip_connection_fields(fields);
     fields.remove(HOST);

@@ -62,7 +62,7 @@ pub fn stands_for_target(target: Target<'_>, response_headers: &HeaderMap) -> bo
 
 /// Resolves a reference (RFC 3986 section 5.2) to path and query on the
 /// target's host; `None` if it is on another, too long, or no HTTP address.
-fn resolve(target: Target<'_>, reference: &str) -> Option<String> {
+pub(crate) fn resolve(target: Target<'_>, reference: &str) -> Option<String> {
     let reference = reference
         .split('#')
         .next()

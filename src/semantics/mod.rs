@@ -56,6 +56,7 @@ pub use fields::{append_via, is_upgrade, strip_connection_fields};
 pub use freshness::Freshness;
 pub use hops::{Hop, count_hop};
 pub use host::canonical_host;
+pub(crate) use invalidate::resolve;
 pub use invalidate::{Target, invalidation_targets, is_safe, stands_for_target};
 pub use policy::{IgnoreOrigin, Policy, Preset, RuledWindows};
 pub use preflight::storability_of_preflight;

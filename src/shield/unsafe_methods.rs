@@ -13,7 +13,7 @@ use crate::cell::transition::Purge;
 use crate::cells::Backing;
 use crate::config::Config;
 use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of};
-use crate::question::{is_secure, is_served, key_of, location};
+use crate::question::{destination, is_secure, is_served, key_of, location};
 use crate::semantics::{
     Forward, Hop, Target, announced, count_hop, invalidation_targets, is_safe,
     strip_connection_fields,
@@ -215,6 +215,10 @@ impl<P: Platform> Shield<P> {
         );
         if lost_race {
             paths.push(target.path_and_query.to_owned());
+        }
+        if !paths.is_empty() {
+            // What a WebDAV COPY or MOVE has made, or has found there.
+            paths.extend(destination(visitor));
         }
         for path in paths {
             let key = self.key(target.scheme, target.host, &path);

@@ -41,10 +41,7 @@ async fn until_hit(world: &World, ask_for: &Ask, body: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_to_the_origins_own_address_are_rewritten() {
     let world = with("").await;
-    let mut command = nodes::up();
-    let prefixed = format!("{}/app", world.origin.url());
-    command.args(["--origin", &prefixed, "--store", "memory"]);
-    let prefixed = Node::start(command).await;
+    let prefixed = below_a_path(&world).await;
     let own = world.origin.url();
     for (node, prefix) in [(world.node(0), ""), (prefixed.address(), "/app")] {
         for (path, sent, expected) in [
@@ -70,6 +67,86 @@ async fn references_to_the_origins_own_address_are_rewritten() {
                 let location = (reply.header("location"), reply.header("content-location"));
                 assert_eq!(location, (expected, expected), "{sent}: {reply}");
             }
+        }
+    }
+}
+
+/// A node in front of the world's origin, below the path `/app`.
+async fn below_a_path(world: &World) -> Node {
+    let mut command = nodes::up();
+    let prefixed = format!("{}/app", world.origin.url());
+    command.args(["--origin", &prefixed, "--store", "memory"]);
+    Node::start(command).await
+}
+
+/// A login at an IIS application: the browser has to send the cookie again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cookies_of_an_application_below_a_path_are_for_the_paths_of_visitors() {
+    let world = with("").await;
+    let node = below_a_path(&world).await;
+    let answer = Answer::fixed("")
+        .header("set-cookie", "ticket=t; path=/app; HttpOnly")
+        .header("set-cookie", "admin=1; Path=/App/admin/")
+        .header("set-cookie", "other=1; path=/other")
+        .header("cache-control", "private");
+    world.origin.always("/app/login", answer);
+    // As one that asks a question, passed, and unsafe.
+    let get = Ask::get("/login");
+    let passed = get.clone().header("if-match", "\"1\"");
+    for asked in [&get, &passed, &Ask::new(Method::POST, "/login")] {
+        let reply = ask(node.address(), asked).await;
+        let cookies: Vec<_> = reply.headers.get_all("set-cookie").iter().collect();
+        let expected = [
+            "ticket=t; path=/; HttpOnly",
+            "admin=1; Path=/admin/",
+            "other=1; path=/other",
+        ];
+        assert_eq!(cookies, expected, "{reply}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_read_what_webdav_has_changed_below_a_path() {
+    let world = with("").await;
+    let node = below_a_path(&world).await;
+    let own = format!("http://{}", node.address());
+    let origin = format!("{}/app", world.origin.url());
+    for (method, asked, changed, status) in [
+        ("MOVE", "/from", &["/from", "/to"][..], 201),
+        ("COPY", "/from", &["/to"], 204),
+        ("PUT", "/to", &["/to"], 201),
+        ("DELETE", "/to", &["/to"], 204),
+        // An editor who lost a race.
+        ("MOVE", "/from", &["/to"], 412),
+    ] {
+        for path in ["/from", "/to"] {
+            let stored = || async {
+                let reply = get(node.address(), path).await;
+                reply.is_fresh_hit().then_some(())
+            };
+            wait::until("the page is stored", wait::SOON, stored).await;
+        }
+        let count = |path: &&str| world.origin.count(&format!("/app{path}"));
+        let before: Vec<usize> = changed.iter().map(count).collect();
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let answer = Answer::fixed("").status(StatusCode::from_u16(status).unwrap());
+        world.origin.next(&format!("/app{asked}"), answer);
+        let mut request = Ask::new(method.clone(), asked);
+        if asked == "/from" {
+            request = request.header("destination", &format!("{own}/to"));
+        }
+        let reply = ask(node.address(), &request).await;
+        assert_eq!(reply.status.as_u16(), status, "{reply}");
+        let arrivals = world.origin.record(&format!("/app{asked}")).arrivals;
+        let told = arrivals.last().unwrap().headers.get("destination");
+        let expected = (asked == "/from").then(|| format!("{origin}/to"));
+        let told = told.map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(told, expected, "{method}");
+        for (path, before) in changed.iter().zip(before) {
+            get(node.address(), path).await;
+            // The unsafe request itself was for one of them.
+            let own = usize::from(*path == asked);
+            assert_eq!(count(path), before + own + 1, "{method} {path}");
         }
     }
 }
