@@ -22,6 +22,9 @@ const START: Duration = Duration::from_secs(60);
 /// The longest that a node may take to end once it was asked to.
 const END: Duration = Duration::from_secs(30);
 
+/// How long to wait for what a node wrote before it ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Lines of a node's output that are kept, for failure messages.
 const KEPT_LINES: usize = 400;
 
@@ -243,6 +246,10 @@ impl Node {
         };
         let address = wait::until("a node serves", START, async || {
             let ended = node.ended();
+            if ended.is_some() {
+                // What it wrote last may still be on its way.
+                tokio::time::sleep(LAST_WORDS).await;
+            }
             let address = ready(&node.output.text(KEPT_LINES), &node.errors());
             assert!(
                 ended.is_none() || address.is_some(),

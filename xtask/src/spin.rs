@@ -157,7 +157,8 @@ fn found(named: Option<&Path>) -> Result<Option<(PathBuf, Version, String)>> {
         Err(_) if named.is_none() => return Ok(None),
         Err(error) => bail!("{} cannot be started: {error}", program.display()),
     };
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let said = said.lines().next().unwrap_or_default().trim().to_owned();
     let version = Version::parse(&said).with_context(|| {
         let program = program.display();
         format!("{program} is no Spin: asked for its version, it says {said:?}")

@@ -85,6 +85,8 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    // A scenario that fails by panicking is a row, and its reason a line.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let done = tokio::select! {
         done = run(&args) => done,
         // What runs is dropped, and with it every process.
@@ -132,7 +134,11 @@ async fn run(args: &Args) -> Result<bool> {
         .flatten()
         .filter(wanted)
         .collect();
-    ensure!(!scenarios.is_empty(), "no scenario has such a name");
+    ensure!(
+        !scenarios.is_empty(),
+        "no scenario has that in its name; there are:\n{}",
+        scenario::names()
+    );
     let span = args.seconds.map(Duration::from_secs);
     let timing = Timing {
         span: span.unwrap_or(if args.long { LONG } else { QUICK }),
@@ -143,9 +149,15 @@ async fn run(args: &Args) -> Result<bool> {
         has_store && args.flavour.iter().any(|name| name == platform.flavour)
     };
     let mut report = Report::on(&args.spin_version);
+    let mut started = true;
     for platform in platforms.filter(wanted) {
-        scenario::run_all(&spin, platform, &scenarios, timing, &mut report).await;
+        let ran = scenario::run_all(&spin, platform, &scenarios, timing, &mut report).await;
+        if let Err(error) = ran {
+            eprintln!("error: {error:#}");
+            started = false;
+        }
     }
+    ensure!(report.has_some(), "nothing was seen");
     println!("{}", report.table());
     let mut written = 0;
     for document in &args.write_docs {
@@ -156,9 +168,10 @@ async fn run(args: &Args) -> Result<bool> {
         args.write_docs.is_empty() || written > 0,
         "the documents have no cell for what was seen"
     );
-    if !report.holds() {
+    let holds = started && report.holds();
+    if !holds {
         let kept = folder.keep();
         eprintln!("What the nodes wrote is in {}", kept.display());
     }
-    Ok(report.holds())
+    Ok(holds)
 }

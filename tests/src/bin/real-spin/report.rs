@@ -44,9 +44,14 @@ impl Report {
         self.cells.insert(place, seen);
     }
 
-    /// Whether something was seen, and all of it holds.
+    /// Whether something was seen.
+    pub(crate) fn has_some(&self) -> bool {
+        !self.cells.is_empty()
+    }
+
+    /// Whether all that was seen holds.
     pub(crate) fn holds(&self) -> bool {
-        !self.cells.is_empty() && self.cells.values().all(|seen| seen.holds)
+        self.cells.values().all(|seen| seen.holds)
     }
 
     /// All of it, in Markdown.

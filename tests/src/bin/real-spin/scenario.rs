@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use leeward_tests::spin::{Platform, Spin, SpinWorld};
@@ -96,15 +97,28 @@ pub(crate) fn everywhere(_: Platform) -> bool {
     true
 }
 
-/// Runs these scenarios on a platform. If its nodes do not start, that is all there is to
-/// tell.
+/// The names of all scenarios, one a line.
+pub(crate) fn names() -> String {
+    let name = |scenario: &Scenario| match scenario.long {
+        true => format!("{} (with --long)", scenario.asked),
+        false => scenario.asked.to_owned(),
+    };
+    let names = ALL.iter().copied().flatten().map(name);
+    names.collect::<Vec<_>>().join("\n")
+}
+
+/// Runs these scenarios on a platform.
+///
+/// # Errors
+///
+/// If its nodes do not start even once.
 pub(crate) async fn run_all(
     spin: &Spin,
     platform: Platform,
     scenarios: &[&Scenario],
     timing: Timing,
     report: &mut Report,
-) {
+) -> Result<()> {
     let mut stage: Option<(Needs, Stage)> = None;
     let applying = scenarios
         .iter()
@@ -128,12 +142,12 @@ pub(crate) async fn run_all(
                     };
                     stage = Some((needs, fresh));
                 }
+                Err(why) if number == 0 => {
+                    bail!("the nodes of {} do not start: {why}", platform.name());
+                }
                 Err(why) => {
-                    let why = format!("the nodes did not start: {why}");
+                    let why = format!("the nodes did not start: {}", first_line(&why));
                     report.add(platform, scenario, Seen::new(false, why));
-                    if number == 0 {
-                        return;
-                    }
                     continue;
                 }
             }
@@ -145,7 +159,7 @@ pub(crate) async fn run_all(
         let ran = tokio::time::timeout(limit, caught((scenario.run)(ready))).await;
         let seen = match ran {
             Ok(Ok(seen)) => seen,
-            Ok(Err(why)) => Seen::new(false, why),
+            Ok(Err(why)) => Seen::new(false, first_line(&why)),
             Err(_) => Seen::new(false, format!("it was not over after {limit:?}")),
         };
         let ended = scenario.spoils || !seen.holds;
@@ -154,19 +168,23 @@ pub(crate) async fn run_all(
             stage = None;
         }
     }
+    Ok(())
 }
 
 /// What the future makes, or why it panicked.
-async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
+async fn caught<T>(work: impl Future<Output = T>) -> std::result::Result<T, String> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
-    caught.map_err(|panic| first_line(&*panic))
+    caught.map_err(|panic| text(&*panic))
 }
 
-fn first_line(panic: &(dyn Any + Send)) -> String {
+fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic");
-    text.lines().next().unwrap_or_default().to_owned()
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic").trim().to_owned()
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
