@@ -24,7 +24,7 @@ pub use codec::{Unreadable, decode, encode};
 pub use rate::{RATE_MAX, RATE_MIN, Rate, RateLimit, Reservation, TOKEN_KEPT};
 
 use crate::cell::Nonce;
-use crate::time::{Time, millis};
+use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -55,9 +55,6 @@ const RESERVE_KEPT: Duration = Duration::from_secs(5);
 /// How long a note that an instance waits counts, the clock skew apart. An instance
 /// that still waits writes it again after half of this.
 const WAITING_KEPT: Duration = Duration::from_secs(1);
-
-/// How long it counts by how much a clock was found to be ahead.
-const LEAD_KEPT: Duration = Duration::from_secs(3_600);
 
 /// Why a request goes to the origin, in the order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,13 +182,6 @@ pub struct Record {
     /// When the log last said that clocks are apart.
     #[serde(default, skip_serializing_if = "is_default")]
     pub noticed: Time,
-    /// The most, in milliseconds, by which the fastest clock was found to be ahead of
-    /// another.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub lead: u64,
-    /// Whether who wrote it goes by another clock than its own.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub is_led: bool,
     /// It was read with times that cannot be right. It is to be written again: what they
     /// are moved to would move with the clock.
     #[serde(skip)]
@@ -484,27 +474,6 @@ impl Record {
                 .of(*class)
                 .is_some_and(|waiting| waiting.id != id && now.since(waiting.seen) < kept)
         })
-    }
-
-    /// By how much the clock of this record is ahead of one that shows `now`, which may be
-    /// `clock_skew` behind; none if it is not ahead by more. The record may be older than
-    /// it says that it is ahead: what was found lately is better.
-    pub fn ahead_of(&self, now: Time, clock_skew: Duration) -> Option<Duration> {
-        let ahead = self.time.since(now);
-        let lead = match self.noticed.was_within(LEAD_KEPT, self.time) {
-            true => Duration::from_millis(self.lead),
-            false => Duration::ZERO,
-        };
-        (ahead > clock_skew).then(|| ahead.max(lead))
-    }
-
-    /// Notes by how much the fastest clock was found to be ahead.
-    pub fn note_lead(&mut self, ahead: Duration) {
-        let before = match self.noticed.was_within(LEAD_KEPT, self.time) {
-            true => self.lead,
-            false => 0,
-        };
-        self.lead = before.max(millis(ahead));
     }
 
     /// Whether so much of the budget is in use that idle slots are better given back

@@ -697,27 +697,3 @@ fn a_breaker_that_opened_before_the_clock_was_set_back_ends_with_its_pause() {
         assert_eq!(read.breaker.open_until(until), None, "{back}");
     }
 }
-
-/// An instance that looked after a pause took the record for newer than it was, and its slots
-/// seemed to have lapsed.
-#[test]
-fn how_far_a_clock_is_ahead_is_known_after_a_pause() {
-    let skew = LIMITS.clock_skew;
-    let (ahead, apart) = (at(600_000), Duration::from_secs(600));
-    let mut record = Record::default().written(id(1), ahead);
-    assert_eq!(record.ahead_of(at(0), skew), Some(apart));
-    assert_eq!(record.ahead_of(ahead.minus(skew), skew), None);
-    let idle = at(20_000);
-    assert_eq!(record.ahead_of(idle, skew), Some(Duration::from_secs(580)));
-    record.noticed = ahead;
-    record.note_lead(apart);
-    assert_eq!(record.ahead_of(idle, skew), Some(apart));
-    // It says nothing to those whose clock is not behind, nor for ever.
-    assert_eq!(record.ahead_of(ahead, skew), None);
-    let later = Duration::from_secs(3_600);
-    record.time = ahead.plus(later);
-    let found = record.ahead_of(idle.plus(later), skew);
-    assert_eq!(found, Some(Duration::from_secs(580)));
-    record.note_lead(Duration::from_secs(7));
-    assert_eq!(record.lead, 7_000);
-}

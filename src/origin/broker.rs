@@ -98,8 +98,6 @@ pub(super) struct Broker<P: Platform> {
     ahead: Cell<Duration>,
     /// By how much it was found to be ahead; none where the log says so already.
     apart: Cell<Option<Duration>>,
-    /// The same, where the record does not say so yet and the fastest clock wrote it.
-    lead: Cell<Option<Duration>>,
     /// Itself, for slots and the task.
     this: Weak<Broker<P>>,
 }
@@ -173,7 +171,6 @@ impl<P: Platform> Broker<P> {
             look: Cell::new(LOOK_FIRST),
             ahead: Cell::default(),
             apart: Cell::default(),
-            lead: Cell::default(),
             this: Weak::clone(this),
         })
     }
@@ -192,23 +189,11 @@ impl<P: Platform> Broker<P> {
     /// ends with its request does not live for long enough: it writes the record's times
     /// as they are by its own clock.
     fn follow_clock(&self, record: &Record) {
-        let (now, skew) = (self.now(), self.settings.limits.clock_skew);
-        let Some(most) = record.ahead_of(now, skew).filter(|most| *most <= AHEAD_MAX) else {
-            return;
-        };
-        if !self.settings.keeps_idle {
-            return;
-        }
-        let (before, found) = (self.ahead.get(), record.time.since(now));
-        let ahead = match before.is_zero() {
-            true => most,
-            // It knows the clock, and the record was a moment old then.
-            false => before.saturating_add(found),
-        };
-        self.ahead.set(ahead);
-        self.apart.set(Some(ahead));
-        if !record.is_led {
-            self.lead.set(Some(before.saturating_add(found)));
+        let skew = self.settings.limits.clock_skew;
+        let ahead = record.time.since(self.now());
+        if self.settings.keeps_idle && ahead > skew && ahead <= AHEAD_MAX {
+            self.ahead.set(self.ahead.get().saturating_add(ahead));
+            self.apart.set(Some(ahead));
         }
     }
 
@@ -462,10 +447,6 @@ impl<P: Platform> Broker<P> {
             if apart.is_some() {
                 record.noticed = now;
             }
-            if let Some(lead) = self.lead.get() {
-                record.note_lead(lead);
-            }
-            record.is_led = !self.ahead.get().is_zero();
             let new = match backing {
                 Backing::Local => {
                     self.slots.borrow_mut().alone = record.clone();
@@ -488,7 +469,6 @@ impl<P: Platform> Broker<P> {
                         self.without_record.set(false);
                     }
                     self.apart.set(None);
-                    self.lead.set(None);
                     if let Some(apart) = apart {
                         self.log_clock(apart);
                     }
