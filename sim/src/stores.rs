@@ -667,10 +667,6 @@ impl Watched {
         let pause = self.link.pause();
         pause.await;
         self.link.oracle.refused_value(self.link.owner, value);
-        if is_budget(key) {
-            // The instance goes on without the record.
-            self.link.oracle.hampered(self.link.owner);
-        }
         let why = format!("{key} has {} bytes, and {most} are allowed", value.len());
         Some(match self.link.scenario.refuses_without_a_word {
             true => StoreError::new(why),

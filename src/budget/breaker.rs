@@ -358,16 +358,6 @@ impl Breaker {
         };
     }
 
-    /// The breaker as it would be if all had happened `by` earlier.
-    pub(super) fn earlier(mut self, by: Duration) -> Self {
-        if let Phase::Open { until } = &mut self.phase {
-            *until = until.minus(by);
-        }
-        self.window.start = self.window.start.minus(by);
-        self.checks = self.checks.earlier(by);
-        self
-    }
-
     /// The breaker without what cannot be right at `now`.
     pub(super) fn bounded(
         mut self,

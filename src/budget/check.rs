@@ -235,14 +235,6 @@ impl Checks {
         known.failed || is_better
     }
 
-    /// The check as it would be if all had happened `by` earlier.
-    pub(super) fn earlier(mut self, by: Duration) -> Self {
-        if let Check::UnderWay { until } | Check::Passed { until } = &mut self.state {
-            *until = until.minus(by);
-        }
-        self
-    }
-
     pub(super) fn bounded(mut self, latest: Time) -> Self {
         self.known_good = self.known_good.filter(KnownGood::is_valid);
         self.state = self.state.bounded(latest);

@@ -176,16 +176,6 @@ pub struct Record {
     pub version: u64,
     /// New with every write.
     pub nonce: Option<Nonce>,
-    /// When it was written, by the clock by which all its times are.
-    #[serde(default)]
-    pub time: Time,
-    /// When the log last said that clocks are apart.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub noticed: Time,
-    /// It was read with times that cannot be right. It is to be written again: what they
-    /// are moved to would move with the clock.
-    #[serde(skip)]
-    pub corrected: bool,
     /// The instances that hold slots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Holder>,
@@ -230,13 +220,6 @@ impl Record {
     #[must_use]
     pub fn at(mut self, now: Time, limits: &Limits, breaker: &BreakerSettings) -> Self {
         let latest = now.plus(limits.clock_skew);
-        if self.time > latest {
-            // Who wrote it had another clock, or this one was set back since. Nobody can
-            // have written it later than now.
-            let by = self.time.since(now);
-            self = self.earlier(by);
-            self.corrected = true;
-        }
         let furthest = latest.plus(limits.lease).plus(limits.clock_skew);
         let most = SLOTS_MAX.saturating_add(STREAMS_MAX);
         self.holders.retain(|holder| {
@@ -247,34 +230,18 @@ impl Record {
             .truncate(usize::try_from(most).unwrap_or(usize::MAX));
         for class in Class::COUNTED {
             let waiting = self.waiting.of_mut(class);
-            *waiting = waiting
-                .filter(|waiting| waiting.seen <= latest && now.since(waiting.seen) < RESERVE_KEPT);
+            if let Some(waiting) = waiting {
+                waiting.seen = waiting.seen.min(latest);
+            }
+            if waiting.is_some_and(|waiting| now.since(waiting.seen) >= RESERVE_KEPT) {
+                *waiting = None;
+            }
         }
         self.breaker = self.breaker.bounded(now, limits, breaker);
         self.rate = match limits.rate {
-            Some(limit) => {
-                self.corrected |= self.rate.is_beyond(latest, limit);
-                self.rate.bounded(now, latest, limit)
-            }
+            Some(limit) => self.rate.bounded(now, latest, limit),
             None => Rate::default(),
         };
-        self
-    }
-
-    /// The record as it would be if all of it had happened `by` earlier.
-    fn earlier(mut self, by: Duration) -> Self {
-        self.time = self.time.minus(by);
-        self.noticed = self.noticed.minus(by);
-        for holder in &mut self.holders {
-            holder.deadline = holder.deadline.minus(by);
-        }
-        for class in Class::COUNTED {
-            if let Some(waiting) = self.waiting.of_mut(class) {
-                waiting.seen = waiting.seen.minus(by);
-            }
-        }
-        self.breaker = self.breaker.earlier(by);
-        self.rate = self.rate.earlier(by);
         self
     }
 
@@ -482,12 +449,10 @@ impl Record {
         self.used() > limits.slots / 4 || !matches!(self.breaker.phase, Phase::Closed)
     }
 
-    /// The record with the version, nonce and time of another write.
+    /// The record with the version and nonce of another write.
     #[must_use]
-    pub fn written(mut self, nonce: Nonce, now: Time) -> Self {
+    pub fn written(mut self, nonce: Nonce) -> Self {
         self.version = self.version.saturating_add(1);
-        self.time = self.time.max(now);
-        self.corrected = false;
         self.nonce = Some(nonce);
         self
     }

@@ -325,30 +325,6 @@ impl Rate {
         *full = limit.bucket().without(*full, tokens, taken);
     }
 
-    /// The rate as it would be if all had happened `by` earlier.
-    pub(super) fn earlier(mut self, by: Duration) -> Self {
-        for class in Class::COUNTED {
-            let full = self.full.of_mut(class);
-            *full = full.minus(by);
-        }
-        for reservation in &mut self.reserved {
-            reservation.taken = reservation.taken.minus(by);
-        }
-        self
-    }
-
-    /// Whether a bucket seems emptier than empty at `latest`.
-    pub(super) fn is_beyond(&self, latest: Time, limit: RateLimit) -> bool {
-        let bucket = limit.bucket();
-        let emptiest = latest.plus(bucket.time(bucket.holds));
-        let is_beyond = |class: &Class| *self.full.of(*class) > emptiest;
-        Class::COUNTED.iter().any(is_beyond)
-            || self
-                .reserved
-                .iter()
-                .any(|reservation| reservation.taken > latest)
-    }
-
     /// The rate as it counts at `now`: reservations that are too old are used, and nothing
     /// is that cannot be right: none is from after `latest`, and no bucket is emptier than
     /// empty.

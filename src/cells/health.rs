@@ -85,8 +85,7 @@ impl<P: Platform> Cells<P> {
 
     /// Whether the shared store has failed at `moment` or after it.
     pub(crate) fn store_failed_since(&self, moment: Time) -> bool {
-        let now = self.platform.now();
-        self.health.borrow().has_failed_since(moment, now)
+        self.health.borrow().has_failed_since(moment)
     }
 
     /// Whether this instance leaves swaps to others that others can make as well:

@@ -50,13 +50,6 @@ const SWAP_PAUSE: Duration = Duration::from_millis(4);
 /// time until they lapse: whose slots lapse first has precedence.
 const RENEWAL_PAUSE: u32 = 8;
 
-/// By how much the record's clock may be ahead of an instance's that goes by it. A record
-/// from further ahead is one whose times cannot be right.
-const AHEAD_MAX: Duration = Duration::from_secs(86_400);
-
-/// The log says once in this time that clocks are apart.
-const NOTICED_FOR: Duration = Duration::from_secs(60);
-
 /// After a write that failed the next one waits for this part of a lease.
 const WRITE_PAUSE: u32 = 12;
 
@@ -92,12 +85,6 @@ pub(super) struct Broker<P: Platform> {
     nudge: RefCell<Option<P::Wake>>,
     /// The next pause between two looks.
     look: Cell<Duration>,
-    /// How far the clock by which the record's times are is ahead of this instance's. All
-    /// nodes go by the fastest clock that has written the record: if each went by its own,
-    /// the slots of the others would seem to have lapsed, or to last for ever.
-    ahead: Cell<Duration>,
-    /// By how much it was found to be ahead; none where the log says so already.
-    apart: Cell<Option<Duration>>,
     /// Itself, for slots and the task.
     this: Weak<Broker<P>>,
 }
@@ -169,52 +156,12 @@ impl<P: Platform> Broker<P> {
             tended: Cell::new(false),
             nudge: RefCell::default(),
             look: Cell::new(LOOK_FIRST),
-            ahead: Cell::default(),
-            apart: Cell::default(),
             this: Weak::clone(this),
         })
     }
 
     pub(super) fn platform(&self) -> &P {
         &self.platform
-    }
-
-    /// The time by the record's clock.
-    pub(super) fn now(&self) -> Time {
-        self.platform.now().plus(self.ahead.get())
-    }
-
-    /// Goes by the clock of a record that was just read, if that is ahead by more than two
-    /// clocks may be: another node's is wrong, or this one's was set back. An instance that
-    /// ends with its request does not live for long enough: it writes the record's times
-    /// as they are by its own clock.
-    fn follow_clock(&self, record: &Record) {
-        let skew = self.settings.limits.clock_skew;
-        let ahead = record.time.since(self.now());
-        if self.settings.keeps_idle && ahead > skew && ahead <= AHEAD_MAX {
-            self.ahead.set(self.ahead.get().saturating_add(ahead));
-            self.apart.set(Some(ahead));
-        }
-    }
-
-    fn log_clock(&self, ahead: Duration) {
-        self.platform.log(&event(
-            "clocks-apart",
-            &[
-                ("millis", millis(ahead).into()),
-                (
-                    "effect",
-                    "a node wrote the origin's budget by a clock that is ahead of this one's, or \
-                     this one's was set back: the budget holds, but a page may be fetched by more \
-                     than one node"
-                        .into(),
-                ),
-                (
-                    "remedy",
-                    "run an NTP client on each node, or raise lease.clock_skew".into(),
-                ),
-            ],
-        ));
     }
 
     /// The settings as they count now. A store that works is no reason to send nothing: at
@@ -230,7 +177,7 @@ impl<P: Platform> Broker<P> {
     /// Waits until `limit` for a slot for a request to `target`, and for its token of the
     /// rate.
     pub(super) async fn acquire(&self, class: Class, target: u32, limit: Time) -> Admission {
-        match self.halted(class, target) {
+        match self.halted(class, target, self.platform.now()) {
             Some(halt) => Admission::Halted(halt),
             None => self.wait(class, target, true, limit).await,
         }
@@ -272,38 +219,27 @@ impl<P: Platform> Broker<P> {
         let decided = verdict.borrow_mut().take();
         match decided {
             Some(Verdict::Slot(slot)) => Admission::Granted(slot),
-            Some(Verdict::Halted(halt)) => Admission::Halted(self.told(halt)),
+            Some(Verdict::Halted(halt)) => Admission::Halted(halt),
             None => Admission::Busy,
         }
     }
 
     /// Why no request of `class` to `target` goes out for now, if this instance has looked
     /// lately.
-    pub(super) fn halted(&self, class: Class, target: u32) -> Option<Halt> {
+    pub(super) fn halted(&self, class: Class, target: u32, now: Time) -> Option<Halt> {
         let slots = self.slots.borrow();
-        let halt = slots.halted(class, target, self.now(), &self.settings())?;
-        Some(self.told(halt))
-    }
-
-    /// A halt by this instance's clock.
-    fn told(&self, halt: Halt) -> Halt {
-        Halt {
-            until: halt.until.minus(self.ahead.get()),
-            ..halt
-        }
+        slots.halted(class, target, now, &self.settings())
     }
 
     /// Whether no refresh of `target` goes out now. Reads the record where it may say so:
     /// that costs less than an election for a refresh that is refused.
     pub(super) async fn refuses_refresh(&self, target: u32) -> bool {
-        let has_to_look = {
-            let slots = self.slots.borrow();
-            slots.has_to_look(self.now(), &self.settings())
-        };
+        let now = self.platform.now();
+        let has_to_look = self.slots.borrow().has_to_look(now, &self.settings());
         if has_to_look {
             let read = self.read().await;
             if let (Backing::Shared, Some(record)) = (read.backing, read.record) {
-                let now = self.now();
+                let now = self.platform.now();
                 let limits = self.settings().limits(read.backing);
                 self.slots.borrow_mut().look(Known {
                     record: record.at(now, &limits, &self.settings().breaker),
@@ -313,7 +249,8 @@ impl<P: Platform> Broker<P> {
                 });
             }
         }
-        self.halted(Class::Refresh, target).is_some()
+        self.halted(Class::Refresh, target, self.platform.now())
+            .is_some()
     }
 
     /// Notes what became of a request.
@@ -339,7 +276,7 @@ impl<P: Platform> Broker<P> {
             return;
         };
         let pool: Rc<dyn Pool> = pool;
-        let now = self.now();
+        let now = self.platform.now();
         let is_alone = self.without_record.get() || self.cells.store_fails();
         let mut served = Vec::new();
         {
@@ -355,7 +292,7 @@ impl<P: Platform> Broker<P> {
     /// Keeps the instance's slots until there is nothing to do.
     async fn tend(self: Rc<Self>) {
         loop {
-            let now = self.now();
+            let now = self.platform.now();
             let next = self.slots.borrow().next(now, &self.settings());
             match next {
                 None => {
@@ -383,7 +320,7 @@ impl<P: Platform> Broker<P> {
         self.slots.borrow_mut().acting = false;
         self.serve();
         let random = u32::try_from(self.platform.random() % 512).unwrap_or(0);
-        let now = self.now();
+        let now = self.platform.now();
         let mut slots = self.slots.borrow_mut();
         if slots.has_waiters() {
             let look = self.look.get();
@@ -411,19 +348,16 @@ impl<P: Platform> Broker<P> {
         let mut pause = SWAP_PAUSE;
         let mut read = self.read().await;
         for _ in 0..SWAP_ATTEMPTS {
-            let now = self.now();
+            let now = self.platform.now();
             let backing = read.backing;
             let limits = self.settings().limits(backing);
             let stored = match backing {
                 Backing::Shared => read.record.take(),
                 Backing::Local => Some(self.slots.borrow().alone(now, &self.settings())),
             };
-            let stored = stored.unwrap_or_default();
-            let ahead = stored.time.since(now);
-            let current = stored.at(now, &limits, &self.settings().breaker);
-            if current.corrected && !ahead.is_zero() {
-                self.apart.set(Some(ahead));
-            }
+            let current = stored
+                .unwrap_or_default()
+                .at(now, &limits, &self.settings().breaker);
             let random = self.platform.random();
             let draft =
                 self.slots
@@ -440,13 +374,7 @@ impl<P: Platform> Broker<P> {
                 return Written::Done;
             }
             let nonce = Nonce::new(self.platform.random());
-            let mut record = draft.record.clone().written(nonce, now);
-            // One instance says so: all find it.
-            let is_noticed = record.noticed.was_within(NOTICED_FOR, now);
-            let apart = self.apart.get().filter(|_| !is_noticed);
-            if apart.is_some() {
-                record.noticed = now;
-            }
+            let record = draft.record.clone().written(nonce);
             let new = match backing {
                 Backing::Local => {
                     self.slots.borrow_mut().alone = record.clone();
@@ -467,10 +395,6 @@ impl<P: Platform> Broker<P> {
                 Ok(Swap::Done) => {
                     if backing == Backing::Shared {
                         self.without_record.set(false);
-                    }
-                    self.apart.set(None);
-                    if let Some(apart) = apart {
-                        self.log_clock(apart);
                     }
                     if draft.turns {
                         self.log_breaker(&record.breaker.phase, now);
@@ -587,14 +511,14 @@ impl<P: Platform> Broker<P> {
     async fn read(&self) -> Read {
         let known = {
             let slots = self.slots.borrow();
-            let now = self.now();
+            let now = self.platform.now();
             // What this instance has just written is probably still there. A look for
             // a free slot has to be a new one.
             slots
                 .known
                 .as_ref()
                 .filter(|known| {
-                    known.at.was_within(KNOWN_FOR, now)
+                    now.since(known.at) < KNOWN_FOR
                         && known.backing == Backing::Shared
                         && !slots.has_waiters()
                 })
@@ -615,10 +539,7 @@ impl<P: Platform> Broker<P> {
     fn readable(&self, raw: Option<Bytes>) -> Read {
         let record = match raw.as_ref().map(|raw| decode(raw)) {
             None => None,
-            Some(Ok(record)) => {
-                self.follow_clock(&record);
-                Some(record)
-            }
+            Some(Ok(record)) => Some(record),
             // The next write replaces it.
             Some(Err(problem @ Unreadable::Corrupt)) => {
                 self.platform.log(&event(
@@ -650,7 +571,7 @@ impl<P: Platform> Broker<P> {
 
 impl<P: Platform> Pool for Broker<P> {
     fn give_back(&self, grant: u64, class: Class, token: Option<Token>) {
-        let now = self.now();
+        let now = self.platform.now();
         self.slots.borrow_mut().give_back(grant, class, token, now);
         self.serve();
         self.wake();

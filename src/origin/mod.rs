@@ -143,7 +143,8 @@ impl<P: Platform> OriginDoor<P> {
 
     /// Why no refresh of `target` goes out for now, as far as this instance knows.
     pub(crate) fn halted(&self, target: &str) -> Option<Halt> {
-        self.broker.halted(Class::Refresh, hash(target))
+        let now = self.platform.now();
+        self.broker.halted(Class::Refresh, hash(target), now)
     }
 
     /// Whether no refresh of `target` goes out now: asks the store where this instance does

@@ -75,7 +75,7 @@ impl<P: Platform> Broker<P> {
         is_wanted: impl Fn() -> bool,
     ) -> Result<Response<P::Body>, OriginError> {
         let began = self.platform().now();
-        turn.slot.spend(self.now())?;
+        turn.slot.spend(began)?;
         let Some(again) = repetition(&request) else {
             return self.platform().send(request).await;
         };
@@ -97,7 +97,7 @@ impl<P: Platform> Broker<P> {
             took,
         };
         self.platform().log(&line.text());
-        turn.slot.spend(self.now())?;
+        turn.slot.spend(self.platform().now())?;
         self.platform().send(again).await
     }
 
