@@ -106,6 +106,20 @@ impl<P: Platform> Cells<P> {
         is_live.then(|| lease.deadline.plus(clock_skew))
     }
 
+    /// Whether another holds the lease of a cell of the shared store, and has written it
+    /// since this instance last saw that store fail: what is fetched will be stored.
+    pub(crate) fn is_written_by_holder(&self, located: &Located) -> bool {
+        let lease = self.config.lease;
+        let written_after = |deadline: Time| {
+            // The holder's clock may be ahead.
+            deadline.minus(lease.duration).minus(lease.clock_skew)
+        };
+        let held = located.loaded.cell.as_ref().and_then(|cell| cell.lease);
+        located.loaded.backing == Backing::Shared
+            && self.leased_until(located).is_some()
+            && held.is_some_and(|held| !self.store_failed_since(written_after(held.deadline)))
+    }
+
     /// Tries to take the lease of a cell as it was read; in a key's own cell for the
     /// question with the selector `resident`.
     pub(super) async fn elect_cell(&self, loaded: &Loaded, resident: Option<&str>) -> Election {

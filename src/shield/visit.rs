@@ -475,10 +475,8 @@ impl<P: Platform> Shield<P> {
     /// cost the time: a page that takes longer than a visit waits would be asked for twice.
     fn budget_went_to_the_store(&self, visit: &Visit, located: &Located) -> bool {
         let has_waited = visit.asker.collapsed || visit.was_busy;
-        let another_fetches = located.loaded.backing == Backing::Shared
-            && !self.cells.store_fails()
-            && self.cells.leased_until(located).is_some();
-        let has_failed = self.cells.store_failed_since(visit.asker.arrival) && !another_fetches;
+        let has_failed = self.cells.store_failed_since(visit.asker.arrival)
+            && !self.cells.is_written_by_holder(located);
         !visit.without_store && (!has_waited || has_failed)
     }
 

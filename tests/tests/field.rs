@@ -109,7 +109,6 @@ async fn cookies_of_an_application_below_a_path_are_for_the_paths_of_visitors() 
 async fn visitors_read_what_webdav_has_changed_below_a_path() {
     let world = with("").await;
     let node = below_a_path(&world).await;
-    let own = format!("http://{}", node.address());
     let origin = format!("{}/app", world.origin.url());
     for (method, asked, changed, status) in [
         ("MOVE", "/from", &["/from", "/to"][..], 201),
@@ -133,7 +132,7 @@ async fn visitors_read_what_webdav_has_changed_below_a_path() {
         world.origin.next(&format!("/app{asked}"), answer);
         let mut request = Ask::new(method.clone(), asked);
         if asked == "/from" {
-            request = request.header("destination", &format!("{own}/to"));
+            request = request.header("destination", "https://shop.example/to");
         }
         let reply = ask(node.address(), &request).await;
         assert_eq!(reply.status.as_u16(), status, "{reply}");

@@ -90,7 +90,7 @@ impl Behaviour {
     }
 
     /// Longest that a call of the guest takes, the wait for the connection apart.
-    fn call_max(self) -> Duration {
+    pub(super) fn call_max(self) -> Duration {
         match self {
             Self::Exact | Self::SpinRedis => CALL_MAX,
             Self::SpinSqlite => SPIN_SQLITE_CALL_MAX,

@@ -304,7 +304,10 @@ impl Oracle {
     /// B6: no time up to now has more requests than its part of the hour. Those of
     /// instances that were cut off from the store count apart.
     fn within_rate(&self, flight: &Flight) {
-        let Some(limit) = self.rate().filter(|_| !self.scenario.is_emptied()) else {
+        // A store that refuses long values may refuse the record: then instances send
+        // requests without it.
+        let keeps_record = !self.scenario.is_emptied() && self.scenario.value_max.is_none();
+        let Some(limit) = self.rate().filter(|_| keeps_record) else {
             return;
         };
         let all: Vec<Rc<Flight>> = self.state.borrow().flights.clone();
@@ -355,7 +358,12 @@ impl Oracle {
         let excused = {
             let state = self.state.borrow();
             let accidents = !state.accidents.is_empty() || !state.hampered.is_empty();
-            accidents || state.flights.len() >= least as usize
+            // A request that has a token, and is not sent yet, counts as well.
+            let record = state.budget.record.as_ref();
+            let taken = record.zip(self.rate()).map_or(0, |(record, limit)| {
+                record.rate.missing(self.clocks.truth(), limit)
+            });
+            accidents || taken >= least || state.flights.len() >= least as usize
         };
         if excused || !self.has_swaps() || self.scenario.has_jumps() {
             return;
@@ -522,7 +530,14 @@ impl Oracle {
                 || state.hampered.values().flatten().any(|at| *at >= from)
         };
         // Half open, few slots count.
-        let excused = excused || self.was_open(from) || self.scenario.has_jumps();
+        let is_half_open = self
+            .state
+            .borrow()
+            .budget
+            .record
+            .as_ref()
+            .is_some_and(|record| matches!(record.breaker.phase, Phase::HalfOpen { .. }));
+        let excused = excused || is_half_open || self.was_open(from) || self.scenario.has_jumps();
         // Tokens that come back may be waited for.
         let excused = excused || settings.per_hour > 0;
         if excused || !self.has_swaps() || self.slots_were_used(got.arrived) {
