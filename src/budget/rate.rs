@@ -185,6 +185,16 @@ impl Rate {
             .fold(0, u32::saturating_add)
     }
 
+    /// How many tokens are reserved, for requests that may not be sent.
+    pub fn reserved(&self) -> u32 {
+        let tokens = self.reserved.iter().flat_map(|reservation| {
+            Class::COUNTED
+                .into_iter()
+                .map(|class| *reservation.tokens.of(class))
+        });
+        tokens.fold(0, u32::saturating_add)
+    }
+
     /// Whether nothing was ever taken.
     pub(super) fn is_unused(&self) -> bool {
         *self == Rate::default()

@@ -20,6 +20,9 @@ use crate::redis::RedisServer;
 /// Prefix of the keys under which cells lie.
 const CELLS: &str = "cell/";
 
+/// What the sweeper's own cell has in it: its key, as JSON.
+const SWEEPER: &[u8] = br#""key":"\nsweeper""#;
+
 /// Prefix of the keys under which chunks of bodies lie.
 const CHUNKS: &str = "body/";
 
@@ -108,9 +111,15 @@ impl Store {
         }
     }
 
-    /// Every cell: its key in the store, and the stored bytes.
+    /// Every cell of a question: its key in the store, and the stored bytes. The sweeper's
+    /// own comes when chance has it.
     pub fn cells(&self) -> Vec<(String, Vec<u8>)> {
-        self.values(CELLS)
+        let mut cells = self.values(CELLS);
+        cells.retain(|(_, value)| {
+            let mut parts = value.windows(SWEEPER.len());
+            !parts.any(|part| part == SWEEPER)
+        });
+        cells
     }
 
     /// Every chunk of a body: its key in the store, and the stored bytes.

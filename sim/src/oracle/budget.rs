@@ -361,7 +361,8 @@ impl Oracle {
             // A request that has a token, and is not sent yet, counts as well.
             let record = state.budget.record.as_ref();
             let taken = record.zip(self.rate()).map_or(0, |(record, limit)| {
-                record.rate.missing(self.clocks.truth(), limit)
+                let missing = record.rate.missing(self.clocks.truth(), limit);
+                missing.saturating_add(record.rate.reserved())
             });
             accidents || taken >= least || state.flights.len() >= least as usize
         };
