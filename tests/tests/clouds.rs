@@ -100,9 +100,9 @@ async fn what_the_host_refuses(world: &World) {
     let value = "x".repeat(14_000);
     let first = Answer::fixed("hello").max_age(600);
     let long = (names.into_iter()).fold(first, |answer, name| answer.header(name, &value));
-    world.origin.always("/long", long);
+    world.origin.always("/long-fields", long);
     for node in world.all() {
-        let reply = get(node, "/long").await;
+        let reply = get(node, "/long-fields").await;
         assert_eq!(reply.status, StatusCode::BAD_GATEWAY, "{reply}");
     }
 
