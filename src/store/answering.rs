@@ -9,30 +9,12 @@
 use super::{KeyValue, Said, StoreError, Values};
 use crate::time::Time;
 use bytes::Bytes;
-use futures::future::{Either, select};
 use std::cell::Cell;
-use std::pin::pin;
 use std::time::Duration;
 
 /// For how long a success shows that the platform answers. Short: what fails within it
 /// stops the instance. Several of the calls of one swap fit in.
 pub const ANSWERS_FOR: Duration = Duration::from_millis(25);
-
-/// Longest that a read takes. A visitor of a stored page waits for it where the instance
-/// has nothing in memory yet, before it goes on without the store.
-const READ_MAX: Duration = Duration::from_millis(900);
-
-/// A read that took this long or longer, and was not given up, has stopped the instance.
-/// On Spin's SQLite store it waited for another instance's write, which waits for a file
-/// that is locked. One more write would do the same.
-const STOPPED_MIN: Duration = Duration::from_secs(1);
-
-/// For how long after that no synchronous call is made.
-const LEFT_ALONE: Duration = Duration::from_secs(8);
-
-/// After this many reads in a row that were given up, the store fails; before that, it may
-/// have been slow for a moment.
-const READS_GIVEN_UP_MAX: u32 = 3;
 
 /// A synchronous call that says after this long or longer that the platform is contended
 /// has waited in vain: the platform is locked, which is a failure.
@@ -43,62 +25,21 @@ const PROBE_KEY: &str = "probe";
 
 /// A platform that is asked asynchronously before it is asked synchronously.
 #[derive(Debug)]
-pub struct Answering<K, C, S> {
+pub struct Answering<K, C> {
     kv: K,
     clock: C,
-    sleep: S,
     /// When an asynchronous call last succeeded; none after a failure.
     answered: Cell<Option<Time>>,
-    /// Reads in a row that were given up.
-    given_up: Cell<u32>,
-    /// When a read last stopped the instance.
-    stopped_at: Cell<Option<Time>>,
 }
 
-impl<K, C, S, F> Answering<K, C, S>
-where
-    K: KeyValue,
-    C: Fn() -> Time + 'static,
-    S: Fn(Duration) -> F + 'static,
-    F: Future<Output = ()>,
-{
+impl<K: KeyValue, C: Fn() -> Time + 'static> Answering<K, C> {
     /// Wraps `kv`. Its asynchronous calls are those of [`Values`] but
-    /// [`names`](Values::names), its synchronous ones all others. `sleep` resolves after a
-    /// duration.
-    pub fn new(kv: K, clock: C, sleep: S) -> Self {
+    /// [`names`](Values::names), its synchronous ones all others.
+    pub fn new(kv: K, clock: C) -> Self {
         Answering {
             kv,
             clock,
-            sleep,
             answered: Cell::new(None),
-            given_up: Cell::new(0),
-            stopped_at: Cell::new(None),
-        }
-    }
-
-    /// Reads a value, for at most [`READ_MAX`].
-    async fn read(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        let began = (self.clock)();
-        let reading = pin!(self.kv.get(key));
-        let timeout = pin!((self.sleep)(READ_MAX));
-        match select(reading, timeout).await {
-            Either::Left((result, _)) => {
-                self.given_up.set(0);
-                let now = (self.clock)();
-                if now.since(began) >= STOPPED_MIN {
-                    self.stopped_at.set(Some(now));
-                }
-                result
-            }
-            Either::Right(((), _)) => {
-                let given_up = self.given_up.get().saturating_add(1);
-                self.given_up.set(given_up);
-                let message = format!("reading {key} took longer than {READ_MAX:?}");
-                Err(match given_up {
-                    ..READS_GIVEN_UP_MAX => StoreError::contended(message),
-                    _ => StoreError::new(message),
-                })
-            }
         }
     }
 
@@ -121,27 +62,10 @@ where
             .get()
             .is_some_and(|at| at <= now && now.since(at) < ANSWERS_FOR);
         if is_known {
-            return self.left_alone();
+            return Ok(());
         }
         self.answered.set(None);
-        self.left_alone()?;
-        self.asking(self.read(PROBE_KEY)).await?;
-        self.left_alone()
-    }
-
-    /// An error for a while after a read has stopped the instance.
-    fn left_alone(&self) -> Result<(), StoreError> {
-        let now = (self.clock)();
-        // A clock that was set back must not put it off.
-        let is_recent = |at: Time| at <= now && now.since(at) < LEFT_ALONE;
-        match self.stopped_at.get().is_some_and(is_recent) {
-            // Another instance may write meanwhile, and is waited for.
-            true => Err(StoreError::contended(
-                "a read has stopped this instance for more than a second: the store is not \
-                 written for a while",
-            )),
-            false => Ok(()),
-        }
+        self.asking(self.kv.get(PROBE_KEY)).await.map(drop)
     }
 
     /// Makes a synchronous call, once the platform is known to answer.
@@ -165,15 +89,9 @@ where
     }
 }
 
-impl<K, C, S, F> Values for Answering<K, C, S>
-where
-    K: KeyValue,
-    C: Fn() -> Time + 'static,
-    S: Fn(Duration) -> F + 'static,
-    F: Future<Output = ()> + 'static,
-{
+impl<K: KeyValue, C: Fn() -> Time + 'static> Values for Answering<K, C> {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        self.asking(self.read(key)).await
+        self.asking(self.kv.get(key)).await
     }
 
     async fn set(&self, key: &str, value: &Bytes) -> Result<(), StoreError> {
@@ -189,13 +107,7 @@ where
     }
 }
 
-impl<K, C, S, F> KeyValue for Answering<K, C, S>
-where
-    K: KeyValue,
-    C: Fn() -> Time + 'static,
-    S: Fn(Duration) -> F + 'static,
-    F: Future<Output = ()> + 'static,
-{
+impl<K: KeyValue, C: Fn() -> Time + 'static> KeyValue for Answering<K, C> {
     async fn compare_and_set(
         &self,
         key: &str,
@@ -230,8 +142,6 @@ mod tests {
         now: Cell<u64>,
         is_away: Cell<bool>,
         fails: Cell<bool>,
-        /// How long a read takes, whatever its time limit.
-        read_takes: Cell<u64>,
         /// How long a synchronous call takes until it says that the platform is contended.
         contended_after: Cell<Option<u64>>,
         asked: Cell<usize>,
@@ -263,7 +173,6 @@ mod tests {
 
     impl Values for Platform {
         async fn get(&self, _: &str) -> Result<Option<Bytes>, StoreError> {
-            pass(&self.0, self.0.read_takes.get());
             self.ask().await.map(|()| None)
         }
 
@@ -304,15 +213,14 @@ mod tests {
         }
     }
 
-    type Under<C> = Answering<Platform, C, fn(Duration) -> std::future::Pending<()>>;
-
-    fn answering() -> (Rc<World>, Under<impl Fn() -> Time>) {
+    fn answering() -> (Rc<World>, Answering<Platform, impl Fn() -> Time>) {
         let world = Rc::new(World::default());
         let of_clock = Rc::clone(&world);
         let clock = move || Time::from_unix_millis(1_000_000 + of_clock.now.get());
-        let never: fn(Duration) -> std::future::Pending<()> = |_| std::future::pending();
-        let platform = Platform(Rc::clone(&world));
-        (world, Answering::new(platform, clock, never))
+        (
+            Rc::clone(&world),
+            Answering::new(Platform(Rc::clone(&world)), clock),
+        )
     }
 
     fn pass(world: &World, millis: u64) {
@@ -359,43 +267,6 @@ mod tests {
         pass(&world, 8);
         block_on(store.increment("k")).unwrap();
         assert_eq!(world.asked.get(), 2);
-    }
-
-    #[test]
-    fn reads_that_hang_are_given_up_and_the_third_in_a_row_is_a_failure() {
-        let world = Rc::new(World::default());
-        let now = Time::from_unix_millis(1_000_000);
-        // Time passes at once.
-        let sleep = |_| std::future::ready(());
-        let store = Answering::new(Platform(Rc::clone(&world)), move || now, sleep);
-        for round in 0..2 {
-            world.is_away.set(true);
-            for (read, is_contention) in [(1, true), (2, true), (3, false), (4, false)] {
-                let error = block_on(store.get("k")).unwrap_err();
-                assert_eq!(error.is_contention(), is_contention, "{round} {read}");
-            }
-            world.is_away.set(false);
-            block_on(store.get("k")).unwrap();
-        }
-    }
-
-    /// Spin's SQLite store, whose file another process has locked: each write stops its
-    /// instance, and with it all that read, for five seconds.
-    #[test]
-    fn after_a_read_that_stopped_the_instance_nothing_is_written_for_a_while() {
-        for (millis, is_stopped) in [(999, false), (1_000, true), (5_000, true)] {
-            let (world, store) = answering();
-            world.read_takes.set(millis);
-            block_on(store.get("k")).unwrap();
-            world.read_takes.set(0);
-            assert_eq!(block_on(store.increment("k")).is_err(), is_stopped);
-            pass(&world, 8_000);
-            block_on(store.increment("k")).unwrap();
-            // The read that goes first shows it as well.
-            pass(&world, 25);
-            world.read_takes.set(millis);
-            assert_eq!(block_on(store.increment("k")).is_err(), is_stopped);
-        }
     }
 
     #[test]

@@ -10,13 +10,10 @@
 //! The component cannot see which store it has.
 
 use crate::config::Config;
-use crate::platform::message::nanos;
 use crate::platform::setup::SetupError;
 use crate::store::{Answering, Guarded, KeyValue, Said, StoreError, VALUE_BYTES_MAX, Values};
 use crate::time::Time;
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::LocalBoxFuture;
 // spin-sdk generates these with wit-bindgen and keeps them in a hidden module. A
 // second declaration of the same interface, however small, cannot be linked
 // beside it.
@@ -57,19 +54,12 @@ const LOCKED: &str = "database is locked";
 const PAGES_MAX: usize = 1_000;
 
 /// The store of the cells.
-pub(crate) type Cells = Guarded<Answering<HostStore, fn() -> Time, Sleep>, fn() -> Time>;
-
-/// Waits for a duration.
-type Sleep = fn(Duration) -> LocalBoxFuture<'static, ()>;
-
-fn sleep(duration: Duration) -> LocalBoxFuture<'static, ()> {
-    monotonic_clock::wait_for(nanos(duration)).boxed_local()
-}
+pub(crate) type Cells = Guarded<Answering<HostStore, fn() -> Time>, fn() -> Time>;
 
 /// Makes the store of the cells.
 pub(crate) async fn cells(config: &Config, clock: fn() -> Time) -> Result<Cells, SetupError> {
     let bucket = config.lease.guard_bucket();
-    let store = Answering::new(HostStore::default(), clock, sleep as Sleep);
+    let store = Answering::new(HostStore::default(), clock);
     Ok(Guarded::new(store, clock, bucket))
 }
 
