@@ -46,7 +46,7 @@ const VISITORS: usize = 8;
 
 /// Most lines about a store that fails in the log of a node. Each part of the store may
 /// be reported, and each instance reports.
-const LINES_MAX: usize = 12;
+const LINES_MAX: usize = 20;
 
 fn sqlite(store: &Store) -> rusqlite::Connection {
     let connection = rusqlite::Connection::open(store.url().trim_start_matches("sqlite:")).unwrap();
