@@ -158,7 +158,8 @@ pub struct Marks {
     /// When the sweeper emptied the cell; no other write has come since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept: Option<Time>,
-    /// In the sweeper's cell: how many cells its last round has left.
+    /// In the sweeper's cell: how many cells its last round has left in the
+    /// store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<u32>,
 }

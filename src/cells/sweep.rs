@@ -125,17 +125,23 @@ struct Names {
 }
 
 impl Tally {
-    /// How many cells the round leaves.
-    fn left(&self) -> u32 {
-        let gone = self.deleted.saturating_add(self.emptied);
-        u32::try_from(self.cells.saturating_sub(gone)).unwrap_or(u32::MAX)
+    /// How many cells the round leaves in the store, those among them that it has emptied.
+    fn kept(&self) -> usize {
+        self.cells.saturating_sub(self.deleted)
+    }
+
+    /// Whether the store may still be over a limit: the round has not looked at all cells,
+    /// or has changed as many as it may.
+    fn is_unfinished(&self) -> bool {
+        let changed = self.emptied.saturating_add(self.deleted);
+        self.is_over && (self.read < self.cells || changed >= CHANGES_MAX)
     }
 
     /// The pause until the next round.
     fn pause(&self, keys_max: usize, regular: Duration) -> Duration {
-        let left = self.left() as usize;
+        let left = self.kept().saturating_sub(self.emptied);
         let until_full = match self.before {
-            _ if left >= keys_max => Duration::ZERO,
+            _ if self.is_unfinished() || left >= keys_max => Duration::ZERO,
             // It is not known how fast the store fills up.
             None => Duration::ZERO,
             Some(before) => before.until(self.cells, left, keys_max),
@@ -242,7 +248,7 @@ impl<P: Platform> Cells<P> {
                 let swept = Swept {
                     found: &left.found,
                     settled: &left.settled,
-                    kept: tally.left(),
+                    kept: u32::try_from(tally.kept()).unwrap_or(u32::MAX),
                     pause,
                 };
                 transition::end_sweep(cell, holder, swept, self.stamp())
@@ -340,7 +346,7 @@ impl<P: Platform> Cells<P> {
             &plan::Most {
                 keys: limits.keys,
                 room: tally.before.map_or(0, |before| {
-                    before.grows_by(tally.cells, SWEEP_INTERVAL, limits.keys)
+                    before.room(tally.cells, SWEEP_INTERVAL, limits.keys)
                 }),
                 bytes: limits.store_bytes,
             },

@@ -124,28 +124,36 @@ pub(super) fn may_be_deleted(cell: &Cell, now: Time) -> bool {
 /// What the round before has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Before {
-    /// How many cells.
+    /// How many cells, those among them that were emptied.
     pub(super) cells: usize,
     /// How long ago.
     pub(super) elapsed: Duration,
 }
 
 impl Before {
-    /// How many cells will be created within `time`, if they go on as since the last
-    /// round. At most three quarters of `keys_max`: an entry is to live for a while.
-    pub(super) fn grows_by(&self, cells: usize, time: Duration, keys_max: usize) -> usize {
-        let created = cells.saturating_sub(self.cells) as u128;
+    /// How many cells have been created since.
+    fn created(&self, cells: usize) -> usize {
+        cells.saturating_sub(self.cells)
+    }
+
+    /// For how many cells there is to be room: as many as will be created within `time` if
+    /// they go on as since the last round. At most as many as were created, so that a burst
+    /// costs other pages no more than twice itself, and at most half of `keys_max`, so that
+    /// an entry lives for a while.
+    pub(super) fn room(&self, cells: usize, time: Duration, keys_max: usize) -> usize {
+        let created = self.created(cells);
         let elapsed = self.elapsed.as_millis().max(1);
-        let expected = created.saturating_mul(time.as_millis()) / elapsed;
+        let expected = (created as u128).saturating_mul(time.as_millis()) / elapsed;
         usize::try_from(expected)
             .unwrap_or(usize::MAX)
+            .min(created)
             .min(keys_max / 2)
     }
 
     /// How long it takes from `left` cells until there are `keys_max`, if cells are created
     /// as since the last round.
     pub(super) fn until(&self, cells: usize, left: usize, keys_max: usize) -> Duration {
-        let created = cells.saturating_sub(self.cells) as u128;
+        let created = self.created(cells) as u128;
         let room = keys_max.saturating_sub(left) as u128;
         if created == 0 {
             return Duration::MAX;

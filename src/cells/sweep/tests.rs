@@ -405,6 +405,51 @@ fn a_full_store_that_changes_slowly_is_swept_seldom() {
     assert!(names(&cells).len() <= 1_001);
 }
 
+/// With room for a minute of what came in a moment, it cost half of the store.
+#[test]
+fn a_burst_of_new_pages_costs_others_twice_itself_at_most() {
+    let cells = cells_with("limits.keys = 1000");
+    for number in 0..1_000 {
+        assert!(fill(&cells, &format!("/{number}")));
+    }
+    block_on(cells.sweep(Look::Regular));
+    wait(&cells, Duration::from_secs(1));
+    for number in 0..40 {
+        assert!(fill(&cells, &format!("/burst/{number}")));
+    }
+    block_on(cells.sweep(Look::FillsUp));
+    let left = (0..1_000).filter(|number| has_entry(&cells, &format!("/{number}")));
+    assert_eq!(left.count(), 1_000 - 2 * 40);
+}
+
+/// A cell that was emptied stays for a while, and was listed as a new one.
+#[test]
+fn cells_that_were_emptied_do_not_count_as_growth() {
+    let cells = cells_with("limits.keys = 100");
+    for number in 0..130 {
+        let path = format!("/{number}");
+        // Such a cell remembers the purge, so it is emptied and not deleted.
+        let key = visitor_of(&path).key().to_owned();
+        assert!(fill(&cells, &path), "{path}");
+        block_on(cells.purge(key, transition::Purge::Soft));
+        wait(&cells, Duration::from_millis(1));
+        assert!(fill(&cells, &path), "{path}");
+    }
+    let left = || {
+        let all = (0..130).chain(200..202);
+        all.filter(|number| has_entry(&cells, &format!("/{number}")))
+            .count()
+    };
+    block_on(cells.sweep(Look::Regular));
+    assert_eq!((left(), names(&cells).len()), (100, 131));
+    wait(&cells, Duration::from_secs(1));
+    for number in 200..202 {
+        assert!(fill(&cells, &format!("/{number}")));
+    }
+    block_on(cells.sweep(Look::FillsUp));
+    assert_eq!(left(), 98);
+}
+
 #[test]
 fn pages_that_are_refreshed_do_not_count_as_growth() {
     let cells = cells_with("limits.keys = 100");
