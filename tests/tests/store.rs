@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::redis::Connection;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use http::StatusCode;
 use leeward_tests::client::{Load, Reply, get};
 use leeward_tests::origin::numbered;
@@ -211,28 +211,28 @@ async fn expect_no_error(load: Load) {
     );
 }
 
-fn lines(world: &mut World, number: usize, event: &str) -> usize {
+fn lines(world: &World, number: usize, event: &str) -> usize {
     let event = format!(r#""event":"{event}""#);
-    world.process(number).errors().matches(&event).count()
+    world.errors(number).matches(&event).count()
 }
 
 /// Expects that a node has said that its store failed, and not for each request.
-fn expect_report(world: &mut World) {
+fn expect_report(world: &World) {
     let failed = lines(world, 0, "store-failed");
     assert!(
         (1..=LINES_MAX).contains(&failed),
         "{failed} lines: {}",
-        world.process(0).errors()
+        world.errors(0)
     );
 }
 
 async fn a_store_that_only_reads(kind: StoreKind) {
-    let mut world = filled(kind).await;
+    let world = filled(kind).await;
     for refusal in Refusal::all(&world.store) {
         let load = load(&world);
         refusal.begin(&world.store);
         expect_new_pages(&world, &format!("{refusal:?}/new")).await;
-        expect_report(&mut world);
+        expect_report(&world);
         refusal.end(&world.store);
         until_shared(&world, &format!("{refusal:?}/shared")).await;
         expect_no_error(load).await;
@@ -254,30 +254,39 @@ async fn a_store_that_is_emptied_under_load(kind: StoreKind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sqlite_file_that_somebody_keeps_locked() {
-    let mut world = filled(StoreKind::Exact).await;
+    let world = filled(StoreKind::Exact).await;
     let load = load(&world);
     let holder = sqlite(&world.store);
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     expect_new_pages(&world, "new").await;
-    expect_report(&mut world);
+    expect_report(&world);
     holder.execute_batch("ROLLBACK").unwrap();
     until_shared(&world, "shared").await;
     expect_no_error(load).await;
     assert_eq!(world.origin.count(FRESH), 1);
 }
 
-/// Each call of the store stops the instance that makes it, so visitors wait, and get
-/// their pages all the same.
+/// Each call of the store stops the instance that makes it, and waits for the calls of
+/// all others. Visitors wait for the lock and not longer, and get their pages all the
+/// same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_spins_sqlite_store_that_somebody_keeps_locked() {
     for lock in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
-        let mut world = filled(StoreKind::SpinSqlite).await;
+        let world = filled(StoreKind::SpinSqlite).await;
         let load = load(&world);
         let holder = sqlite(&world.store);
         holder.execute_batch(lock).unwrap();
-        expect_new_pages(&world, "new").await;
-        expect_report(&mut world);
-        holder.execute_batch("ROLLBACK").unwrap();
+        let locked = async {
+            wait::until("a node has met the lock", wait::SOON, async || {
+                let mut nodes = 0..world.all().len();
+                nodes
+                    .any(|number| lines(&world, number, "store-failed") > 0)
+                    .then_some(())
+            })
+            .await;
+            holder.execute_batch("ROLLBACK").unwrap();
+        };
+        join(expect_new_pages(&world, "new"), locked).await;
         until_shared(&world, "shared").await;
         expect_no_error(load).await;
     }
@@ -316,11 +325,11 @@ async fn a_sweep_of_spins_sqlite_store_beside_visitors_of_new_pages() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_server_that_does_not_answer() {
-    let mut world = filled(StoreKind::RedisServer).await;
+    let world = filled(StoreKind::RedisServer).await;
     let load = load(&world);
     server(&world.store).pause();
     expect_new_pages(&world, "new").await;
-    expect_report(&mut world);
+    expect_report(&world);
     server(&world.store).resume();
     until_shared(&world, "shared").await;
     expect_no_error(load).await;
@@ -328,11 +337,11 @@ async fn a_redis_server_that_does_not_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_server_that_is_killed() {
-    let mut world = filled(StoreKind::RedisServer).await;
+    let world = filled(StoreKind::RedisServer).await;
     let load = load(&world);
     server(&world.store).kill();
     expect_new_pages(&world, "new").await;
-    expect_report(&mut world);
+    expect_report(&world);
     server(&world.store).start_again().await;
     until_shared(&world, "shared").await;
     expect_no_error(load).await;
