@@ -275,7 +275,7 @@ pub struct Unsettled {
 
 impl Unsettled {
     /// Leases in a row after which it counts as no accident.
-    pub const TIMES: u32 = 3;
+    pub const TIMES: u32 = 2;
 
     /// Whether publishing keeps failing.
     pub fn is_failing(self) -> bool {

@@ -302,14 +302,47 @@ impl<P: Platform> Cells<P> {
         if backing == Backing::Shared && matches!(settled, Settled::Failed | Settled::Refused) {
             self.keep_locally(&loaded.key, entry, told).await;
         }
-        if matches!(settled, Settled::Fenced(Fenced::Purged) | Settled::Refused) {
-            self.settle(
+        match settled {
+            Settled::Fenced(Fenced::Purged) => {
+                self.settle(
+                    loaded,
+                    |cell| transition::release(cell, holder, self.stamp()),
+                    |_| false,
+                )
+                .await;
+            }
+            // The next answer will be as long: requests need not queue for it, and what was
+            // stored before is not used any more.
+            Settled::Refused => {
+                let lasting = self.config.origin.pass;
+                self.pass_cell(loaded, holder, lasting, told).await;
+            }
+            Settled::Done | Settled::Failed | Settled::Fenced(Fenced::Lost) => {}
+        }
+        settled
+    }
+
+    /// Ends the lease of a cell with a pass mark.
+    async fn pass_cell(
+        &self,
+        loaded: Loaded,
+        holder: Nonce,
+        lasting: Duration,
+        told: Told<'_>,
+    ) -> Settled {
+        let (settled, _) = self
+            .settle(
                 loaded,
-                |cell| transition::release(cell, holder, self.stamp()),
+                |cell| {
+                    let stamp = self.stamp();
+                    let mut cell = told
+                        .with(|learned| transition::pass(cell, holder, lasting, learned, stamp))?;
+                    told.note_credentials(&mut cell);
+                    Ok(cell)
+                },
                 |_| false,
             )
             .await;
-        }
         settled
     }
 
@@ -345,19 +378,7 @@ impl<P: Platform> Cells<P> {
         told: Told<'_>,
     ) -> Settled {
         let holder = held.holder;
-        self.settle(
-            held.loaded,
-            |cell| {
-                let stamp = self.stamp();
-                let mut cell =
-                    told.with(|learned| transition::pass(cell, holder, lasting, learned, stamp))?;
-                told.note_credentials(&mut cell);
-                Ok(cell)
-            },
-            |_| false,
-        )
-        .await
-        .0
+        self.pass_cell(held.loaded, holder, lasting, told).await
     }
 
     /// Ends a lease with a retry mark.

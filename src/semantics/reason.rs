@@ -76,11 +76,11 @@ impl Reason {
             | Reason::NotUnderstood
             | Reason::NoFreshness
             | Reason::SelfRedirect
+            | Reason::Partial
             | Reason::Useless => true,
             Reason::Failure
             | Reason::Method
             | Reason::NotFinal
-            | Reason::Partial
             | Reason::NotModified
             | Reason::RequestNoStore => false,
         }

@@ -189,12 +189,9 @@ fn revalidate<'a>(
     match held.backoff {
         Some(_) if on_error => Step::Serve(entry, Some(Stale::OnError)),
         Some(until) => unavailable(asker, rules, until),
+        // The origin works: the entry is not used past the windows that it has then.
         None if held.unpublishable => {
-            // What has been invalidated is not used while the origin works.
-            match on_error && !entry.invalidated {
-                true => Step::Serve(entry, Some(Stale::OnError)),
-                false => Step::Pass(Passed::PublishFailing, fallback.filter(|_| uptime)),
-            }
+            Step::Pass(Passed::PublishFailing, fallback.filter(|_| uptime))
         }
         None => fetch(asker, rules, fallback),
     }
@@ -537,7 +534,13 @@ mod tests {
                 "serve WhileRevalidating",
                 "serve WhileRevalidating",
             ),
-            (Has::Old, unsettled, "serve OnError", "serve OnError"),
+            // The origin works, so the window for its failures does not count.
+            (
+                Has::Old,
+                unsettled,
+                "pass publish-failing or serve",
+                "pass publish-failing or serve",
+            ),
             (
                 Has::Dead,
                 unsettled,

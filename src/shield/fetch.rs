@@ -171,6 +171,8 @@ pub(super) enum NotKept {
     Stream,
     /// It took longer than `origin.fill_timeout`.
     TooSlow,
+    /// The store does not take a part of its body: it is too long for one value.
+    Refused,
 }
 
 impl std::fmt::Display for NotKept {
@@ -181,6 +183,7 @@ impl std::fmt::Display for NotKept {
             NotKept::TooManySelectingFields => f.write_str("too-many-vary-fields"),
             NotKept::Stream => f.write_str("stream"),
             NotKept::TooSlow => f.write_str("fill-timeout"),
+            NotKept::Refused => f.write_str("store-refused"),
         }
     }
 }

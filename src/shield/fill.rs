@@ -668,6 +668,10 @@ impl<P: Platform> Shield<P> {
                 self.leave_to_visitor(slot.downgrade());
                 Outcome::Pass(NotKept::TooSlow)
             }
+            KeptBody::Refused => {
+                self.leave_to_visitor(slot.downgrade());
+                Outcome::Pass(NotKept::Refused)
+            }
             KeptBody::Broken(error) => failed(&error.to_string()),
             KeptBody::Lost(why) => Outcome::Release(format!("not-stored: {why}")),
         }

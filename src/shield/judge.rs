@@ -247,7 +247,7 @@ mod tests {
                 206,
                 Storability::DoNotStore(Reason::Partial),
                 "fail",
-                "nothing",
+                "pass",
             ),
             (301, STORE, "store", "store"),
             (302, BRIEF, "doubt", "store"),

@@ -56,6 +56,8 @@ pub(super) enum KeptBody {
     Stream,
     /// It is still coming after `origin.fill_timeout`.
     TooSlow,
+    /// The store does not take one of its chunks.
+    Refused,
     /// It broke off; the client learns it.
     Broken(OriginError),
     /// The store, or the lease, was lost on the way.
@@ -285,7 +287,8 @@ impl<P: Platform> Copy<P> {
                 Ok(())
             }
             Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
-            Settled::Failed | Settled::Refused => Err(KeptBody::Lost("the store failed")),
+            Settled::Failed => Err(KeptBody::Lost("the store failed")),
+            Settled::Refused => Err(KeptBody::Refused),
         }
     }
 
@@ -315,7 +318,10 @@ impl<P: Platform> Copy<P> {
             .cells
             .put_chunk(&self.place, self.manifest.body, chunk, content)
             .await
-            .map_err(|_| KeptBody::Lost("the store failed"))?;
+            .map_err(|error| match error.is_refusal() {
+                true => KeptBody::Refused,
+                false => KeptBody::Lost("the store failed"),
+            })?;
         let _ = self.pending.split_to(length.min(self.pending.len()));
         self.chunks += 1;
         sink.stored(chunk, self.manifest.start_of(chunk));

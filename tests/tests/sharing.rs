@@ -6,10 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
+use futures::future::join;
 use http::StatusCode;
 use leeward_tests::client::{Crowd, ask, get};
 use leeward_tests::origin::{Seen, numbered};
-use leeward_tests::{Answer, Ask, Settings, World, wait};
+use leeward_tests::{Answer, Ask, Gate, Settings, World, wait};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -301,4 +302,59 @@ async fn a_query_reaches_the_origin_as_it_came() {
         }
     }
     assert_eq!(world.origin.count("/list"), 20);
+}
+
+/// Starts `size` visitors, and answers none of them before all have reached the origin.
+async fn expect_side_by_side(world: &World, path: &str, size: usize, answer: &Answer) {
+    let gate = Gate::closed();
+    world.origin.always(path, answer.clone().gate(&gate));
+    let before = world.origin.count(path);
+    let crowd = Crowd::connect(&world.all(), size).await;
+    let ask = Ask::get(path);
+    let (replies, ()) = join(crowd.ask(&ask), async {
+        let all = before + size;
+        world.origin.until_count(path, all, wait::SOON).await;
+        gate.open();
+    })
+    .await;
+    for reply in replies {
+        let reply = reply.unwrap();
+        assert!(reply.status.is_success(), "{path}: {reply}");
+    }
+}
+
+/// A part that nobody asked for serves no question: visitors waited for each other's, one
+/// after the other, and the last got 503.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_of_a_part_that_nobody_asked_for_do_not_queue() {
+    let world = with("").await;
+    let part = Answer::fixed("first page")
+        .status(StatusCode::PARTIAL_CONTENT)
+        .header("content-range", "items 0-9/95");
+    world.origin.always("/list", part.clone());
+    let first = get(world.node(0), "/list").await;
+    assert_eq!(first.status, StatusCode::PARTIAL_CONTENT, "{first}");
+    expect_side_by_side(&world, "/list", 8, &part).await;
+}
+
+/// What the store does not take was fetched by one visitor after the other, and an older
+/// page that was stored went on being served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_the_store_does_not_take_is_not_served_old_nor_one_at_a_time() {
+    // Beyond what flavour `spin` puts into one value.
+    const CHUNK: usize = 1_500_000;
+    let world = with("[limits]\nchunk = 1500000").await;
+    let short = Answer::fixed("old").max_age(1);
+    let long = Answer::fixed("n".repeat(2 * CHUNK)).max_age(600);
+    world.origin.always("/grown", short);
+    assert_eq!(get(world.node(0), "/grown").await.text(), "old");
+    world.origin.always("/grown", long.clone());
+    wait::until("the long page is served", wait::SOON, async || {
+        let reply = get(world.node(0), "/grown").await;
+        (reply.body.len() == 2 * CHUNK).then_some(())
+    })
+    .await;
+    let again = get(world.node(0), "/grown").await;
+    assert_eq!(again.body.len(), 2 * CHUNK, "{again}");
+    expect_side_by_side(&world, "/grown", 8, &long).await;
 }

@@ -230,12 +230,25 @@ fn a_value_that_the_store_refuses_concerns_its_key_alone() {
     assert_eq!(locate(&cells, "/small").loaded.backing, Backing::Shared);
     assert_eq!(logged(&cells, "value-refused"), 1);
     assert_eq!(logged(&cells, "store-failed"), 0);
-    // Others are free to try: the lease is given back.
+    // Others are free to try, and know that their visitors need not wait for it.
     let other = crate::cells::Cells::new(Rc::clone(&cells.platform), Rc::clone(&cells.config));
-    assert!(matches!(
-        block_on(other.elect(&locate(&other, "/large"))),
-        Election::Held(_)
-    ));
+    let found = locate(&other, "/large");
+    let marks = found.loaded.cell.as_ref().map(|cell| cell.marks.clone());
+    assert!(marks.is_some_and(|marks| marks.pass.is_some()));
+    assert!(matches!(block_on(other.elect(&found)), Election::Held(_)));
+}
+
+/// The page had been short. It was served old for as long as failures of the origin allow.
+#[test]
+fn a_page_that_grew_too_long_for_the_store_is_not_left_there_as_it_was() {
+    let cells = cells();
+    cells.platform.store.value_max.set(2_000);
+    assert_eq!(fill(&cells, "/a", b"short"), Some(Settled::Done));
+    block_on(cells.platform.sleep(Duration::from_secs(11)));
+    let long = &[b'x'; 5_000];
+    assert_eq!(fill(&cells, "/a", long), Some(Settled::Refused));
+    let other = crate::cells::Cells::new(Rc::clone(&cells.platform), Rc::clone(&cells.config));
+    assert!(!is_stored(&locate(&other, "/a")));
 }
 
 #[test]
