@@ -348,7 +348,9 @@ pub const OPTIONS: &[Definition] = &[
         strict: None,
         per_rule: true,
         doc: "Longest time to the head of the origin's response, where the cache is filled or \
-              refreshed.",
+              refreshed. While the origin answers other requests, a page that takes longer is \
+              waited for, up to `origin.pass_timeout`; such pages hold at most half of \
+              `origin.max_concurrency`.",
         set: set!(Duration => origin.first_byte_timeout),
     },
     Definition {

@@ -189,6 +189,11 @@ impl<P: Platform> Broker<P> {
         self.wait(class, target, false, limit).await
     }
 
+    /// Most requests at once, of all instances.
+    pub(super) fn slots_max(&self) -> u32 {
+        self.settings.limits.slots
+    }
+
     /// Whether each request takes a token of the rate.
     pub(super) fn is_rated(&self) -> bool {
         self.settings.limits.rate.is_some()

@@ -67,6 +67,10 @@ pub(crate) struct OriginDoor<P: Platform> {
     origin: Origin,
     loop_id: LoopId,
     broker: Rc<Broker<P>>,
+    /// When the origin last answered as it should, as far as this instance knows.
+    worked: Cell<Time>,
+    /// Fills whose head has taken longer than `origin.first_byte_timeout`.
+    late: Cell<u32>,
 }
 
 /// Why a visitor's request has no answer of the origin.
@@ -122,6 +126,8 @@ impl<P: Platform> OriginDoor<P> {
             platform,
             origin,
             loop_id,
+            worked: Cell::default(),
+            late: Cell::default(),
         }
     }
 
@@ -172,7 +178,8 @@ impl<P: Platform> OriginDoor<P> {
         }
     }
 
-    /// Sends a fill, for at most `origin.first_byte_timeout`. Nothing is started after
+    /// Sends a fill. Its head has `origin.first_byte_timeout`, and where the origin has
+    /// answered others meanwhile, `origin.pass_timeout`. Nothing is started after
     /// `acts_until`.
     pub(crate) async fn fill(
         &self,
@@ -181,7 +188,7 @@ impl<P: Platform> OriginDoor<P> {
         acts_until: &Cell<Time>,
         config: &Config,
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
-        let timeout = config.origin.first_byte_timeout;
+        let timeout = config.origin.pass_timeout;
         let page = match self.broker.seeks() {
             true => page_of(&fill, slot.target()),
             false => None,
@@ -191,7 +198,7 @@ impl<P: Platform> OriginDoor<P> {
         let turn = Turn::under(slot, config);
         let is_wanted = || self.platform.now() < acts_until.get();
         let sending = self.broker.send(request, &turn, is_wanted);
-        let answered = self.within(timeout, sending).await;
+        let answered = self.patiently(sending, request_time, config).await;
         let took = self.platform.now().since(request_time);
         if let (Some(page), Ok(response)) = (page, &answered)
             && response.status() == StatusCode::OK
@@ -200,6 +207,41 @@ impl<P: Platform> OriginDoor<P> {
             self.broker.found(page);
         }
         self.answered(answered, request_time, turn.slot, false)
+    }
+
+    /// The head of the answer to a fill that was sent at `began`.
+    ///
+    /// A page that takes its time is not cut while the origin answers others: the origin
+    /// would work on all the same, and nobody would ever get the page. An origin that
+    /// answers nobody is not waited for. Such requests hold at most half of the budget.
+    async fn patiently<T>(
+        &self,
+        work: impl Future<Output = Result<T, OriginError>>,
+        began: Time,
+        config: &Config,
+    ) -> Result<T, OriginError> {
+        let mut work = pin!(work);
+        let timeout = config.origin.first_byte_timeout;
+        match select(work.as_mut(), pin!(self.platform.sleep(timeout))).await {
+            Either::Left((result, _)) => return result,
+            Either::Right(_) => {}
+        }
+        let most = self.broker.slots_max() / 2;
+        if self.late.get() >= most {
+            return Err(OriginError::Timeout);
+        }
+        let _late = Late::begin(&self.late);
+        let mut asked = began;
+        while self.worked.get() >= asked
+            && self.platform.now().since(began) < config.origin.pass_timeout
+        {
+            asked = self.platform.now();
+            match select(work.as_mut(), pin!(self.platform.sleep(timeout))).await {
+                Either::Left((result, _)) => return result,
+                Either::Right(_) => {}
+            }
+        }
+        Err(OriginError::Timeout)
     }
 
     /// Tells the breaker what became of a request, and gives the slot to the body.
@@ -212,10 +254,13 @@ impl<P: Platform> OriginDoor<P> {
     ) -> Result<Answered<OriginBody<P::Body>>, OriginError> {
         let response_time = self.platform.now();
         let answered = answered.and_then(valid);
-        if let Some(outcome) = outcome(&answered, response_time, has_content)
-            && let Some(report) = slot.report(outcome)
-        {
-            self.broker.report(report);
+        if let Some(outcome) = outcome(&answered, response_time, has_content) {
+            if outcome == Outcome::Good {
+                self.worked.set(response_time);
+            }
+            if let Some(report) = slot.report(outcome) {
+                self.broker.report(report);
+            }
         }
         let is_stream = answered
             .as_ref()
@@ -345,6 +390,22 @@ impl<P: Platform> OriginDoor<P> {
     /// Writes the log line of an exchange.
     pub(crate) fn log(&self, line: &LogLine<'_>) {
         self.platform.log(&line.text());
+    }
+}
+
+/// A fill whose head is late, as long as it lives.
+struct Late<'a>(&'a Cell<u32>);
+
+impl<'a> Late<'a> {
+    fn begin(count: &'a Cell<u32>) -> Self {
+        count.set(count.get().saturating_add(1));
+        Late(count)
+    }
+}
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 

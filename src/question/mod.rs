@@ -33,6 +33,7 @@ mod destination;
 pub mod fields;
 mod fill;
 pub mod location;
+mod long_poll;
 mod origin;
 pub mod pass;
 pub mod policy;
@@ -45,6 +46,7 @@ mod tests;
 
 pub use destination::destination;
 pub use fill::{Fill, Outgoing, page};
+pub(crate) use long_poll::is_long_poll;
 pub(crate) use origin::has_valid_port;
 pub use origin::{Origin, OriginError};
 pub use visitor::{Question, Read, Reason, Visitor, is_secure, is_served, key_of};

@@ -54,13 +54,32 @@ const STATIC_FILES: &[(&[&str], &[&str])] = &[
 /// type agree. Both are needed: an origin that answers `/account/x.css` with a
 /// visitor's page sends it as HTML.
 pub fn is_static_file(path: &str, response_headers: &HeaderMap) -> bool {
-    let segment = path.rsplit_once('/').map_or(path, |(_, segment)| segment);
-    let Some((stem, extension)) = segment.rsplit_once('.') else {
+    let Some(types) = static_types(path) else {
         return false;
     };
+    is_of_type(response_headers, types)
+}
+
+/// Whether a path has the extension of a static file.
+pub fn has_static_extension(path: &str) -> bool {
+    static_types(path).is_some()
+}
+
+/// The content types that agree with the extension of a path; none if it is not that of a
+/// static file.
+fn static_types(path: &str) -> Option<&'static [&'static str]> {
+    let segment = path.rsplit_once('/').map_or(path, |(_, segment)| segment);
+    let (stem, extension) = segment.rsplit_once('.')?;
     let extension = extension.to_ascii_lowercase();
-    let mut types = field_members(response_headers, &CONTENT_TYPE);
-    let (Some(content_type), None) = (types.next(), types.next()) else {
+    let of_extension = |(extensions, _): &&(&[&str], _)| extensions.contains(&extension.as_str());
+    let (_, types) = STATIC_FILES.iter().find(of_extension)?;
+    (!stem.is_empty()).then_some(types)
+}
+
+/// Whether an answer has one content type, and it is one of `types`.
+fn is_of_type(response_headers: &HeaderMap, types: &[&str]) -> bool {
+    let mut said = field_members(response_headers, &CONTENT_TYPE);
+    let (Some(content_type), None) = (said.next(), said.next()) else {
         return false;
     };
     let Ok(content_type) = std::str::from_utf8(content_type) else {
@@ -72,14 +91,9 @@ pub fn is_static_file(path: &str, response_headers: &HeaderMap) -> bool {
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase();
-    !stem.is_empty()
-        && STATIC_FILES.iter().any(|(extensions, types)| {
-            extensions.contains(&extension.as_str())
-                && types.iter().any(|known| {
-                    content_type == *known
-                        || (known.ends_with(['/', '-']) && content_type.starts_with(known))
-                })
-        })
+    types.iter().any(|known| {
+        content_type == *known || (known.ends_with(['/', '-']) && content_type.starts_with(known))
+    })
 }
 
 #[cfg(test)]

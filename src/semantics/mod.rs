@@ -40,7 +40,7 @@ pub mod update;
 pub mod vary;
 
 pub use answer::{age_header, announced, content_length, date_header};
-pub use audience::{Audience, is_static_file};
+pub use audience::{Audience, has_static_extension, is_static_file};
 pub use cache_status::{CacheStatus, Forward};
 pub use cdn_loop::{CDN_LOOP, LoopId, is_loop_answer};
 pub use conditional::{

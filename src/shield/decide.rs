@@ -32,6 +32,9 @@ pub(super) struct Asker {
     pub(super) arrival: Time,
     /// It has waited for another's fetch.
     pub(super) collapsed: bool,
+    /// It has credentials, and goes to the origin itself where nothing is known of its
+    /// question.
+    pub(super) scouts: bool,
 }
 
 /// What the settings bring to the decision.
@@ -67,6 +70,9 @@ pub(super) enum Step<'a> {
     Unavailable(Time),
     /// Nothing to serve, and the request does not want it fetched.
     NotCached,
+    /// Forward the request with its own fields, and learn from the answer whom answers are
+    /// for; or wait for another that does.
+    Scout,
     /// Become the leader, or follow the one that there is. The entry, if any, may
     /// be used if the origin fails.
     Fetch(Option<&'a Entry>),
@@ -219,6 +225,7 @@ fn nothing_stored<'a>(
     match backoff {
         Some(until) => unavailable(asker, rules, until),
         None if asker.directives.no_store => Step::Pass(Passed::RequestNoStore, None),
+        None if asker.scouts => Step::Scout,
         None => Step::Fetch(None),
     }
 }
@@ -406,6 +413,7 @@ mod tests {
             directives: RequestDirectives::default(),
             arrival: at(NOW),
             collapsed,
+            scouts: false,
         };
         let rules = Rules {
             preset,
@@ -427,6 +435,7 @@ mod tests {
             },
             Step::Unavailable(_) => "unavailable".into(),
             Step::NotCached => "not cached".into(),
+            Step::Scout => "scout".into(),
             Step::Fetch(None) => "fetch".into(),
             Step::Fetch(Some(_)) => "fetch or serve".into(),
         }
@@ -589,6 +598,7 @@ mod tests {
             directives: RequestDirectives::default(),
             arrival: at(NOW),
             collapsed: false,
+            scouts: false,
         };
         for preset in [Preset::Uptime, Preset::Strict] {
             let rules = Rules {
@@ -693,6 +703,56 @@ mod tests {
         }
     }
 
+    /// A private page cost the origin two requests: the question, and the visitor's own.
+    #[test]
+    fn a_visitor_with_credentials_scouts_only_where_nothing_is_known() {
+        let asker = Asker {
+            credentials: true,
+            directives: RequestDirectives::default(),
+            arrival: at(NOW),
+            collapsed: false,
+            scouts: true,
+        };
+        let rules = Rules {
+            preset: Preset::Uptime,
+            clock_skew: Duration::ZERO,
+            early_refresh: true,
+        };
+        let until = Some(at(NOW + 1_000));
+        let pass = Pass {
+            until: at(NOW + 1_000),
+            since: at(NOW),
+            times: 1,
+        };
+        for (has, credentials_pass_until, marked, expected) in [
+            (None, None, false, Step::Scout),
+            (None, until, false, Step::Pass(Passed::Credentials, None)),
+            (None, None, true, Step::Pass(Passed::Uncacheable, None)),
+            // It was for everyone.
+            (entry(Has::Dead), None, false, Step::Fetch(None)),
+        ] {
+            let cell = Cell {
+                coming: None,
+                version: 1,
+                nonce: Nonce::new(1),
+                key: "k".into(),
+                entry: has,
+                lease: None,
+                marks: Marks {
+                    pass: marked.then_some(pass),
+                    ..Marks::default()
+                },
+                orphans: Vec::new(),
+            };
+            let view = View {
+                cell: Some(&cell),
+                credentials_pass_until,
+                accepts_coding: true,
+            };
+            assert_eq!(decide(view, &asker, rules, at(NOW), 0), expected);
+        }
+    }
+
     #[test]
     fn nothing_is_known_of_a_key_without_a_cell() {
         let asker = Asker {
@@ -700,6 +760,7 @@ mod tests {
             directives: RequestDirectives::default(),
             arrival: at(NOW),
             collapsed: false,
+            scouts: false,
         };
         let rules = Rules {
             preset: Preset::Uptime,

@@ -219,7 +219,9 @@ pub(super) struct Start<'a> {
 /// When an answer was asked for and came, and what was asked.
 pub(super) struct Exchange<'a> {
     pub(super) asked: &'a HeaderMap,
-    /// When the first request of the fetch was sent, which may be another one.
+    /// From when on `origin.fill_timeout` runs: when the first request of the fetch was
+    /// sent, which may be another one, or later for a head that came after
+    /// `origin.first_byte_timeout`.
     pub(super) began: Time,
     pub(super) request_time: Time,
     pub(super) response_time: Time,

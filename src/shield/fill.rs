@@ -260,9 +260,12 @@ impl<P: Platform> Shield<P> {
             } = answered;
             *status = Ok(Some(response.status()));
             location::rewrite(response.headers_mut(), self.door.origin());
+            // The body of a slow page has as much time as that of any other.
+            let head_time = start.config.origin.first_byte_timeout;
+            let counted = request_time.max(response_time.minus(head_time));
             let exchange = Exchange {
                 asked: &asked,
-                began: *began.get_or_insert(request_time),
+                began: *began.get_or_insert(counted),
                 request_time,
                 response_time,
             };
@@ -283,7 +286,14 @@ impl<P: Platform> Shield<P> {
                     head.send(Head::Failed(Own::OriginFailed, None));
                     return failed("304 to a request without conditions");
                 }
-                (_, _) => return self.received(start, &exchange, response, head).await,
+                (_, _) => {
+                    let outcome = self.received(start, &exchange, response, head).await;
+                    if !matches!(outcome, Outcome::Store(_)) {
+                        let path = path_of(start.question.target());
+                        self.note_late(path, request_time, response_time, start.config);
+                    }
+                    return outcome;
+                }
             }
             // The second request has no conditions, so the loop ends.
             validated = None;

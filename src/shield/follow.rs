@@ -76,7 +76,8 @@ impl<P: Platform> Shield<P> {
         }
     }
 
-    async fn until(&self, ended: impl Future<Output = ()>, limit: Time) -> Waited {
+    /// Waits until `ended` resolves, at most until `limit`.
+    pub(super) async fn until(&self, ended: impl Future<Output = ()>, limit: Time) -> Waited {
         let timeout = self.platform.sleep(limit.since(self.platform.now()));
         match select(pin!(ended), pin!(timeout)).await {
             Either::Left(_) => Waited::Changed,

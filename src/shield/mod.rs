@@ -10,6 +10,7 @@
 //!         ├─ asks no question ─ pass ───────────────────► the origin's answer
 //!         └─ locate the question's cell, decide ─┬──────► the entry, perhaps stale
 //!                ▲                               ├ pass ► the origin's answer
+//!                │                               ├ scout► the origin's answer
 //!                │                               ├──────► 503 with Retry-After
 //!                │                               └─ elect ─┬─ held: fill ► the answer
 //!                └─────────── wait for a change ◄──────────┘ taken
@@ -20,7 +21,8 @@
 //! a cell. `visit` is the loop around `decide`. `fill` asks the origin a question
 //! under a lease, and settles the lease. `follow` waits for another's fill,
 //! `flight` keeps an instance to one attempt per key. `pass` forwards requests
-//! with their own fields, `unsafe_methods` those of other methods, and `preflight` asks
+//! with their own fields, `scout` the first of those with credentials, in the order that
+//! `audiences` has learned, `slow_paths` has learned which are long polls, `unsafe_methods` those of other methods, and `preflight` asks
 //! the question of a CORS preflight; `news` has what
 //! their answers tell about entries, and `notice` which fields keep requests from sharing. `to_visitor` hands on what is not stored.
 //! `store_body` stores while `tee` streams,
@@ -33,6 +35,7 @@
 
 mod answer;
 mod answer_body;
+mod audiences;
 mod bodies;
 mod coming;
 mod connection_auth;
@@ -48,7 +51,9 @@ mod own_answer;
 mod pass;
 mod preflight;
 mod request;
+mod scout;
 mod served;
+mod slow_paths;
 mod store_body;
 mod tee;
 mod to_visitor;
@@ -70,6 +75,7 @@ use crate::question::policy::KeyPolicy;
 use crate::question::preflight::preflight_key;
 use crate::question::target::{canonical, path_of};
 use crate::semantics::is_upgrade;
+use audiences::Audiences;
 use fetch::Brought;
 use flight::Flights;
 use futures::FutureExt;
@@ -79,6 +85,8 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use notice::Notices;
 use request::Gone;
+use scout::Heard;
+use slow_paths::SlowPaths;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -90,6 +98,10 @@ pub struct Shield<P: Platform> {
     cells: Rc<Cells<P>>,
     door: OriginDoor<P>,
     flights: Flights<P::Wake, Brought>,
+    /// Visitors with credentials that others wait for.
+    scouts: Flights<P::Wake, Heard>,
+    audiences: RefCell<Audiences>,
+    slow_paths: RefCell<SlowPaths>,
     notices: RefCell<Notices>,
     /// Whether the log says what helps against refused authentication.
     connection_auth_logged: Cell<bool>,
@@ -106,6 +118,9 @@ impl<P: Platform> Shield<P> {
             platform,
             config,
             flights: Flights::default(),
+            scouts: Flights::default(),
+            audiences: RefCell::default(),
+            slow_paths: RefCell::default(),
             notices: RefCell::default(),
             connection_auth_logged: Cell::default(),
         })

@@ -6,6 +6,7 @@ use crate::cells::Lost;
 use crate::config::Config;
 use crate::origin::Slot;
 use crate::question::Visitor;
+use crate::semantics::Preset;
 use crate::time::Time;
 use crate::world::VisitorAddress;
 use futures::future::{LocalBoxFuture, Shared};
@@ -64,6 +65,12 @@ impl Visit {
             // The next look reads the instance's own store, or decides again.
             Lost::Store | Lost::Late => {}
         }
+    }
+
+    /// Whether a question that failed, or took too long, leaves it the way to the origin by
+    /// itself: the question was asked without its credentials.
+    pub(super) fn may_go_itself(&self) -> bool {
+        self.asker.credentials && self.config.policy.preset == Preset::Uptime
     }
 
     pub(super) fn address(&self) -> Option<IpAddr> {

@@ -55,6 +55,8 @@ pub enum Passed {
     RequestNoStore,
     /// It wants a part of what is too long to be stored.
     LongRange,
+    /// The origin holds it until it has something to say.
+    LongPoll,
 }
 
 impl Passed {
@@ -69,6 +71,7 @@ impl Passed {
             Passed::Validation => "validation",
             Passed::RequestNoStore => "request-no-store",
             Passed::LongRange => "long-range",
+            Passed::LongPoll => "long-poll",
         }
     }
 
@@ -81,7 +84,8 @@ impl Passed {
             | Passed::Encoding
             | Passed::PublishFailing
             | Passed::Validation
-            | Passed::LongRange => Forward::Bypass,
+            | Passed::LongRange
+            | Passed::LongPoll => Forward::Bypass,
         }
     }
 }
@@ -124,6 +128,11 @@ pub enum Own {
 }
 
 impl Own {
+    /// Whether the origin was asked and did not answer as it should.
+    pub(super) fn is_of_the_origin(self) -> bool {
+        matches!(self, Own::OriginFailed | Own::OriginTimeout)
+    }
+
     fn token(self) -> &'static str {
         match self {
             Own::Refused => "refused",

@@ -9,7 +9,9 @@ use super::flight::{Flight, Role};
 use super::follow::{Polling, Waited};
 use super::notice::{VALUES_MAX, WINDOW};
 use super::own_answer::Delivery;
+use super::pass::Passing;
 use super::request::{Gone, Visit};
+use super::scout::Scouting;
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
 use crate::budget::{Class, Halt};
@@ -17,7 +19,7 @@ use crate::cell::Entry;
 use crate::cell::transition::Backoff;
 use crate::cells::{Backing, Election, Located, Lost};
 use crate::config::Config;
-use crate::origin::{Admission, NoAnswer, Slot};
+use crate::origin::{Admission, Answered, NoAnswer, OriginBody, Slot};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor};
 use crate::semantics::{
@@ -119,6 +121,10 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
+        if self.is_long_poll(visitor.target(), &config) {
+            let passed = Passed::LongPoll;
+            return self.pass(&parts, body, passed, None, &config, &gone).await;
+        }
         self.notice_fields(&visitor);
         self.visit(parts, visitor, config, gone).await
     }
@@ -168,6 +174,7 @@ impl<P: Platform> Shield<P> {
                 directives: counted_directives(&parts, config.policy.preset),
                 arrival: now,
                 collapsed: false,
+                scouts: self.goes_first(&parts, &visitor, &config, now),
             },
             deadline: now.plus(config.wait.budget),
             visitor,
@@ -215,6 +222,18 @@ impl<P: Platform> Shield<P> {
                     let fallback = fallback.cloned();
                     return self.pass_visit(visit, passed, fallback, located).await;
                 }
+                Step::Scout => match self.scout(&visit, &located).await {
+                    Scouting::Go(flight) => return self.go_first(visit, located, flight).await,
+                    Scouting::Pass => {
+                        let passed = Passed::Credentials;
+                        return self.pass_visit(visit, passed, None, located).await;
+                    }
+                    Scouting::Ask => {
+                        visit.looks = visit.looks.saturating_add(1);
+                        visit.asker.scouts = false;
+                        continue;
+                    }
+                },
                 Step::Unavailable(until) => {
                     return self.unavailable(&visit, &located, Own::Backoff, until);
                 }
@@ -238,6 +257,11 @@ impl<P: Platform> Shield<P> {
                     .await
                 {
                     Ok(answer) => answer,
+                    // The question took all of its time, and says nothing about it.
+                    Err(_) if visit.may_go_itself() => {
+                        self.pass_visit(visit, Passed::Credentials, None, located)
+                            .await
+                    }
                     Err(_) if visit.was_busy => {
                         let until = now.plus(self.busy_pause());
                         self.unavailable(&visit, &located, Own::OriginBusy, until)
@@ -308,7 +332,7 @@ impl<P: Platform> Shield<P> {
                 });
                 (fallback.cloned(), Stale::Fallback)
             }
-            Step::Unavailable(_) | Step::NotCached => (None, Stale::OnError),
+            Step::Unavailable(_) | Step::NotCached | Step::Scout => (None, Stale::OnError),
         };
         self.make_do(visit, &fallback, &located, stale)
             .await
@@ -665,10 +689,12 @@ impl<P: Platform> Shield<P> {
                     return Next::Pass(Passed::Encoding);
                 }
                 let sent_its_own = located.question.sends_credentials();
-                if visit.asker.credentials
-                    && !sent_its_own
-                    && response.audience == Audience::Anonymous
-                {
+                let for_everyone = response.audience == Audience::Everyone;
+                if !sent_its_own {
+                    self.learn(visit, for_everyone);
+                }
+                if visit.asker.credentials && !sent_its_own && !for_everyone {
+                    self.audiences.borrow_mut().owe();
                     return Next::Pass(Passed::Credentials);
                 }
                 if !located
@@ -739,6 +765,11 @@ impl<P: Platform> Shield<P> {
                 }
                 match self.stored_by_now(visit).await {
                     Ok(answer) => Next::Answer(answer),
+                    // The question was asked without credentials: its failure says nothing
+                    // about a visitor with them.
+                    Err(_) if visit.may_go_itself() && why.is_of_the_origin() => {
+                        Next::Pass(Passed::Credentials)
+                    }
                     Err(_) => {
                         // The fetch is about to leave a retry mark, which ends by
                         // then: at the end of the backoff, or when the origin has
@@ -793,17 +824,7 @@ impl<P: Platform> Shield<P> {
         located: Located,
     ) -> Answer<P::Body> {
         let config = Rc::clone(&visit.config);
-        // It waits for a place of another class: not with one in its hands.
-        visit.slot = None;
-        let forwarding = super::pass::Passing {
-            parts: &visit.parts,
-            body: None,
-            address: visit.address(),
-            passed,
-            limit: visit.deadline,
-            gone: &visit.gone,
-        };
-        let answered = self.send_pass(forwarding, &config).await;
+        let answered = self.send_visit(&mut visit, passed).await;
         let now = self.platform.now();
         let failed = match &answered {
             Ok(answered) => answered.response.status().is_server_error(),
@@ -840,6 +861,28 @@ impl<P: Platform> Shield<P> {
             self.consider_filling(&visit, located, passed, answered);
         }
         self.passed_answer(&visit.parts, passed, answered, &config)
+    }
+
+    /// Forwards a visit with its own fields. It has all of `wait.budget` for that, whatever
+    /// it has waited for before.
+    pub(super) async fn send_visit(
+        &self,
+        visit: &mut Visit,
+        passed: Passed,
+    ) -> Result<Answered<OriginBody<P::Body>>, NoAnswer> {
+        let config = Rc::clone(&visit.config);
+        // It waits for a slot of another class: not with one in its hands.
+        visit.slot = None;
+        self.audiences.borrow_mut().count();
+        let passing = Passing {
+            parts: &visit.parts,
+            body: None,
+            address: visit.address(),
+            passed,
+            limit: self.platform.now().plus(config.wait.budget),
+            gone: &visit.gone,
+        };
+        self.send_pass(passing, &config).await
     }
 
     fn unavailable(
