@@ -93,6 +93,33 @@ impl<P: Platform> Cells<P> {
         }
     }
 
+    /// Reads the cells of the questions that other visitors ask of the same key, each once,
+    /// until `is_useful` says so of one.
+    pub(crate) async fn locate_other(
+        &self,
+        others: &[Visitor],
+        is_useful: impl Fn(&Located) -> bool,
+    ) -> Option<Located> {
+        let primary = self.load(others.first()?.key()).await;
+        // Nothing is stored for any question of the key.
+        primary.cell.as_ref()?;
+        let mut seen = Vec::new();
+        for other in others {
+            let question = |marks: &Marks| other.question(&marks.selecting());
+            let marks = primary.cell.as_ref().map(|cell| cell.marks.clone());
+            let selector = question(&marks.unwrap_or_default()).selector();
+            if seen.contains(&selector) {
+                continue;
+            }
+            seen.push(selector);
+            let located = self.locate_by(primary.clone(), question, false).await;
+            if is_useful(&located) {
+                return Some(located);
+            }
+        }
+        None
+    }
+
     /// Applies the marks of a key to the cell of one of its variants.
     pub(super) fn apply_key_marks(&self, loaded: &mut Loaded, marks: &Marks) {
         loaded.key_purges = [marks.invalidated, marks.purged, marks.softened];

@@ -6,7 +6,7 @@
 //! whole value is sent and selects from then on.
 
 use crate::semantics::field_members;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName};
 
 /// Most members of a field that are read; those behind are ignored.
@@ -63,6 +63,24 @@ impl Accept {
         }
     }
 
+    /// The class of requests that prefer `media_type`, in lower case, and take others.
+    fn preferring(media_type: &str) -> Self {
+        Accept {
+            preferred: media_type.to_owned(),
+            others: true,
+        }
+    }
+
+    /// The classes of most requests: of tools, of browsers' pages and images, of scripts.
+    pub fn usual() -> [Self; 4] {
+        [
+            Self::anything(),
+            Self::preferring("text/html"),
+            Self::preferring("application/json"),
+            Self::preferring("image/*"),
+        ]
+    }
+
     /// The preferred media type in lower case, without parameters; `*/*` without a
     /// preference.
     pub fn preferred(&self) -> &str {
@@ -77,6 +95,36 @@ impl Accept {
             preferred => preferred.to_owned(),
         }
     }
+}
+
+/// Whether a request takes a response's media type, whatever its parameters (RFC 9110
+/// section 12.5.1). A request without `Accept`, or with one that cannot be read, takes all.
+pub fn accepts_media_type(request: &HeaderMap, response: &HeaderMap) -> bool {
+    let mut said = field_members(response, &CONTENT_TYPE).filter_map(media_range);
+    let Some((media_type, _)) = said.next() else {
+        return true;
+    };
+    let kind = media_type.split('/').next().unwrap_or_default();
+    let any_of_kind = format!("{kind}/*");
+    // The most specific range counts.
+    let mut best: Option<(u8, bool)> = None;
+    let mut has_range = false;
+    for member in field_members(request, &ACCEPT).take(MEMBERS_MAX) {
+        let Some((range, weight)) = media_range(member) else {
+            return true;
+        };
+        has_range = true;
+        let rank = match range.as_str() {
+            range if range == media_type => 3,
+            range if range == any_of_kind => 2,
+            "*/*" => 1,
+            _ => continue,
+        };
+        if best.is_none_or(|(known, _)| rank > known) {
+            best = Some((rank, weight > 0));
+        }
+    }
+    best.map_or(!has_range, |(_, takes)| takes)
 }
 
 /// A media range in lower case without its parameters, and its weight in
@@ -112,6 +160,15 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// The classes whose answers a visitor of this class can decode.
+    pub fn decodable(self) -> &'static [Self] {
+        match self {
+            Encoding::Identity => &[Encoding::Identity],
+            Encoding::Gzip => &[Encoding::Gzip, Encoding::Identity],
+            Encoding::BrotliGzip => &[Encoding::BrotliGzip, Encoding::Gzip, Encoding::Identity],
+        }
+    }
+
     /// Reads the class of a request.
     pub fn read(headers: &HeaderMap) -> Self {
         let codings = Codings::read(headers);
@@ -227,6 +284,31 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_str(value).unwrap());
         headers
+    }
+
+    #[test]
+    fn a_media_type_is_taken_or_not() {
+        for (accept, content_type, expected) in [
+            (None, Some("text/html"), true),
+            (Some("*/*"), Some("text/html"), true),
+            (Some("text/html"), Some("text/html; charset=utf-8"), true),
+            (Some("text/*;q=0.1"), Some("text/html"), true),
+            (Some("text/*, text/html;q=0"), Some("text/html"), false),
+            (Some("*/*;q=0"), Some("text/html"), false),
+            (Some("application/json"), Some("text/html"), false),
+            (Some("application/json"), None, true),
+            (Some("nonsense"), Some("text/html"), true),
+            (
+                Some("text/html,application/xhtml+xml,image/avif,*/*;q=0.8"),
+                Some("application/pdf"),
+                true,
+            ),
+        ] {
+            let request = accept.map_or_else(HeaderMap::new, |accept| with(ACCEPT, accept));
+            let response = content_type.map_or_else(HeaderMap::new, |of| with(CONTENT_TYPE, of));
+            let takes = accepts_media_type(&request, &response);
+            assert_eq!(takes, expected, "{accept:?} {content_type:?}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
+pub use accept::accepts_media_type;
 pub use destination::destination;
 pub use fill::{Fill, Outgoing, page};
 pub(crate) use long_poll::is_long_poll;

@@ -360,6 +360,33 @@ impl Visitor {
         self.codings.accept_response(response, lenient)
     }
 
+    /// The visitors who differ from this one in what they prefer, and whose answers it can
+    /// decode: they have its target, its credentials and its unknown fields. None with preset
+    /// `strict`, and none for a preflight.
+    pub fn others(&self) -> Vec<Visitor> {
+        let (Some(own), Some(encoding)) = (&self.base.accept, self.base.encoding) else {
+            return Vec::new();
+        };
+        if self.base.preflight {
+            return Vec::new();
+        }
+        let mut others = Vec::new();
+        for accept in [own.clone()].into_iter().chain(Accept::usual()) {
+            for encoding in encoding.decodable() {
+                let mut other = self.clone();
+                other.base.encoding = Some(*encoding);
+                other.base.accept = Some(accept.clone());
+                if accept != *own
+                    && let Some(class) = other.base.accept_class()
+                {
+                    let _full = other.latent.try_insert(ACCEPT, class);
+                }
+                others.push(other);
+            }
+        }
+        others
+    }
+
     /// The question that it asks, of a key with these selecting fields.
     pub fn question(&self, vary: &[HeaderName]) -> Question {
         let mut question = Question {

@@ -29,7 +29,7 @@
 //! `bodies` reads what is in chunks, `coming` what is still being written.
 //! `connection_auth` refuses what authenticates a connection that others use. `answer`
 //! builds what the visitor gets,
-//! `own_answer` what the shield says where nothing helps, and `served` says what became
+//! `own_answer` what the shield says where nothing helps, `last_resort` finds another variant before that, and `served` says what became
 //! of the request. `request`, `fetch` and `answer_body` have
 //! the types that these share.
 
@@ -45,6 +45,7 @@ mod fill;
 mod flight;
 mod follow;
 mod judge;
+mod last_resort;
 mod news;
 mod notice;
 mod own_answer;

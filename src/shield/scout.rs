@@ -24,7 +24,7 @@ use crate::semantics::{
 };
 use crate::time::Time;
 use crate::world::Platform;
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, Method, StatusCode, request};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -147,10 +147,18 @@ fn area_of<'a>(visitor: &'a Visitor, config: &Rc<Config>) -> Area<'a> {
     Area::of(path, rule, has_static_extension(path))
 }
 
-/// What the head of an answer says; none where it says that the origin fails.
+/// What the head of an answer says; none where it says that the origin fails, or answers a
+/// condition or a range of its visitor's.
 fn heard<B>(visit: &Visit, answered: &Answered<OriginBody<B>>) -> Option<Heard> {
     let (status, headers) = (answered.response.status(), answered.response.headers());
-    if is_transient(status) {
+    let is_about_the_request = matches!(
+        status,
+        StatusCode::NOT_MODIFIED
+            | StatusCode::PARTIAL_CONTENT
+            | StatusCode::PRECONDITION_FAILED
+            | StatusCode::RANGE_NOT_SATISFIABLE
+    );
+    if is_transient(status) || is_about_the_request {
         return None;
     }
     let asked = Asked {

@@ -235,7 +235,8 @@ impl<P: Platform> Shield<P> {
                     }
                 },
                 Step::Unavailable(until) => {
-                    return self.unavailable(&visit, &located, Own::Backoff, until);
+                    let why = Own::Backoff;
+                    return self.without_entry(&visit, &located, why, until).await;
                 }
                 Step::NotCached => return self.not_cached(&visit, &located),
                 Step::Fetch(fallback) => fallback.cloned(),
@@ -264,9 +265,13 @@ impl<P: Platform> Shield<P> {
                     }
                     Err(_) if visit.was_busy => {
                         let until = now.plus(self.busy_pause());
-                        self.unavailable(&visit, &located, Own::OriginBusy, until)
+                        let why = Own::OriginBusy;
+                        self.without_entry(&visit, &located, why, until).await
                     }
-                    Err(_) => self.unavailable(&visit, &located, Own::WaitBudget, now),
+                    Err(_) => {
+                        let why = Own::WaitBudget;
+                        self.without_entry(&visit, &located, why, now).await
+                    }
                 };
             }
             visit.looks = visit.looks.saturating_add(1);
@@ -305,7 +310,10 @@ impl<P: Platform> Shield<P> {
     async fn answer_without_origin(self: &Rc<Self>, visit: &Visit, halt: Halt) -> Answer<P::Body> {
         match self.stored_by_now(visit).await {
             Ok(answer) => answer,
-            Err(located) => self.unavailable(visit, &located, Own::Halted(halt.by), halt.until),
+            Err(located) => {
+                let why = Own::Halted(halt.by);
+                self.without_entry(visit, &located, why, halt.until).await
+            }
         }
     }
 
@@ -785,7 +793,7 @@ impl<P: Platform> Shield<P> {
                             .max(retry_after.map_or(Duration::ZERO, Backoff::spread_max))
                             .saturating_add(SETTLING);
                         let until = self.platform.now().plus(pause);
-                        Next::Answer(self.unavailable(visit, located, why, until))
+                        Next::Answer(self.without_entry(visit, located, why, until).await)
                     }
                 }
             }
@@ -855,6 +863,9 @@ impl<P: Platform> Shield<P> {
             {
                 return answer;
             }
+            if let Some(answer) = self.other_variant(&visit).await {
+                return answer;
+            }
         }
         if let Ok(answered) = &answered {
             self.note_head(&visit.parts, answered, &config);
@@ -885,7 +896,8 @@ impl<P: Platform> Shield<P> {
         self.send_pass(passing, &config).await
     }
 
-    fn unavailable(
+    /// The shield's own answer where nothing else helps.
+    pub(super) fn unavailable(
         &self,
         visit: &Visit,
         located: &Located,

@@ -281,6 +281,13 @@ fn lints(stages: &mut Stages) {
     });
 }
 
+/// How many end-to-end tests run at once: more than there are processors, because they
+/// wait most of the time.
+fn test_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.saturating_add(1).max(3)
+}
+
 fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
     let redis = machine::has_redis();
     // Some tests have components for clouds.
@@ -295,8 +302,13 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
             "--release",
             "--package",
             "leeward-tests",
+            "--lib",
+            "--bins",
+            "--test",
+            "e2e",
         ]);
-        command.args(&args.filter).args(["--", "--skip", FLAVOURS]);
+        command.args(&args.filter).arg("--");
+        command.args(["--test-threads", &test_threads().to_string()]);
         if !redis {
             command.args(["--skip", "redis_server"]);
         }

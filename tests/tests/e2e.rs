@@ -1,0 +1,23 @@
+//! The end-to-end tests, in one program: their nodes run side by side, and it is linked once.
+
+mod bodies;
+mod budget;
+mod clouds;
+mod damage;
+mod edge;
+mod exact_stores;
+mod failures;
+mod field;
+mod harmless;
+mod harness;
+mod hostile;
+mod http;
+mod preflight;
+mod questions;
+mod refusals;
+mod sharing;
+mod shield;
+mod spin_http;
+mod store;
+mod streams;
+mod zombie;
