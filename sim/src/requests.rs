@@ -187,6 +187,13 @@ impl Asked {
         }
     }
 
+    /// Whether it takes what names no media type.
+    pub(crate) fn takes_any_media(&self) -> bool {
+        self.value("accept").is_none_or(|accept| {
+            weighted(&accept).any(|(name, weight)| name == "*/*" && weight > 0.0)
+        })
+    }
+
     /// Whether it said that it can read a content coding.
     pub(crate) fn accepts_coding(&self, coding: &str) -> bool {
         let accepted = self.value("accept-encoding").unwrap_or_default();

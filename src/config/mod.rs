@@ -74,6 +74,10 @@ pub struct Config {
     pub failure: Failure,
     /// What a rule answers where nothing stored helps and the origin has no answer.
     pub fallback: Option<Fallback>,
+    /// Whether a rule has all requests forwarded, and none stored.
+    pub pass: bool,
+    /// What unsafe requests do to what is stored for their targets.
+    pub invalidate: Invalidation,
     /// What is accepted and kept.
     pub limits: Limits,
     /// Settings for some paths. The first rule that matches wins.
@@ -82,6 +86,19 @@ pub struct Config {
     health_paths: Vec<PathPattern>,
     /// The implicit rules for `health.paths`, which come after all others.
     pub health: Vec<Rule>,
+}
+
+/// What an unsafe request that succeeds does to what is stored for its targets (RFC 9111
+/// section 4.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Invalidation {
+    /// It is not used before the origin has been asked.
+    #[default]
+    Invalidate,
+    /// It is stale: served, and refreshed once.
+    Refresh,
+    /// Nothing. For pages that post to themselves and do not change by it.
+    Nothing,
 }
 
 /// Most chunks of a body, at half of `limits.chunk` each.

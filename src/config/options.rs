@@ -68,7 +68,15 @@ const DAY: u64 = 86_400;
 pub(super) const YEAR: u64 = 365 * DAY;
 
 /// The keys of a rule that are not options.
-pub(super) const RULE_KEYS: &[&str] = &["match", "ttl", "ignore_origin", "failure", "fallback"];
+pub(super) const RULE_KEYS: &[&str] = &[
+    "match",
+    "ttl",
+    "ignore_origin",
+    "failure",
+    "fallback",
+    "pass",
+    "invalidate",
+];
 
 /// Makes a setter. [`Kind::check`] made the value, so it is of the right kind.
 macro_rules! set {

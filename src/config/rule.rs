@@ -7,9 +7,9 @@ use super::problem::{Fault, Problems};
 use super::settings::{Places, Reader, Scope};
 use super::suggest::{nearest, one_of};
 use super::value::{FIELD_VALUE_MAX, Kind, LIST_MAX, Value, integer, type_of};
-use super::{Config, Fallback, contradictions};
+use super::{Config, Fallback, Invalidation, contradictions};
 use crate::question::policy::{FAILURE_BODY_MAX, Failure};
-use crate::semantics::{IgnoreOrigin, RuledWindows};
+use crate::semantics::{IgnoreOrigin, RuledWindows, is_safe};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::rc::Rc;
@@ -171,6 +171,8 @@ fn rule(
     let mut matches = None;
     let mut has_match = false;
     let mut ttl_at = None;
+    let mut pass_at = None;
+    let mut invalidate_at = None;
     for (key, value) in table {
         let place = value.span().start;
         let name: &str = key.get_ref();
@@ -204,6 +206,23 @@ fn rule(
                     reader.config.fallback = Some(fallback);
                 }
             }
+            "pass" => match value.get_ref().as_bool() {
+                Some(pass) => {
+                    reader.config.pass = pass;
+                    pass_at = pass.then_some(place);
+                }
+                None => reader.problem(name, place, "write true or false".to_owned()),
+            },
+            "invalidate" => match invalidation(value.get_ref()) {
+                Some(invalidation) => {
+                    reader.config.invalidate = invalidation;
+                    invalidate_at = Some(place);
+                }
+                None => {
+                    let message = "write true, false or \"refresh\"";
+                    reader.problem(name, place, message.to_owned());
+                }
+            },
             name if LATER_KEYS.contains(&name) => reader.problem(
                 name,
                 key.span().start,
@@ -228,6 +247,17 @@ fn rule(
                        concerns silent answers";
         problems.add(at, "rule.ttl", message.to_owned());
     }
+    if let (Some(at), Some(_)) = (pass_at, ttl_at) {
+        let message = "nothing is stored for requests that are passed; remove pass or ttl";
+        problems.add(at, "rule.pass", message.to_owned());
+    }
+    if let (Some(at), Some((matches, _))) = (invalidate_at, &matches)
+        && matches.method.as_ref().is_some_and(is_safe)
+    {
+        let message = "requests of this method change nothing; remove it, or match the method \
+                       that does, for instance method = \"POST\"";
+        problems.add(at, "rule.invalidate", message.to_owned());
+    }
     if is_valid && base.is_valid {
         if let Some(at) = ttl_at {
             places.insert("ttl", at);
@@ -240,6 +270,15 @@ fn rule(
         config: Rc::new(config),
     };
     Some((rule, at))
+}
+
+fn invalidation(value: &DeValue<'_>) -> Option<Invalidation> {
+    match (value.as_bool(), value.as_str()) {
+        (Some(true), _) => Some(Invalidation::Invalidate),
+        (Some(false), _) => Some(Invalidation::Nothing),
+        (None, Some("refresh")) => Some(Invalidation::Refresh),
+        (None, _) => None,
+    }
 }
 
 fn ignore_origin(words: &[&str]) -> IgnoreOrigin {

@@ -457,7 +457,8 @@ pub(crate) fn refused<B>(answered: &Result<Answered<B>, NoAnswer>) -> Option<&'s
     match answered {
         Err(NoAnswer::Busy) => Some("origin-busy"),
         Err(NoAnswer::Halted(halt)) => Some(halt.by.token()),
-        Err(NoAnswer::Failed(_) | NoAnswer::Gone) | Ok(_) => None,
+        Err(NoAnswer::Gone) => Some("client-gone"),
+        Err(NoAnswer::Failed(_)) | Ok(_) => None,
     }
 }
 

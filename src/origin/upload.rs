@@ -21,7 +21,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Why an upload got no place in the budget at its end, if it got none.
+/// Why an upload did not reach the origin whole: it got no slot at its end, or its client
+/// has gone.
 pub(super) type Refusal = Rc<RefCell<Option<NoAnswer>>>;
 
 /// Content that its visitor may send slowly.
@@ -104,6 +105,10 @@ impl<P: Platform> Progress<P> {
         // What follows the last byte of a known length is not waited for: the wait would count
         // as the visitor's, and the request has just taken its place.
         self.is_over = is_last || !matches!(piece, Some(Ok(_)));
+        if matches!(piece, Some(Err(_))) {
+            // Content breaks off where its client leaves: no fault of the origin's.
+            *self.upload.refusal.borrow_mut() = Some(NoAnswer::Gone);
+        }
         if is_last && let Err(refusal) = self.upload.take_place().await {
             *self.upload.refusal.borrow_mut() = Some(refusal);
             let error = OriginError::NotSent("no place in the origin's budget".to_owned());

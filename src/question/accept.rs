@@ -99,10 +99,12 @@ impl Accept {
 
 /// Whether a request takes a response's media type, whatever its parameters (RFC 9110
 /// section 12.5.1). A request without `Accept`, or with one that cannot be read, takes all.
+/// What does not name its media type is for those who take any.
 pub fn accepts_media_type(request: &HeaderMap, response: &HeaderMap) -> bool {
     let mut said = field_members(response, &CONTENT_TYPE).filter_map(media_range);
-    let Some((media_type, _)) = said.next() else {
-        return true;
+    let media_type = match said.next() {
+        Some((media_type, _)) => media_type,
+        None => String::new(),
     };
     let kind = media_type.split('/').next().unwrap_or_default();
     let any_of_kind = format!("{kind}/*");
@@ -296,7 +298,9 @@ mod tests {
             (Some("text/*, text/html;q=0"), Some("text/html"), false),
             (Some("*/*;q=0"), Some("text/html"), false),
             (Some("application/json"), Some("text/html"), false),
-            (Some("application/json"), None, true),
+            (Some("application/json"), None, false),
+            (Some("application/json, */*;q=0.1"), None, true),
+            (None, None, true),
             (Some("nonsense"), Some("text/html"), true),
             (
                 Some("text/html,application/xhtml+xml,image/avif,*/*;q=0.8"),

@@ -23,6 +23,9 @@ const KEPT: Duration = Duration::from_secs(300);
 /// more than its visitors asked for.
 const REQUESTS_PER_EXTRA: u32 = 20;
 
+/// After so many answers in a row that were for everyone, the next in an area probably is.
+const SURE_AFTER: u8 = 2;
+
 /// Most extra requests that are saved up.
 const EXTRAS_MAX: u32 = 8;
 
@@ -66,7 +69,8 @@ struct Learned {
     /// The hash of what it is about.
     hash: u64,
     at: Time,
-    for_everyone: bool,
+    /// How many answers in a row were for everyone; zero after one that was not.
+    for_everyone: u8,
 }
 
 /// What an instance has learned.
@@ -84,26 +88,21 @@ impl Audiences {
     /// Which request goes first for a URL about which the store knows nothing.
     pub(super) fn order(&self, key: &str, area: Area<'_>, now: Time) -> Order {
         let known = find(&self.keys, hash(key), now);
-        if let Some(for_everyone) = known {
-            return order(for_everyone);
+        if let Some(times) = known {
+            return order(times > 0);
         }
         match find(&self.areas, hash(area), now) {
+            Some(0) => Order::Scout,
             // If the guess is wrong, the visitor's own request follows.
-            Some(true) => order(area.is_file || self.has_extra()),
-            Some(false) => Order::Scout,
+            Some(times) => order(area.is_file || times >= SURE_AFTER || self.has_extra()),
             None => order(area.is_file),
         }
     }
 
     /// Notes whether an answer was for everyone.
     pub(super) fn note(&mut self, key: &str, area: Area<'_>, for_everyone: bool, now: Time) {
-        let learned = |hash| Learned {
-            hash,
-            at: now,
-            for_everyone,
-        };
-        put(&mut self.keys, KEYS_MAX, learned(hash(key)));
-        put(&mut self.areas, AREAS_MAX, learned(hash(area)));
+        put(&mut self.keys, KEYS_MAX, hash(key), for_everyone, now);
+        put(&mut self.areas, AREAS_MAX, hash(area), for_everyone, now);
     }
 
     /// Counts a request of a visitor that goes to the origin.
@@ -143,21 +142,29 @@ fn slot(hash: u64, size: usize) -> usize {
     usize::try_from(hash % (size.max(1) as u64)).unwrap_or(0)
 }
 
-/// Whether what is known of `hash` is that answers are for everyone.
-fn find(known: &[Learned], hash: u64, now: Time) -> Option<bool> {
+/// How many answers in a row were for everyone, if anything is known of `hash`.
+fn find(known: &[Learned], hash: u64, now: Time) -> Option<u8> {
     let learned = known.get(slot(hash, known.len()))?;
     // A clock that was set back ends what is remembered, too.
     let counts = learned.hash == hash && learned.at <= now && now.since(learned.at) < KEPT;
     counts.then_some(learned.for_everyone)
 }
 
-fn put(known: &mut Vec<Learned>, size: usize, learned: Learned) {
+fn put(known: &mut Vec<Learned>, size: usize, hash: u64, for_everyone: bool, now: Time) {
     if known.is_empty() {
         known.resize(size, Learned::default());
     }
-    let index = slot(learned.hash, known.len());
-    if let Some(place) = known.get_mut(index) {
-        *place = learned;
+    let before = find(known, hash, now).unwrap_or(0);
+    let index = slot(hash, known.len());
+    if let Some(learned) = known.get_mut(index) {
+        *learned = Learned {
+            hash,
+            at: now,
+            for_everyone: match for_everyone {
+                true => before.saturating_add(1),
+                false => 0,
+            },
+        };
     }
 }
 
@@ -220,6 +227,11 @@ mod tests {
             assert_eq!(audiences.order("q", area, at(0)), Order::Scout);
         }
         audiences.owe();
+        assert_eq!(audiences.order("q", page("/a/c"), at(0)), Order::Scout);
+        // Two in a row are no accident, until one is not for everyone.
+        audiences.note("r", page("/a/d"), true, at(0));
+        assert_eq!(audiences.order("q", page("/a/c"), at(0)), Order::Question);
+        audiences.note("s", page("/a/e"), false, at(0));
         assert_eq!(audiences.order("q", page("/a/c"), at(0)), Order::Scout);
     }
 

@@ -260,7 +260,8 @@ impl<P: Platform> Shield<P> {
             | Passed::Validation
             | Passed::RequestNoStore
             | Passed::LongRange
-            | Passed::LongPoll => false,
+            | Passed::LongPoll
+            | Passed::Rule => false,
         };
         // A stream is never stored, whatever it says.
         let may_help = may_help && !is_endless(answered.response.headers());
@@ -287,7 +288,9 @@ impl<P: Platform> Shield<P> {
             }
             Storability::Brief(..) | Storability::DoNotStore(_) => false,
         };
-        if helps && self.audiences.borrow_mut().take_extra() {
+        // Each visitor is passed until it is stored: one request spares many.
+        let is_due = passed == Passed::Uncacheable;
+        if helps && (is_due || self.audiences.borrow_mut().take_extra()) {
             self.refresh_behind(visit, located, Reason::HitForMiss);
         }
     }

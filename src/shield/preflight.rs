@@ -20,7 +20,7 @@ impl<P: Platform> Shield<P> {
         config: Rc<Config>,
     ) -> Answer<P::Body> {
         let (parts, body) = request.into_parts();
-        let may_ask = body.is_none() && config.policy.preset == Preset::Uptime;
+        let may_ask = body.is_none() && config.policy.preset == Preset::Uptime && !config.pass;
         let asked = match may_ask {
             true => preflight::preflight(&parts, self.door.origin(), &config.key, &config.request),
             false => None,

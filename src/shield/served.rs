@@ -57,6 +57,8 @@ pub enum Passed {
     LongRange,
     /// The origin holds it until it has something to say.
     LongPoll,
+    /// A rule says so.
+    Rule,
 }
 
 impl Passed {
@@ -72,6 +74,7 @@ impl Passed {
             Passed::RequestNoStore => "request-no-store",
             Passed::LongRange => "long-range",
             Passed::LongPoll => "long-poll",
+            Passed::Rule => "rule",
         }
     }
 
@@ -85,7 +88,8 @@ impl Passed {
             | Passed::PublishFailing
             | Passed::Validation
             | Passed::LongRange
-            | Passed::LongPoll => Forward::Bypass,
+            | Passed::LongPoll
+            | Passed::Rule => Forward::Bypass,
         }
     }
 }

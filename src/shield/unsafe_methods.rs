@@ -11,7 +11,7 @@ use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cell::transition::Purge;
 use crate::cells::Backing;
-use crate::config::Config;
+use crate::config::{Config, Invalidation};
 use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of};
 use crate::question::{destination, is_secure, is_served, key_of, location};
 use crate::semantics::{
@@ -94,7 +94,8 @@ impl<P: Platform> Shield<P> {
             }
         };
         location::rewrite(answered.response.headers_mut(), self.door.origin());
-        self.invalidate(&visitor, &answered.response).await;
+        self.invalidate(&visitor, &answered.response, config.invalidate)
+            .await;
         let forwarded = match visitor.method == Method::POST {
             true => self.forwarded(&visitor, &answered, config),
             false => None,
@@ -197,10 +198,16 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         visitor: &request::Parts,
         response: &Response<OriginBody<P::Body>>,
+        invalidation: Invalidation,
     ) {
         if is_safe(&visitor.method) {
             return;
         }
+        let purge = match invalidation {
+            Invalidation::Invalidate => Purge::Invalidate,
+            Invalidation::Refresh => Purge::Soft,
+            Invalidation::Nothing => return,
+        };
         let target = target(visitor);
         let mut paths = invalidation_targets(
             target,
@@ -222,7 +229,7 @@ impl<P: Platform> Shield<P> {
         }
         for path in paths {
             let key = self.key(target.scheme, target.host, &path);
-            self.cells.purge(key, Purge::Invalidate).await;
+            self.cells.purge(key, purge).await;
         }
     }
 

@@ -121,8 +121,13 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
-        if self.is_long_poll(visitor.target(), &config) {
-            let passed = Passed::LongPoll;
+        let is_long_poll = self.is_long_poll(visitor.target(), &config);
+        let passed = match (is_long_poll, config.pass) {
+            (true, _) => Some(Passed::LongPoll),
+            (false, true) => Some(Passed::Rule),
+            (false, false) => None,
+        };
+        if let Some(passed) = passed {
             return self.pass(&parts, body, passed, None, &config, &gone).await;
         }
         self.notice_fields(&visitor);

@@ -7,7 +7,7 @@
 )]
 
 use futures::future::join_all;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use leeward_tests::client::{Reply, ask, get};
 use leeward_tests::{Answer, Ask, Gate, Settings, World, wait};
 
@@ -82,7 +82,11 @@ async fn a_session_among_private_and_public_pages_costs_a_tenth_more_at_most() {
         }
     }
     let more = world.origin.requests() - requests;
-    assert!(more <= 50, "{more} for three visitors of fifty pages");
+    let log = world.errors(0);
+    assert!(
+        more <= 50,
+        "{more} for three visitors of fifty pages: {log}"
+    );
 }
 
 /// Those who come at once wait for one of them.
@@ -104,7 +108,7 @@ async fn a_crowd_with_sessions_on_a_new_page_for_everyone_costs_two_requests() {
     let (replies, ()) = futures::future::join(join_all(crowd), opened).await;
     assert!(replies.iter().all(|reply| reply.status == StatusCode::OK));
     let requests = world.origin.count("/news/today");
-    assert!(requests <= 4, "{requests}");
+    assert!(requests <= 4, "{requests}: {}", world.errors(0));
 }
 
 /// What the question brought was no answer to a visitor with a session, who got 504.
@@ -183,24 +187,26 @@ async fn long_polls_keep_nobody_else_out() {
     world.origin.otherwise(Answer::numbered().max_age(600));
     let poll = Answer::numbered().cache_control("no-cache");
     // A hub that is known by nothing but its pace.
+    let late = poll.clone().takes(std::time::Duration::from_millis(250));
+    world.origin.always("/hub/wait", late);
     for number in 0..2 {
-        let path = format!("/hub/wait?id=first-{number}");
-        let late = poll.clone().takes(std::time::Duration::from_millis(250));
-        world.origin.always(&path, late);
-        let asking = visit(&world, &path, "a");
+        let asking = visit(&world, &format!("/hub/wait?id=first-{number}"), "a");
         assert_eq!(asking.await.status, StatusCode::OK);
     }
     let gate = Gate::closed();
     let mut polls = Vec::new();
-    for number in 0..12 {
-        let path = match number % 2 {
-            0 => format!("/hub/wait?id={number}"),
-            _ => format!("/signalr/poll?transport=longPolling&connectionToken={number}"),
-        };
-        world.origin.always(&path, poll.clone().gate(&gate));
-        let name = path.clone();
-        polls.push(tokio::spawn(async move { get(node, &path).await }));
-        world.origin.until_count(&name, 1, wait::SOON).await;
+    for (path, query) in [
+        ("/hub/wait", "id"),
+        ("/signalr/poll", "transport=longPolling&connectionToken"),
+    ] {
+        world.origin.always(path, poll.clone().gate(&gate));
+        let before = world.origin.count(path);
+        for number in 0..6 {
+            let path = format!("{path}?{query}={number}");
+            polls.push(tokio::spawn(async move { get(node, &path).await }));
+        }
+        let all = before + 6;
+        world.origin.until_count(path, all, wait::SOON).await;
     }
     let page = get(node, "/new").await;
     assert_eq!(page.status, StatusCode::OK, "{page}");
@@ -240,4 +246,43 @@ async fn a_page_that_a_tool_has_fetched_helps_a_browser_while_the_origin_is_down
     let other = Ask::get("/page").header("x-tenant", "b");
     let reply = ask(node, &other).await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{reply}");
+}
+
+/// One visitor's postbacks sent each GET of the page to the origin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_says_what_a_post_does_to_its_page_and_which_pages_are_never_stored() {
+    let world = with(
+        r#"
+[[rule]]
+match = { path = "/never/*" }
+pass = true
+[[rule]]
+match = { path = "/form", method = "POST" }
+invalidate = false
+[[rule]]
+match = { path = "/list", method = "POST" }
+invalidate = "refresh"
+"#,
+    )
+    .await;
+    world.origin.otherwise(Answer::numbered().max_age(600));
+    let node = world.node(0);
+    for _ in 0..2 {
+        get(node, "/never/page").await;
+    }
+    assert_eq!(world.origin.count("/never/page"), 2);
+    for path in ["/form", "/list", "/plain"] {
+        get(node, path).await;
+        ask(node, &Ask::new(Method::POST, path).body("x")).await;
+    }
+    let form = get(node, "/form").await;
+    assert!(form.is_fresh_hit(), "{form}");
+    let list = get(node, "/list").await;
+    assert_eq!(list.cache_status().value("detail"), Some("stale"), "{list}");
+    wait::until("the list is refreshed", wait::SOON, async || {
+        get(node, "/list").await.is_fresh_hit().then_some(())
+    })
+    .await;
+    let plain = get(node, "/plain").await;
+    assert!(!plain.is_fresh_hit(), "{plain}");
 }

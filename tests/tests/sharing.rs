@@ -336,25 +336,3 @@ async fn visitors_of_a_part_that_nobody_asked_for_do_not_queue() {
     assert_eq!(first.status, StatusCode::PARTIAL_CONTENT, "{first}");
     expect_side_by_side(&world, "/list", 8, &part).await;
 }
-
-/// What the store does not take was fetched by one visitor after the other, and an older
-/// page that was stored went on being served.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_the_store_does_not_take_is_not_served_old_nor_one_at_a_time() {
-    // Beyond what flavour `spin` puts into one value.
-    const CHUNK: usize = 1_500_000;
-    let world = with("[limits]\nchunk = 1500000").await;
-    let short = Answer::fixed("old").max_age(1);
-    let long = Answer::fixed("n".repeat(2 * CHUNK)).max_age(600);
-    world.origin.always("/grown", short);
-    assert_eq!(get(world.node(0), "/grown").await.text(), "old");
-    world.origin.always("/grown", long.clone());
-    wait::until("the long page is served", wait::SOON, async || {
-        let reply = get(world.node(0), "/grown").await;
-        (reply.body.len() == 2 * CHUNK).then_some(())
-    })
-    .await;
-    let again = get(world.node(0), "/grown").await;
-    assert_eq!(again.body.len(), 2 * CHUNK, "{again}");
-    expect_side_by_side(&world, "/grown", 8, &long).await;
-}

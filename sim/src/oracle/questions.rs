@@ -424,7 +424,13 @@ fn mismatch(request: &Asked, made: &Made, strict: bool, fallback: bool) -> Optio
     }
     // Where the origin failed, a visitor with credentials gets what is for those
     // without.
-    let excused = |name: &str| fallback && matches!(name, "cookie" | "authorization");
+    // Without, one who takes any media type gets what is stored in another.
+    let takes_other = fallback && request.takes_any_media();
+    let excused = |name: &str| match name {
+        "cookie" | "authorization" => fallback,
+        "accept" => takes_other,
+        _ => false,
+    };
     let same = |name: &str| excused(name) || asked.same(request, name);
     if !made.vary.iter().all(|(name, _)| same(name)) {
         return Some("for other values of what it varies on");
@@ -451,6 +457,6 @@ fn mismatch(request: &Asked, made: &Made, strict: bool, fallback: bool) -> Optio
             return Some("for another's host or target");
         }
     }
-    (accept != Dependence::No && asked.media() != request.media())
+    (accept != Dependence::No && asked.media() != request.media() && !takes_other)
         .then_some("for another media type")
 }

@@ -650,3 +650,37 @@ fn one_wrong_setting_makes_one_message() {
         assert_eq!(refused(text).lines().count(), 1, "{text}");
     }
 }
+
+#[test]
+fn a_rule_passes_and_says_what_unsafe_requests_do() {
+    let config = parse(
+        "[[rule]]\nmatch = { path = \"/private/*\" }\npass = true\n\
+         [[rule]]\nmatch = { path = \"/form\", method = \"POST\" }\ninvalidate = false\n\
+         [[rule]]\nmatch = { path = \"/list\" }\ninvalidate = \"refresh\"\n",
+    );
+    assert!(get(&config, "/private/a").pass);
+    assert!(!get(&config, "/form").pass);
+    let invalidate = |path| config.chosen(&Method::POST, path).invalidate;
+    assert_eq!(invalidate("/form"), Invalidation::Nothing);
+    assert_eq!(invalidate("/list"), Invalidation::Refresh);
+    assert_eq!(invalidate("/other"), Invalidation::Invalidate);
+}
+
+#[test]
+fn what_contradicts_pass_or_invalidate_is_refused_with_the_remedy() {
+    for (text, remedy) in [
+        (
+            "pass = true\nttl = \"5s\"\nignore_origin = [\"private\"]",
+            "remove pass or ttl",
+        ),
+        ("pass = \"yes\"", "write true or false"),
+        ("invalidate = \"never\"", "write true, false or \"refresh\""),
+    ] {
+        let text = format!("[[rule]]\nmatch = {{ path = \"/a\" }}\n{text}\n");
+        let problem = refused(&text);
+        assert!(problem.contains(remedy), "{problem}");
+    }
+    let problem =
+        refused("[[rule]]\nmatch = { path = \"/a\", method = \"GET\" }\ninvalidate = false\n");
+    assert!(problem.contains("method = \"POST\""), "{problem}");
+}
