@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use leeward::cell::codec::{FIELDS_MAX, METADATA_MAX, Unreadable, decode, encode};
 use leeward::cell::{
     Body, Cell, Doubt, Draft, Entry, Lease, Listed, Manifest, Marks, Nonce, Orphan, Pass, Retry,
-    Selecting, Unsettled,
+    Selecting, StoredUnder, Unsettled,
 };
 use leeward::semantics::{Audience, Freshness};
 use leeward::time::Time;
@@ -120,6 +120,10 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             audience: match flag(17) {
                 true => Audience::Everyone,
                 false => Audience::Anonymous,
+            },
+            under: StoredUnder {
+                policy: u32::try_from(a & u64::from(u32::MAX)).unwrap_or(0),
+                withholds_cookie: flag(18),
             },
             body: if flag(13) {
                 Body::Chunked(Manifest {

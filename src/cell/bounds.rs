@@ -180,6 +180,7 @@ mod tests {
                 lease: Nonce::new(2),
                 invalidated: false,
                 audience: Audience::Everyone,
+                under: Default::default(),
                 body: Body::Inline(Bytes::new()),
             }),
             lease: Some(Lease {

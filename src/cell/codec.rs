@@ -26,7 +26,7 @@
 //! in the tests. Keep reading the old one if its cells are still right. A later
 //! format begins with its number, at most `FORMAT_LAST`, whatever follows it.
 
-use super::{Body, Cell, Coming, Entry, Lease, Manifest, Marks, Nonce, Orphan};
+use super::{Body, Cell, Coming, Entry, Lease, Manifest, Marks, Nonce, Orphan, StoredUnder};
 use crate::semantics::{Audience, Freshness};
 use crate::time::Time;
 use bytes::Bytes;
@@ -141,6 +141,8 @@ struct EntryMetadata {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     invalidated: bool,
     audience: Audience,
+    #[serde(default, skip_serializing_if = "StoredUnder::is_unknown")]
+    under: StoredUnder,
     /// Bytes of content that follow the metadata.
     inline: u64,
     /// Where the content is, if not there.
@@ -163,6 +165,7 @@ impl EntryMetadata {
             lease: entry.lease,
             invalidated: entry.invalidated,
             audience: entry.audience,
+            under: entry.under,
             inline: match &entry.body {
                 Body::Inline(bytes) => bytes.len() as u64,
                 Body::Chunked(_) => 0,
@@ -182,6 +185,7 @@ impl EntryMetadata {
             lease: self.lease,
             invalidated: self.invalidated,
             audience: self.audience,
+            under: self.under,
             body: match self.chunks {
                 None => Body::Inline(body),
                 Some(manifest) if body.is_empty() && manifest.chunk_size > 0 => {

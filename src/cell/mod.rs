@@ -68,8 +68,29 @@ pub struct Entry {
     pub invalidated: bool,
     /// Whom it is for.
     pub audience: Audience,
+    /// The settings by which freshness and audience were computed.
+    pub under: StoredUnder,
     /// The content.
     pub body: Body,
+}
+
+/// The settings under which a response was stored, and what of the origin's words is not
+/// among its fields: enough to find out what other settings make of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredUnder {
+    /// [`Policy::mark`](crate::semantics::Policy::mark); zero in what was stored by versions
+    /// that did not write it.
+    pub policy: u32,
+    /// The response had `Set-Cookie`, which is not stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withholds_cookie: bool,
+}
+
+impl StoredUnder {
+    /// Whether nothing is known.
+    pub(crate) fn is_unknown(&self) -> bool {
+        *self == StoredUnder::default()
+    }
 }
 
 /// The right, held in a cell until a deadline, to go to the origin for it.

@@ -291,6 +291,7 @@ pub(super) fn entry(lease: Nonce, now: Time, content: &'static [u8]) -> Entry {
         lease,
         invalidated: false,
         audience: Audience::Everyone,
+        under: Default::default(),
         body: crate::cell::Body::Inline(Bytes::from_static(content)),
     }
 }

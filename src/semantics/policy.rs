@@ -1,5 +1,6 @@
 //! The operator's settings about freshness and stale use.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 /// How far the operator overrules the origin and the visitor.
@@ -14,7 +15,7 @@ pub enum Preset {
 
 /// Which instructions of the origin do not apply to the requests of a rule. All
 /// false by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct IgnoreOrigin {
     /// `private` does not prevent storing, nor does `private="…"` remove fields.
     pub private: bool,
@@ -32,7 +33,7 @@ pub struct IgnoreOrigin {
 
 /// Which stale windows a rule has set for its requests, in place of those of the settings
 /// for all. All false by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RuledWindows {
     /// `freshness.stale_while_revalidate`.
     pub stale_while_revalidate: bool,
@@ -41,7 +42,7 @@ pub struct RuledWindows {
 }
 
 /// The operator's settings that decide about one response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// How far the operator overrules the origin.
     pub preset: Preset,
@@ -80,6 +81,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Tells settings apart: stored beside what they have decided. Never zero. Another build
+    /// may have another mark for the same settings, which costs it a second decision.
+    pub fn mark(&self) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        let hash = hasher.finish();
+        let folded = (hash ^ (hash >> 32)) & u64::from(u32::MAX);
+        u32::try_from(folded).unwrap_or(u32::MAX).max(1)
+    }
+
     /// The defaults of a preset. `strict` has no default TTL, because RFC 9111
     /// does not give a lifetime to responses that state none.
     pub fn of(preset: Preset) -> Self {

@@ -340,6 +340,7 @@ mod tests {
             lease: Nonce::new(1),
             invalidated: false,
             audience,
+            under: Default::default(),
             body: Body::Inline(Bytes::new()),
         })
     }

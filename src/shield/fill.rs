@@ -17,7 +17,9 @@ use super::store_body::{KeptBody, Storing};
 use crate::budget::Class;
 use crate::cell::codec::may_store;
 use crate::cell::transition::Failure;
-use crate::cell::{self, Coming, Draft, Entry, Manifest, Orphan, SEEN_PRECISION, Selecting};
+use crate::cell::{
+    self, Coming, Draft, Entry, Manifest, Orphan, SEEN_PRECISION, Selecting, StoredUnder,
+};
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
 use crate::origin::{Admission, Answered, LogLine, OriginBody, Slot, time_left};
@@ -34,7 +36,7 @@ use crate::time::{Time, millis};
 use crate::world::{OriginError, Platform};
 use bytes::Bytes;
 use futures::future::{Either, join, select};
-use http::header::RETRY_AFTER;
+use http::header::{RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderName, Response, StatusCode, response};
 use std::cell::Cell;
 use std::pin::pin;
@@ -342,11 +344,14 @@ impl<P: Platform> Shield<P> {
                 // Those that waited before it was asked for get what is known to be
                 // current.
                 kept.freshness.alone = 0;
-                let entry = Box::new(Entry {
+                let mut renewed = Box::new(Entry {
                     headers: self.storable_fields(headers, entry.status, start.config),
                     body: entry.body.clone(),
                     ..self.entry(start, exchange, entry.status, kept)
                 });
+                renewed.under.withholds_cookie =
+                    entry.under.withholds_cookie || not_modified.contains_key(SET_COOKIE);
+                let entry = renewed;
                 head.send(Head::Entry(entry.clone(), moment));
                 Outcome::Store(entry)
             }
@@ -638,6 +643,7 @@ impl<P: Platform> Shield<P> {
             headers: self.storable_fields(parts.headers.clone(), parts.status, start.config),
             ..self.entry(start, exchange, parts.status, kept)
         });
+        entry.under.withholds_cookie = parts.headers.contains_key(SET_COOKIE);
         let storing = Storing {
             loaded: start.loaded,
             holder: start.holder,
@@ -821,6 +827,10 @@ impl<P: Platform> Shield<P> {
             lease: start.holder,
             invalidated: false,
             audience: kept.audience,
+            under: StoredUnder {
+                policy: start.config.policy.mark(),
+                withholds_cookie: false,
+            },
             body: cell::Body::Inline(Bytes::new()),
         }
     }

@@ -25,6 +25,7 @@
 //! `audiences` has learned, `slow_paths` has learned which are long polls, `unsafe_methods` those of other methods, and `preflight` asks
 //! the question of a CORS preflight; `news` has what
 //! their answers tell about entries, and `notice` which fields keep requests from sharing. `to_visitor` hands on what is not stored.
+//! `settings` decides again about what was stored under other settings.
 //! `store_body` stores while `tee` streams,
 //! `bodies` reads what is in chunks, `coming` what is still being written.
 //! `connection_auth` refuses what authenticates a connection that others use. `answer`
@@ -54,6 +55,7 @@ mod preflight;
 mod request;
 mod scout;
 mod served;
+mod settings;
 mod slow_paths;
 mod store_body;
 mod tee;

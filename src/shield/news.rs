@@ -237,6 +237,7 @@ impl<P: Platform> Shield<P> {
         let entry = Entry {
             headers: self.storable_fields(headers, entry.status, &forwarded.config),
             body: entry.body,
+            under: entry.under,
             ..self.entry(&start, &exchange, entry.status, kept)
         };
         let outcome = Outcome::Store(Box::new(entry));

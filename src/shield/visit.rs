@@ -526,6 +526,7 @@ impl<P: Platform> Shield<P> {
         {
             cell.drop_entry(self.platform.now());
         }
+        self.apply_settings(&mut located, &visit.config);
         located
     }
 

@@ -163,6 +163,7 @@ impl Contents {
             lease: nonce(self.lease),
             invalidated: self.invalidated,
             audience: leeward::semantics::Audience::Everyone,
+            under: Default::default(),
             body: Body::Inline(bytes::Bytes::from_static(body)),
         }
     }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::cell::{Doubt, Draft, Listed, Pass, Retry, Selecting, Unsettled};
+use crate::cell::{Doubt, Draft, Listed, Pass, Retry, Selecting, StoredUnder, Unsettled};
 use proptest::prelude::*;
 
 fn freshness() -> Freshness {
@@ -40,6 +40,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             lease: Nonce::new(3),
             invalidated: true,
             audience: Audience::Anonymous,
+            under: Default::default(),
             body: Body::Inline(Bytes::copy_from_slice(body)),
         }),
         lease: Some(Lease {
@@ -474,12 +475,12 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         any::<u64>(),
         any_freshness(),
         nonce(),
-        any::<[bool; 2]>(),
+        any::<([bool; 3], u32)>(),
         any_body(),
     )
         .prop_map(
-            |(status, headers, request_time, fetch_millis, freshness, lease, flags, body)| {
-                let [invalidated, everyone] = flags;
+            |(status, headers, request_time, fetch_millis, freshness, lease, others, body)| {
+                let ([invalidated, everyone, withholds_cookie], policy) = others;
                 Entry {
                     status: StatusCode::from_u16(status).unwrap(),
                     headers,
@@ -491,6 +492,10 @@ fn any_entry() -> impl Strategy<Value = Entry> {
                     audience: match everyone {
                         true => Audience::Everyone,
                         false => Audience::Anonymous,
+                    },
+                    under: StoredUnder {
+                        policy,
+                        withholds_cookie,
                     },
                     body,
                 }

@@ -62,6 +62,7 @@ fn entry(body: &'static str, lease: Nonce) -> Entry {
         lease,
         invalidated: false,
         audience: Audience::Anonymous,
+        under: Default::default(),
         body: Body::Inline(Bytes::from(body)),
     }
 }
