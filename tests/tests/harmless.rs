@@ -190,8 +190,9 @@ async fn long_polls_keep_nobody_else_out() {
     let late = poll.clone().takes(std::time::Duration::from_millis(250));
     world.origin.always("/hub/wait", late);
     for number in 0..2 {
-        let asking = visit(&world, &format!("/hub/wait?id=first-{number}"), "a");
-        assert_eq!(asking.await.status, StatusCode::OK);
+        let path = format!("/hub/wait?id=first-{number}");
+        let reply = visit(&world, &path, "a").await;
+        assert_eq!(reply.status, StatusCode::OK, "{reply}");
     }
     let gate = Gate::closed();
     let mut polls = Vec::new();
