@@ -4,6 +4,7 @@
 
 use super::Cells;
 use crate::store::health::{Access, Change, Part, Shown};
+use crate::store::remedy::remedy;
 use crate::store::{STORE_TIMEOUT, Store, StoreError};
 use crate::time::Time;
 use crate::world::{Platform, event};
@@ -160,7 +161,7 @@ impl<P: Platform> Cells<P> {
             )),
             Some(Change::Failed) => {
                 let error = outcome.err().map(ToString::to_string).unwrap_or_default();
-                let (effect, remedy) = advice(part);
+                let (effect, remedy) = (effect(part), remedy(part, &error));
                 let remedy = match self.platform.store().further_remedy() {
                     "" => remedy.to_owned(),
                     further => format!("{remedy}; {further}"),
@@ -300,21 +301,14 @@ impl<P: Platform> Cells<P> {
     }
 }
 
-/// What a failure means for visitors, and what the operator can do.
-fn advice(part: Part) -> (&'static str, &'static str) {
+/// What a failure means for visitors.
+fn effect(part: Part) -> &'static str {
     match part {
-        Part::Reads => (
-            "this instance caches in its own memory only",
-            "check that the store runs and can be reached",
-        ),
-        Part::Writes => (
-            "stored entries are served; new ones are cached in this instance's memory only",
-            "check the store's disk space, memory limit and permission to write",
-        ),
-        Part::Hits => (
-            "this instance answers from its own memory where it can",
-            "check the store's load and its distance",
-        ),
+        Part::Reads => "this instance caches in its own memory only",
+        Part::Writes => {
+            "stored entries are served; new ones are cached in this instance's memory only"
+        }
+        Part::Hits => "this instance answers from its own memory where it can",
     }
 }
 

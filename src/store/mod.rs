@@ -16,6 +16,7 @@ mod answering;
 mod guarded;
 pub mod health;
 mod memory;
+pub mod remedy;
 pub mod script;
 pub mod sql;
 mod timed;

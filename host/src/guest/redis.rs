@@ -9,6 +9,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, Value};
 use wasmtime::component::{Accessor, HasData, Resource, ResourceTable};
 
 use super::bindings::{fermyon_redis, spin_redis};
+use crate::store::redis_words;
 
 /// Most connections that an instance may have open, as on Spin.
 const OPEN_MAX: usize = 256;
@@ -96,7 +97,8 @@ impl HasData for Redis {
     type Data<'a> = RedisView<'a>;
 }
 
-/// Why a call failed, as Spin says it.
+/// Why a call failed, as Spin says it, but for the server's errors: those are in its own
+/// words.
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
     InvalidAddress,
@@ -106,7 +108,7 @@ enum Failure {
 
 impl From<redis::RedisError> for Failure {
     fn from(error: redis::RedisError) -> Self {
-        Self::Other(error.to_string())
+        Self::Other(redis_words(&error))
     }
 }
 

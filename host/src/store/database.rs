@@ -148,6 +148,17 @@ impl Shared {
         }
     }
 
+    /// The file, if a statement was refused because it cannot be written, and none has
+    /// written since.
+    fn refused_as_read_only(&self) -> Option<&StoreFile> {
+        match &self.place {
+            Place::File(file) => {
+                Some(file).filter(|file| file.was_read_only.load(Ordering::Relaxed))
+            }
+            Place::Memory { .. } => None,
+        }
+    }
+
     /// A connection that no session has: an idle one, or a new one.
     fn open(&self) -> Result<Opened, DatabaseError> {
         let now = self.identity();
@@ -167,10 +178,7 @@ impl Shared {
                 if anchor.is_none() {
                     *anchor = Some(open_memory(uri)?);
                 }
-                Opened {
-                    connection: open_memory(uri)?,
-                    identity: None,
-                }
+                Opened::new(open_memory(uri)?, None)
             }
         };
         let connection = &mut opened.connection;
@@ -260,7 +268,12 @@ impl Session {
         let session = Arc::clone(&self.0);
         let run = async move {
             let shared = Arc::clone(&session.database.0);
-            let turn = tokio::time::timeout(WAIT_MAX, shared.running.acquire()).await;
+            // After a refusal a statement runs alone: see `sqlite`.
+            let turns = match shared.refused_as_read_only() {
+                Some(_) => u32::try_from(STATEMENTS_MAX).unwrap_or(u32::MAX),
+                None => 1,
+            };
+            let turn = tokio::time::timeout(WAIT_MAX, shared.running.acquire_many(turns)).await;
             let Ok(Ok(_turn)) = turn else {
                 return Err(DatabaseError::Io(LOCKED.to_owned()));
             };
@@ -319,6 +332,9 @@ impl SessionState {
         (control.lock().unwrap_or_else(PoisonError::into_inner)).interrupt = None;
         match outcome {
             Err(Failure::Sqlite(error)) => {
+                if let Place::File(file) = &shared.place {
+                    file.note(Some(&error));
+                }
                 if spoils_connection(&error) {
                     let identity = opened.identity;
                     drop(opened);
@@ -341,7 +357,12 @@ impl SessionState {
                 *held = Some(opened);
                 Err(DatabaseError::Io(text))
             }
+            // What reads only would keep the others from writing for ever.
+            Ok(answer) if opened.reads_only => Ok(answer),
             Ok(answer) => {
+                if let Some(file) = shared.refused_as_read_only() {
+                    file.was_read_only.store(false, Ordering::Relaxed);
+                }
                 *held = Some(opened);
                 Ok(answer)
             }

@@ -6,18 +6,26 @@
 //! costs less than SQLite's own polling. Every call runs on a blocking thread,
 //! at most one per connection.
 //!
+//! A connection that could only be opened for reading is closed after each call, and all
+//! are closed after a write that was refused as read-only. SQLite's connections of a
+//! process share one handle of the shared-memory file, opened as the first of them could:
+//! with one of them open for reading, none could ever write.
+//!
 //! A file that is damaged is moved aside and replaced by a new one: what it held
 //! is a cache. The other processes notice that the name stands for another file
 //! and open that one.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, MAIN_DB, OpenFlags, OptionalExtension as _, TransactionBehavior,
+};
 use tokio::sync::Semaphore;
 
 use crate::report;
@@ -100,6 +108,39 @@ impl Sqlite {
             writers: Arc::new(Lane::new(file, WRITERS)),
         }
     }
+
+    /// Runs a call that writes. If the one before was refused as read-only, no
+    /// connection is open when this one opens its own.
+    async fn write<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        if !self.writers.file.was_read_only.load(Ordering::Relaxed) {
+            return self.writers.run(call).await;
+        }
+        // Before the only connection that writes: another call may hold that and wait
+        // for these.
+        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
+        let readers = Arc::clone(&self.readers.permits)
+            .acquire_many_owned(all)
+            .await
+            .map_err(StoreError::other)?;
+        self.readers.close_idle().await?;
+        let written = self
+            .writers
+            .run(move |connection| {
+                let _readers = readers;
+                call(connection)
+            })
+            .await;
+        if written.is_ok() {
+            self.writers
+                .file
+                .was_read_only
+                .store(false, Ordering::Relaxed);
+        }
+        written
+    }
 }
 
 /// A few connections for calls of one kind. Calls wait in line for one.
@@ -116,6 +157,18 @@ struct Lane {
 pub(super) struct Opened {
     pub(super) connection: Connection,
     pub(super) identity: Option<Identity>,
+    /// The file could not be opened for writing.
+    pub(super) reads_only: bool,
+}
+
+impl Opened {
+    pub(super) fn new(connection: Connection, identity: Option<Identity>) -> Self {
+        Self {
+            reads_only: connection.is_readonly(MAIN_DB).unwrap_or(false),
+            connection,
+            identity,
+        }
+    }
 }
 
 impl Lane {
@@ -157,8 +210,10 @@ impl Lane {
                         lane.file.replace(identity, error)?;
                     }
                 }
+                _ if opened.reads_only => drop(opened),
                 _ => lane.put_idle(opened),
             }
+            lane.file.note(outcome.as_ref().err());
             outcome.map_err(|error| explained(error, &lane.file.path))
         })
         .await
@@ -172,6 +227,18 @@ impl Lane {
         // process or by hand.
         idle.retain(|opened| opened.identity == now);
         idle.pop()
+    }
+
+    /// Closes the connections that no call has.
+    async fn close_idle(&self) -> StoreResult<()> {
+        let closed = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *idle)
+        };
+        // Closing can write to the disk.
+        tokio::task::spawn_blocking(move || drop(closed))
+            .await
+            .map_err(StoreError::other)
     }
 
     fn put_idle(&self, opened: Opened) {
@@ -192,6 +259,8 @@ pub(super) struct StoreFile {
     journal: Journal,
     /// When this process last moved a damaged file aside.
     moved: Mutex<Option<Instant>>,
+    /// A call was refused because the file cannot be written, and none has written since.
+    pub(super) was_read_only: AtomicBool,
 }
 
 impl StoreFile {
@@ -201,6 +270,15 @@ impl StoreFile {
             path,
             journal,
             moved: Mutex::default(),
+            was_read_only: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes whether the file was refused as one that cannot be written.
+    pub(super) fn note(&self, error: Option<&rusqlite::Error>) {
+        let code = error.and_then(rusqlite::Error::sqlite_error_code);
+        if code == Some(ErrorCode::ReadOnly) {
+            self.was_read_only.store(true, Ordering::Relaxed);
         }
     }
 
@@ -215,16 +293,14 @@ impl StoreFile {
         match open(&self.path, self.journal) {
             // Another process may have replaced the file meanwhile. Then it is not
             // known which one was opened.
-            Ok(connection) if before.is_none() || before == self.identity() => Ok(Opened {
-                connection,
-                identity: self.identity(),
-            }),
+            Ok(connection) if before.is_none() || before == self.identity() => {
+                Ok(Opened::new(connection, self.identity()))
+            }
             Ok(_) => self.open_once(),
             Err(error) => {
-                let damage = error
-                    .downcast_ref::<rusqlite::Error>()
-                    .filter(|error| is_damage(error));
-                match damage {
+                let cause = error.downcast_ref::<rusqlite::Error>();
+                self.note(cause);
+                match cause.filter(|error| is_damage(error)) {
                     Some(damage) => {
                         self.replace(before, damage)?;
                         self.open_once()
@@ -236,10 +312,8 @@ impl StoreFile {
     }
 
     fn open_once(&self) -> StoreResult<Opened> {
-        Ok(Opened {
-            connection: open(&self.path, self.journal).map_err(StoreError::other)?,
-            identity: self.identity(),
-        })
+        let connection = open(&self.path, self.journal).map_err(StoreError::other)?;
+        Ok(Opened::new(connection, self.identity()))
     }
 
     /// Moves the file aside, unless its name stands for another file than the
@@ -449,29 +523,27 @@ impl Backend for Sqlite {
 
     async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()> {
         let (key, value) = (key.to_owned(), value.to_vec());
-        self.writers
-            .run(move |connection| {
-                connection
-                    .prepare_cached(UPSERT)?
-                    .execute((STORE_NAME, key, value))
-            })
-            .await
-            .map(drop)
+        self.write(move |connection| {
+            connection
+                .prepare_cached(UPSERT)?
+                .execute((STORE_NAME, key, value))
+        })
+        .await
+        .map(drop)
     }
 
     async fn delete(&self, key: &str) -> StoreResult<()> {
         let key = key.to_owned();
-        self.writers
-            .run(move |connection| {
-                let rows = connection
-                    .prepare_cached(DELETE)?
-                    .execute((STORE_NAME, key))?;
-                // The key is removed, whatever comes of this.
-                drop(return_pages(connection));
-                Ok(rows)
-            })
-            .await
-            .map(drop)
+        self.write(move |connection| {
+            let rows = connection
+                .prepare_cached(DELETE)?
+                .execute((STORE_NAME, key))?;
+            // The key is removed, whatever comes of this.
+            drop(return_pages(connection));
+            Ok(rows)
+        })
+        .await
+        .map(drop)
     }
 
     async fn keys(&self) -> StoreResult<Vec<String>> {
@@ -498,8 +570,7 @@ impl Backend for Sqlite {
         let (key, value) = (key.to_owned(), value.to_vec());
         let expected = expected.map(<[u8]>::to_vec);
         let rows = self
-            .writers
-            .run(move |connection| match expected {
+            .write(move |connection| match expected {
                 None => connection
                     .prepare_cached(INSERT_IF_ABSENT)?
                     .execute((STORE_NAME, key, value)),
@@ -514,8 +585,7 @@ impl Backend for Sqlite {
     async fn remove_if(&self, key: &str, expected: &[u8]) -> StoreResult<bool> {
         let (key, expected) = (key.to_owned(), expected.to_vec());
         let rows = self
-            .writers
-            .run(move |connection| {
+            .write(move |connection| {
                 let rows = connection
                     .prepare_cached(DELETE_IF_EQUAL)?
                     .execute((STORE_NAME, key, expected))?;
@@ -529,24 +599,23 @@ impl Backend for Sqlite {
 
     async fn increment(&self, key: &str, delta: i64, number: Number) -> StoreResult<i64> {
         let key = key.to_owned();
-        self.writers
-            .run(move |connection| {
-                // IMMEDIATE: a transaction that read first and writes then could
-                // not be promoted while another process writes.
-                let transaction =
-                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let stored = select(&transaction, &key)?;
-                let (bytes, sum) = match number.add(stored.as_deref(), delta) {
-                    Ok(added) => added,
-                    Err(refused) => return Ok(Err(refused)),
-                };
-                transaction
-                    .prepare_cached(UPSERT)?
-                    .execute((STORE_NAME, &key, bytes))?;
-                transaction.commit()?;
-                Ok(Ok(sum))
-            })
-            .await?
+        self.write(move |connection| {
+            // IMMEDIATE: a transaction that read first and writes then could
+            // not be promoted while another process writes.
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let stored = select(&transaction, &key)?;
+            let (bytes, sum) = match number.add(stored.as_deref(), delta) {
+                Ok(added) => added,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            transaction
+                .prepare_cached(UPSERT)?
+                .execute((STORE_NAME, &key, bytes))?;
+            transaction.commit()?;
+            Ok(Ok(sum))
+        })
+        .await?
     }
 
     fn own_number(&self) -> Number {

@@ -1033,3 +1033,97 @@ async fn a_sqlite_file_that_is_locked_for_writes_can_be_opened_and_read() {
     assert_eq!(read, Some(b"v".to_vec()));
     written.unwrap();
 }
+
+/// Says to a process of [`a_file_that_becomes_writable_is_written_without_a_restart`] where
+/// its store is.
+const READ_ONLY_STORE: &str = "LEEWARD_TEST_READ_ONLY_STORE";
+
+/// A user that is not the superuser, whom permissions do not bind.
+const NOBODY: u32 = 65_534;
+
+/// A node was started while the file and its directory could not be written. It never
+/// wrote again: its connections that read kept the shared memory of the file as it was.
+///
+/// The node is a process of its own, which is another user where this one is the superuser.
+#[cfg(unix)]
+#[test]
+fn a_file_that_becomes_writable_is_written_without_a_restart() {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // One that stays open, so that the journal and its shared memory stay.
+    let node = open(&Location::Sqlite(path.clone()), Behaviour::Exact, EXPIRY);
+    runtime.block_on(node.set("k", b"v")).unwrap();
+    let set_modes = |directory_mode: u32, file_mode: u32| {
+        for suffix in ["", "-wal", "-shm"] {
+            let file = directory.path().join(format!("store.db{suffix}"));
+            std::fs::set_permissions(file, PermissionsExt::from_mode(file_mode)).unwrap();
+        }
+        let mode = PermissionsExt::from_mode(directory_mode);
+        std::fs::set_permissions(directory.path(), mode).unwrap();
+    };
+    set_modes(0o555, 0o444);
+
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "store::tests::a_node_beside_a_read_only_file"])
+        .args(["--ignored", "--nocapture"])
+        .env(READ_ONLY_STORE, &path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let is_superuser = std::fs::File::create(directory.path().join("written")).is_ok();
+    if is_superuser {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut process = command.spawn().unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+    let is_read_only = output
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.contains("read-only"));
+    set_modes(0o777, 0o666);
+    process.stdin.take().unwrap().write_all(b"now\n").unwrap();
+    let rest: Vec<_> = output.map_while(Result::ok).collect();
+    let writes = rest.iter().any(|line| line.contains("it writes"));
+    let status = process.wait().unwrap();
+    assert!(
+        is_read_only && writes && status.success(),
+        "{status}: {rest:#?}"
+    );
+    let written = runtime.block_on(node.get("new")).unwrap();
+    assert_eq!(written, Some(b"w".to_vec()));
+}
+
+/// The node of the test above.
+#[tokio::test]
+#[ignore = "another test runs it in a process of its own"]
+async fn a_node_beside_a_read_only_file() {
+    let Some(path) = std::env::var_os(READ_ONLY_STORE) else {
+        return;
+    };
+    let store = open(&Location::Sqlite(path.into()), Behaviour::Exact, EXPIRY);
+    // As many at once as there are connections that read.
+    let read = || async { store.get("k").await.unwrap() };
+    let values = tokio::join!(read(), read(), read(), read());
+    assert_eq!(values.0, Some(b"v".to_vec()));
+    let refused = store.set("new", b"w").await.unwrap_err().to_string();
+    assert!(refused.contains("cannot be written"), "{refused}");
+    println!("it is read-only");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        // Reads go on meanwhile.
+        let (written, value) = tokio::join!(store.set("new", b"w"), read());
+        assert_eq!(value, Some(b"v".to_vec()));
+        match written {
+            Ok(()) => break,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("it writes");
+}

@@ -194,6 +194,20 @@ fn the_log_names_what_a_platform_needs_besides_when_its_store_fails() {
     assert!(remedy.ends_with("; restart the host"), "{remedy}");
 }
 
+/// a replica that refused writes was "check the store's disk space".
+#[test]
+fn the_log_has_the_stores_own_words_and_a_remedy_that_fits() {
+    let cells = cells();
+    let words = "READONLY You can't write against a read only replica.";
+    cells.note_store_failure("swap", &StoreError::new(words));
+    let log = cells.platform.log.borrow();
+    let line = log.iter().find(|line| line.contains("store-failed"));
+    let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+    assert_eq!(line["error"], words);
+    let remedy = line["remedy"].as_str().unwrap();
+    assert!(remedy.contains("lead to the master"), "{remedy}");
+}
+
 /// What another node purges while this one cannot write is known to it.
 #[test]
 fn an_entry_in_memory_is_dropped_by_a_purge_in_the_store() {

@@ -1,29 +1,25 @@
 //! A store on a Redis server.
 //!
-//! One connection, shared by all calls, that comes back by itself after it was
-//! lost. Keys are used as they are, as Spin does.
+//! One connection, shared by all calls, that is replaced when it is lost or when a new one
+//! may cure an error. Keys are used as they are, as Spin does.
 //!
 //! Every write gives its key an expiry. The component removes what is of no more
 //! use, but keys that it never looks at again would stay for ever. Redis counts
 //! that time by itself, so it must be longer than anything is to be kept.
 
+mod link;
+mod pace;
+mod problem;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, AsyncTypedCommands as _, Client, ScanOptions, Script};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncTypedCommands as _, Client, RedisResult, ScanOptions, Script};
 
+use self::link::Link;
+pub(crate) use self::problem::words;
 use super::{Backend, KEYS_LISTED_MAX, Number, StoreError, StoreResult, Watch};
-
-/// How long a new connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long an answer may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How often one call tries to connect. Few: while Redis is down each call is
-/// to fail soon, and the next call tries again.
-const CONNECT_TRIES: usize = 1;
 
 /// Keys asked of Redis at once while listing.
 const SCAN_COUNT: usize = 1_000;
@@ -55,21 +51,10 @@ return redis.call('DEL', KEYS[1])
 /// A Redis server.
 #[derive(Debug)]
 pub(super) struct Redis {
-    client: Client,
+    link: Link,
     expiry_millis: u64,
     replace: Script,
     remove_if: Script,
-    /// Made at first use, because that needs a runtime.
-    manager: std::sync::OnceLock<ConnectionManagerHandle>,
-}
-
-/// The shared connection. Only here because its type has no `Debug`.
-struct ConnectionManagerHandle(ConnectionManager);
-
-impl std::fmt::Debug for ConnectionManagerHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ConnectionManager")
-    }
 }
 
 impl Redis {
@@ -77,117 +62,83 @@ impl Redis {
     /// use. A value expires when it was not written for `expiry`.
     pub(super) fn new(client: Client, expiry: Duration) -> Self {
         Self {
-            client,
+            link: Link::new(client),
             expiry_millis: u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX),
             replace: Script::new(REPLACE),
             remove_if: Script::new(REMOVE_IF),
-            manager: std::sync::OnceLock::new(),
         }
-    }
-
-    fn connection(&self) -> StoreResult<ConnectionManager> {
-        if let Some(made) = self.manager.get() {
-            return Ok(made.0.clone());
-        }
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
-            .set_number_of_retries(CONNECT_TRIES);
-        let made = self
-            .client
-            .get_connection_manager_lazy(config)
-            .map_err(StoreError::other)?;
-        let made = self.manager.get_or_init(|| ConnectionManagerHandle(made));
-        Ok(made.0.clone())
     }
 }
 
 #[async_trait]
 impl Backend for Redis {
     async fn check(&self) -> StoreResult<()> {
-        let mut connection = self.connection()?;
-        connection.ping().await.map_err(StoreError::other)?;
-        Ok(())
+        self.link
+            .call(|mut connection| async move { connection.ping().await.map(drop) })
+            .await
     }
 
     async fn get(&self, key: &str) -> StoreResult<Option<Vec<u8>>> {
-        get(&mut self.connection()?, key).await
+        self.link
+            .call(|mut connection| async move { get(&mut connection, key).await })
+            .await
     }
 
     async fn set(&self, key: &str, value: &[u8]) -> StoreResult<()> {
-        let mut connection = self.connection()?;
-        connection
-            .pset_ex(key, value, self.expiry_millis)
+        self.link
+            .call(|mut connection| async move {
+                connection.pset_ex(key, value, self.expiry_millis).await
+            })
             .await
-            .map_err(StoreError::other)?;
-        Ok(())
     }
 
     async fn delete(&self, key: &str) -> StoreResult<()> {
-        let mut connection = self.connection()?;
-        connection.del(key).await.map_err(StoreError::other)?;
-        Ok(())
+        self.link
+            .call(|mut connection| async move { connection.del(key).await.map(drop) })
+            .await
     }
 
     async fn keys(&self) -> StoreResult<Vec<String>> {
-        let mut connection = self.connection()?;
-        let options = ScanOptions::default().with_count(SCAN_COUNT);
-        let mut found = connection
-            .scan_options::<String>(options)
-            .await
-            .map_err(StoreError::other)?;
-        let mut keys = Vec::new();
-        while let Some(key) = found.next_item().await {
-            if keys.len() == KEYS_LISTED_MAX {
-                return Err(StoreError::Other(format!(
-                    "more than {KEYS_LISTED_MAX} keys"
-                )));
-            }
-            keys.push(key.map_err(StoreError::other)?);
-        }
-        // SCAN may name a key more than once.
-        keys.sort_unstable();
-        keys.dedup();
-        Ok(keys)
+        let keys = self.link.call(scan).await?;
+        keys.ok_or_else(|| StoreError::Other(format!("more than {KEYS_LISTED_MAX} keys")))
     }
 
     async fn replace(&self, key: &str, expected: Option<&[u8]>, value: &[u8]) -> StoreResult<bool> {
-        let mut connection = self.connection()?;
-        self.replace
-            .key(key)
-            .arg(if expected.is_some() { "1" } else { "0" })
+        let mut swap = self.replace.key(key);
+        swap.arg(if expected.is_some() { "1" } else { "0" })
             .arg(expected.unwrap_or_default())
             .arg(value)
-            .arg(self.expiry_millis)
-            .invoke_async(&mut connection)
+            .arg(self.expiry_millis);
+        self.link
+            .call(|mut connection| async move { swap.invoke_async(&mut connection).await })
             .await
-            .map_err(StoreError::other)
     }
 
     async fn remove_if(&self, key: &str, expected: &[u8]) -> StoreResult<bool> {
-        let mut connection = self.connection()?;
-        self.remove_if
-            .key(key)
-            .arg(expected)
-            .invoke_async(&mut connection)
+        let mut removal = self.remove_if.key(key);
+        removal.arg(expected);
+        self.link
+            .call(|mut connection| async move { removal.invoke_async(&mut connection).await })
             .await
-            .map_err(StoreError::other)
     }
 
     async fn increment(&self, key: &str, delta: i64, number: Number) -> StoreResult<i64> {
         match number {
             Number::Decimal => {
-                let mut connection = self.connection()?;
-                let (sum,) = redis::pipe()
+                let mut increment = redis::pipe();
+                increment
                     .atomic()
                     .incr(key, delta)
                     .cmd("PEXPIRE")
                     .arg(key)
                     .arg(self.expiry_millis)
-                    .ignore()
-                    .query_async(&mut connection)
-                    .await
-                    .map_err(StoreError::other)?;
+                    .ignore();
+                let (sum,) = self
+                    .link
+                    .call(|mut connection| async move {
+                        increment.query_async::<(i64,)>(&mut connection).await
+                    })
+                    .await?;
                 Ok(sum)
             }
             // Redis has no such number (and its scripts no 64-bit integers):
@@ -212,18 +163,10 @@ impl Backend for Redis {
     }
 
     async fn watch(&self, key: &str) -> StoreResult<Option<Box<dyn Watch>>> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(ANSWER_TIMEOUT));
-        let connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(StoreError::other)?;
         Ok(Some(Box::new(Watched {
             key: key.to_owned(),
             expiry_millis: self.expiry_millis,
-            connection,
+            connection: self.link.separate().await?,
         })))
     }
 }
@@ -231,12 +174,25 @@ impl Backend for Redis {
 async fn get(
     connection: &mut (impl redis::aio::ConnectionLike + Send),
     key: &str,
-) -> StoreResult<Option<Vec<u8>>> {
-    redis::cmd("GET")
-        .arg(key)
-        .query_async(connection)
-        .await
-        .map_err(StoreError::other)
+) -> RedisResult<Option<Vec<u8>>> {
+    redis::cmd("GET").arg(key).query_async(connection).await
+}
+
+/// All keys; none if there are too many.
+async fn scan(mut connection: MultiplexedConnection) -> RedisResult<Option<Vec<String>>> {
+    let options = ScanOptions::default().with_count(SCAN_COUNT);
+    let mut found = connection.scan_options::<String>(options).await?;
+    let mut keys = Vec::new();
+    while let Some(key) = found.next_item().await {
+        if keys.len() == KEYS_LISTED_MAX {
+            return Ok(None);
+        }
+        keys.push(key?);
+    }
+    // SCAN may name a key more than once.
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(Some(keys))
 }
 
 /// A compare-and-swap as Spin does it: WATCH lasts as long as the connection,
@@ -260,8 +216,8 @@ impl Watch for Watched {
             .arg(&self.key)
             .exec_async(&mut self.connection)
             .await
-            .map_err(StoreError::other)?;
-        get(&mut self.connection, &self.key).await
+            .map_err(said)?;
+        get(&mut self.connection, &self.key).await.map_err(said)
     }
 
     async fn swap(&mut self, value: &[u8]) {
@@ -278,4 +234,9 @@ impl Watch for Watched {
             .exec_async(&mut self.connection)
             .await;
     }
+}
+
+/// An error in the server's own words.
+fn said(error: redis::RedisError) -> StoreError {
+    StoreError::Other(words(&error))
 }
