@@ -133,6 +133,11 @@ impl<B> Content<B> {
         matches!(self.rest, Rest::Over)
     }
 
+    /// Whether it turned out to be nothing.
+    pub fn is_empty(&self) -> bool {
+        self.is_read() && self.beginning.is_empty()
+    }
+
     /// The platform's body.
     ///
     /// # Errors

@@ -6,6 +6,8 @@
 //! and nothing was written to it, hyper takes another one. If something was written, the
 //! guest is told whether a byte of an answer came, and repeats what it may.
 
+pub(crate) mod framing;
+mod head;
 mod progress;
 mod quota;
 mod route;
@@ -101,6 +103,12 @@ impl Outbound {
                 .pool_max_idle_per_host(idle_per_host_max)
                 .http1_max_buf_size(RESPONSE_HEAD_BYTES_MAX)
                 .http1_max_headers(RESPONSE_FIELDS_MAX)
+                // Old and home-made servers write such heads, and browsers take them. A
+                // space before the colon is removed (RFC 9112 section 5.1), a folded field
+                // becomes one line (section 5.2), and a line that is no field is dropped.
+                .http1_allow_spaces_after_header_name_in_responses(true)
+                .http1_allow_obsolete_multiline_headers_in_responses(true)
+                .http1_ignore_invalid_headers_in_responses(true)
                 .build(connector.clone())
         };
         Ok(Self {
@@ -141,6 +149,7 @@ impl Outbound {
             between_bytes,
         };
 
+        request = framing::without_content(request, &CONTENT);
         if request.headers_mut().remove(CONTENT).is_some() {
             // hyper sends a GET with content only if this asks for it.
             let chunked = HeaderValue::from_static("chunked");
@@ -166,6 +175,7 @@ impl Outbound {
                 connected.poison();
             }
         }
+        framing::repair_answer(response.headers_mut())?;
         // Guests see none of them (WASI HTTP).
         strip_connection_fields(response.headers_mut());
         Ok(response.map(|body| TimedBody::new(body, between_bytes).boxed_unsync()))
@@ -723,6 +733,105 @@ mod tests {
             }
         };
         tokio::join!(origin, client);
+    }
+
+    /// What the guest gets of these bytes: the fields, but `content-length`, and the body.
+    async fn received(answer: &[u8]) -> Result<(Vec<(String, String)>, String), String> {
+        let (listener, url) = origin().await;
+        let outbound = Outbound::new(None).unwrap();
+        let origin = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            stream.write_all(answer).await.unwrap();
+        };
+        let (response, ()) = tokio::join!(sent(&outbound, &url), origin);
+        let (parts, body) = response.map_err(|error| error.to_string())?.into_parts();
+        let body = body.collect().await.map_err(|error| error.to_string())?;
+        let fields = parts.headers.iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            (name.to_string(), value.into_owned())
+        });
+        let fields = fields.filter(|(name, _)| name != "content-length");
+        let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        Ok((fields.collect(), text))
+    }
+
+    #[tokio::test]
+    async fn heads_as_old_servers_write_them_are_repaired_or_their_lines_dropped() {
+        const POLICY: &str = "content-security-policy";
+        for (lines, expected) in [
+            ("X-XSS-Protection : 1", &[("x-xss-protection", "1")][..]),
+            ("Set-Cookie\t \t: a=b", &[("set-cookie", "a=b")]),
+            (
+                "Content-Security-Policy:\r\n     default-src 'self';\r\n\timg-src *",
+                &[(POLICY, "default-src 'self'; img-src *")],
+            ),
+            // Restrictions are not lost.
+            (
+                "Cache-Control: private\u{1}, max-age=60",
+                &[("cache-control", "private , max-age=60")],
+            ),
+            (
+                "Cache-Control: max-age=60,\r\n private\r\nVia: 1.0 a",
+                &[("cache-control", "max-age=60, private"), ("via", "1.0 a")],
+            ),
+            (
+                "X-A: 1\r\nGröße: 5\r\nX-B: 2",
+                &[("x-a", "1"), ("x-b", "2")],
+            ),
+            (
+                "X-A: 1\r\nno field\r\nX-B: 2",
+                &[("x-a", "1"), ("x-b", "2")],
+            ),
+            ("Powered By: us\r\nX-B: 2", &[("x-b", "2")]),
+            (": nothing\r\nX-B: 2", &[("x-b", "2")]),
+            // What continues a line that is dropped goes with it.
+            ("no field\r\n X-A: 1\r\nX-B: 2", &[("x-b", "2")]),
+            (" X-A: 1\r\nX-B: 2", &[("x-b", "2")]),
+            ("X-A: größe", &[("x-a", "größe")]),
+        ] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{lines}\r\nContent-Length : 4\r\n\r\npage");
+            let (fields, body) = received(answer.as_bytes()).await.unwrap();
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            assert_eq!((fields, body.as_str()), (expected, "page"), "{lines}");
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_of_other_times_and_servers_are_read_to_their_end() {
+        for answer in [
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n\
+             Content-Length: 4\r\n\r\npage",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage",
+            "HTTP/1.0 200 OK\r\n\r\npage",
+            "HTTP/1.1 200\r\nContent-Length: 4\r\n\r\npage",
+            "HTTP/1.1 200 OK\nContent-Length: 4\n\npage",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+             4;n=1\r\npage\r\n0\r\nX-Sum: 1\r\n\r\n",
+            // Chunks have precedence over a length.
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n\
+             4\r\npage\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 200\r\n\r\n\
+             4\r\npage\r\n0\r\n\r\n",
+        ] {
+            let received = received(answer.as_bytes()).await;
+            let expected = Ok((Vec::new(), "page".to_owned()));
+            assert_eq!(received, expected, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_a_transfer_coding_other_than_chunked_is_a_failure() {
+        for coding in ["gzip", "gzip, chunked", "identity", "x"] {
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n4\r\npage\r\n0\r\n\r\n"
+            );
+            let text = received(answer.as_bytes()).await.unwrap_err();
+            assert!(text.contains("transfer coding"), "{coding}: {text}");
+        }
     }
 
     #[tokio::test]

@@ -95,6 +95,15 @@ impl<B> OriginBody<B> {
         }
     }
 
+    /// The body of an answer that has none.
+    pub(super) fn empty(slot: SharedSlot) -> Self {
+        OriginBody {
+            beginning: None,
+            rest: None,
+            slot,
+        }
+    }
+
     /// A body that has no slot, for tests.
     #[cfg(test)]
     pub(crate) fn without_slot(body: B) -> Self {

@@ -35,7 +35,7 @@ use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
 use crate::semantics::{
-    Bond, LoopId, announced, bond_of_request, is_endless, is_loop_answer, retry_after,
+    Bond, LoopId, announced, bond_of_request, complete, is_endless, is_loop_answer, retry_after,
 };
 use crate::time::{Time, millis};
 use crate::world::{Body, Content, OriginError, OriginRequest, Platform, event};
@@ -268,11 +268,18 @@ impl<P: Platform> OriginDoor<P> {
         if is_stream && !slot.become_stream() {
             return Err(OriginError::TooManyStreams);
         }
-        let response = answered?;
+        let mut response = answered?;
+        let status = response.status();
+        complete(status, response.headers_mut(), response_time);
         let may = self.platform.lets_through(response.headers());
         may.map_err(OriginError::Fields)?;
+        let response = response.map(|body| match status {
+            // Some origins send a page with it. Nobody reads that.
+            StatusCode::RESET_CONTENT => OriginBody::empty(slot),
+            _ => OriginBody::new(body, slot),
+        });
         Ok(Answered {
-            response: response.map(|body| OriginBody::new(body, slot)),
+            response,
             request_time,
             response_time,
         })

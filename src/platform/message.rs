@@ -5,7 +5,7 @@ use super::spin_fields::Told;
 use crate::question::preflight::is_preflight;
 use crate::shield::{Answer, AnswerBody};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 use std::time::Duration;
 
 /// `Retry-After` while the settings cannot be read, in seconds: at least this.
@@ -85,6 +85,18 @@ pub fn has_content(method: &Method, headers: &HeaderMap, told: &Told) -> bool {
         || headers
             .get(http::header::CONTENT_LENGTH)
             .is_some_and(|length| length != "0")
+}
+
+/// Adds the length of nothing to a request that has no content. Without it, hosts send the
+/// end of chunks with each method but GET and HEAD: a `Transfer-Encoding` that old servers
+/// refuse. The embedded host takes it away where a method needs none.
+pub fn announce_nothing(parts: &mut request::Parts) {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let nothing = HeaderValue::from_static("0");
+        let _full = parts
+            .headers
+            .try_insert(http::header::CONTENT_LENGTH, nothing);
+    }
 }
 
 /// A duration as WASI has it.
@@ -225,6 +237,23 @@ mod tests {
         ] {
             let looked_at = has_content(&method, &headers(fields), &told);
             assert_eq!(looked_at, expected, "{method} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_content_says_so_where_hosts_would_send_chunks() {
+        for (method, expected) in [
+            (Method::GET, None),
+            (Method::HEAD, None),
+            (Method::POST, Some("0")),
+            (Method::DELETE, Some("0")),
+            (Method::OPTIONS, Some("0")),
+        ] {
+            let request = http::Request::builder().method(method.clone()).body(());
+            let mut parts = request.unwrap().into_parts().0;
+            announce_nothing(&mut parts);
+            let length = parts.headers.get(http::header::CONTENT_LENGTH);
+            assert_eq!(length.map(|it| it.to_str().unwrap()), expected, "{method}");
         }
     }
 

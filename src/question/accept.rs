@@ -217,28 +217,27 @@ impl Codings {
             .is_some_and(|(_, accepted)| *accepted)
     }
 
-    /// Whether the visitor accepts every coding of a response. With `lenient` a
-    /// coding that is not registered counts as accepted: it cannot have been
-    /// negotiated.
-    pub fn accept_response(&self, response: &HeaderMap, lenient: bool) -> bool {
-        field_members(response, &CONTENT_ENCODING).all(|member| {
-            std::str::from_utf8(member).is_ok_and(|coding| {
-                let coding = coding.to_ascii_lowercase();
-                coding == "identity"
-                    || self.accept(&coding)
-                    || (lenient && !REGISTERED.contains(&coding.as_str()))
-            })
-        })
+    /// Whether the visitor accepts every coding of a response. What is not registered
+    /// counts as none: nobody has asked for it, so it cannot have been negotiated. Old
+    /// servers write the charset there, `none`, or nothing.
+    pub fn accept_response(&self, response: &HeaderMap) -> bool {
+        registered(response).all(|coding| self.accept(coding))
     }
 }
 
 /// Whether a response is in a content coding that can be negotiated: it varies on
 /// `Accept-Encoding`, whether it says so or not.
 pub fn is_encoded(response: &HeaderMap) -> bool {
-    field_members(response, &CONTENT_ENCODING).any(|member| {
+    registered(response).next().is_some()
+}
+
+/// The content codings of a response that can be negotiated, in the order in which they were
+/// applied.
+pub fn registered(response: &HeaderMap) -> impl Iterator<Item = &'static str> {
+    field_members(response, &CONTENT_ENCODING).filter_map(|member| {
         REGISTERED
-            .iter()
-            .any(|coding| member.eq_ignore_ascii_case(coding.as_bytes()))
+            .into_iter()
+            .find(|coding| member.eq_ignore_ascii_case(coding.as_bytes()))
     })
 }
 
@@ -387,24 +386,19 @@ mod tests {
             ("*", "zstd", true),
             ("", "identity", true),
             ("", "gzip", false),
+            // What is no coding is none.
+            ("", "UTF-8", true),
+            ("gzip", "none", true),
+            ("", "", true),
+            ("", "made-up", true),
+            ("", "gzip, made-up", false),
+            ("gzip", "gzip, utf-8", true),
         ] {
             let codings = Codings::read(&with(ACCEPT_ENCODING, accepted));
             let response = with(CONTENT_ENCODING, coding);
-            assert_eq!(
-                codings.accept_response(&response, false),
-                expected,
-                "{accepted} {coding}"
-            );
+            let accepts = codings.accept_response(&response);
+            assert_eq!(accepts, expected, "{accepted} {coding}");
         }
-        assert!(Codings::default().accept_response(&HeaderMap::new(), false));
-        // In preset `strict` what cannot have been negotiated is served.
-        for (coding, expected) in [("made-up", true), ("gzip", false), ("gzip, made-up", false)] {
-            let response = with(CONTENT_ENCODING, coding);
-            assert_eq!(
-                Codings::default().accept_response(&response, true),
-                expected,
-                "{coding}"
-            );
-        }
+        assert!(Codings::default().accept_response(&HeaderMap::new()));
     }
 }

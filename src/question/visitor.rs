@@ -356,8 +356,7 @@ impl Visitor {
 
     /// Whether it accepts the coding of a response.
     pub fn accepts(&self, response: &HeaderMap) -> bool {
-        let lenient = self.mode == Unknown::Forward;
-        self.codings.accept_response(response, lenient)
+        self.codings.accept_response(response)
     }
 
     /// The visitors who differ from this one in what they prefer, and whose answers it can

@@ -11,7 +11,8 @@ use crate::cells::{Backing, Loaded, Lost, Place};
 use crate::config::Config;
 use crate::origin::PSEUDONYM;
 use crate::semantics::{
-    self, Forward, Precondition, RangeAnswer, announced, append_via, strip_connection_fields,
+    self, Forward, Precondition, RangeAnswer, announced, append_via, may_have_content,
+    strip_connection_fields,
 };
 use crate::time::Time;
 use crate::world::{Platform, event};
@@ -290,14 +291,6 @@ fn is_not_modified(
     }
 }
 
-/// Whether an answer of this status may have content (RFC 9110, 6.4.1, 15.3.6).
-fn may_have_content(status: StatusCode) -> bool {
-    !status.is_informational()
-        && status != StatusCode::NO_CONTENT
-        && status != StatusCode::RESET_CONTENT
-        && status != StatusCode::NOT_MODIFIED
-}
-
 /// An answer, marked with what became of the request.
 pub(super) fn assemble<B>(
     status: StatusCode,
@@ -306,6 +299,10 @@ pub(super) fn assemble<B>(
     served: Served,
     backing: Backing,
 ) -> Answer<B> {
+    let body = match may_have_content(status) {
+        true => body,
+        false => AnswerBody::Empty,
+    };
     append_via(&mut headers, Version::HTTP_11, PSEUDONYM);
     served
         .cache_status(backing == Backing::Local)

@@ -77,7 +77,7 @@ use crate::origin::OriginDoor;
 use crate::question::policy::KeyPolicy;
 use crate::question::preflight::preflight_key;
 use crate::question::target::{canonical, path_of};
-use crate::semantics::is_upgrade;
+use crate::semantics::{is_host_and_port, is_upgrade};
 use audiences::Audiences;
 use fetch::Brought;
 use flight::Flights;
@@ -203,6 +203,12 @@ impl<P: Platform> Shield<P> {
                 StatusCode::NOT_IMPLEMENTED,
                 "CONNECT and upgrades are not served here",
             )
+        } else if request
+            .uri()
+            .authority()
+            .is_some_and(|authority| !is_host_and_port(authority.as_str()))
+        {
+            (StatusCode::BAD_REQUEST, "the host is not valid")
         } else if request
             .uri()
             .path_and_query()

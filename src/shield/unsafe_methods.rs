@@ -153,7 +153,8 @@ impl<P: Platform> Shield<P> {
             }
         };
         // Content breaks off where its client leaves.
-        read.map(|()| Some(content)).map_err(|_| NoAnswer::Gone)
+        read.map_err(|_| NoAnswer::Gone)?;
+        Ok(Some(content).filter(|content| !content.is_empty()))
     }
 
     /// Waits for a place in the origin's budget, and reads the beginning of the request's

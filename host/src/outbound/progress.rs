@@ -23,6 +23,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::head::Part;
+
 /// What a connection to the origin is doing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Traffic(Arc<Mutex<TrafficState>>);
@@ -37,6 +39,8 @@ struct TrafficState {
     is_answered: bool,
     /// Whether an earlier request was answered on this connection.
     is_reused: bool,
+    /// What comes next.
+    part: Part,
 }
 
 impl Traffic {
@@ -59,6 +63,7 @@ impl Traffic {
                 state.written_at = Some(Instant::now());
                 state.is_reused |= state.is_answered;
                 state.is_answered = false;
+                state.part.expect_head();
             }
             Poll::Pending => {
                 state.blocked_since.get_or_insert_with(Instant::now);
@@ -229,8 +234,10 @@ impl<I: Read + Unpin> AsyncRead for Watched<I> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.traffic.state().is_answered = true;
+        if let Some(read @ [_, ..]) = buffer.filled_mut().get_mut(before..) {
+            let mut state = self.traffic.state();
+            state.is_answered = true;
+            state.part.repair(read);
         }
         Poll::Ready(Ok(()))
     }

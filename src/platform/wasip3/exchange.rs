@@ -6,8 +6,8 @@ use super::spawn::{Spawning, spawn};
 use super::{log, shield};
 use crate::platform::host_fields::{REFUSED, append_all, list_of, refused_line, with_added};
 use crate::platform::message::{
-    has_content, headers_from, method_from_host, method_to_host, nanos, not_set_up, origin_error,
-    plain,
+    announce_nothing, has_content, headers_from, method_from_host, method_to_host, nanos,
+    not_set_up, origin_error, plain,
 };
 use crate::platform::spin_fields::{CONTENT, is_embedded, take_spin_fields};
 use crate::semantics::request_target;
@@ -154,6 +154,9 @@ pub(super) async fn send(
     if has_unknown_length && is_embedded() {
         let chunked = HeaderValue::from_static("chunked");
         let _full = parts.headers.try_insert(CONTENT, chunked);
+    }
+    if body.is_none() {
+        announce_nothing(&mut parts);
     }
     let refused_field = |why: String| refused(&format!("field {why}"));
     let fields = fields_from(&parts.headers).map_err(refused_field)?;
