@@ -57,6 +57,10 @@ const BUSY_SPREAD: Duration = Duration::from_secs(4);
 /// time was over, or for half of `wait.budget`. Most places are there within this time.
 const BUSY_AFTER: Duration = Duration::from_secs(1);
 
+/// The part of `wait.budget` that a visitor has to get a slot once its question has failed
+/// or has taken all of the time.
+const LEAST_WAIT: u32 = 4;
+
 /// How much later than its head a failed fetch leaves its mark, at most, but for a
 /// store that is slow.
 const SETTLING: Duration = Duration::from_millis(500);
@@ -880,8 +884,8 @@ impl<P: Platform> Shield<P> {
         self.passed_answer(&visit.parts, passed, answered, &config)
     }
 
-    /// Forwards a visit with its own fields. It has all of `wait.budget` for that, whatever
-    /// it has waited for before.
+    /// Forwards a visit with its own fields. It has a part of `wait.budget` to get a slot,
+    /// whatever it has waited for before: a platform may bound the whole request.
     pub(super) async fn send_visit(
         &self,
         visit: &mut Visit,
@@ -891,12 +895,13 @@ impl<P: Platform> Shield<P> {
         // It waits for a slot of another class: not with one in its hands.
         visit.slot = None;
         self.audiences.borrow_mut().count();
+        let least = config.wait.budget / LEAST_WAIT;
         let passing = Passing {
             parts: &visit.parts,
             body: None,
             address: visit.address(),
             passed,
-            limit: self.platform.now().plus(config.wait.budget),
+            limit: visit.deadline.max(self.platform.now().plus(least)),
             gone: &visit.gone,
         };
         self.send_pass(passing, &config).await
