@@ -338,7 +338,7 @@ fn problem(error: Error) -> StoreError {
     StoreError::new(match error {
         Error::NoSuchStore => format!(
             "there is no bucket `{BUCKET}`; NATS JetStream needs it to be made first: \
-             `nats kv add {BUCKET}`"
+             `nats kv add {BUCKET} --history=1 --ttl=8d`"
         ),
         Error::AccessDenied => format!("the component may not use the bucket `{BUCKET}`"),
         Error::InvalidArgument => {
