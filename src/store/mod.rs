@@ -214,13 +214,27 @@ pub struct StoreError {
     is_contention: bool,
 }
 
+/// What stores say of a value that is too long, in lower case: Redis beyond
+/// `proto-max-bulk-len`, SQLite beyond `SQLITE_LIMIT_LENGTH`, NATS beyond `max_payload`,
+/// DynamoDB and Cosmos DB beyond the size of an item.
+const TOO_LONG: [&str; 5] = [
+    "string exceeds maximum allowed size",
+    "string or blob too big",
+    "maximum payload",
+    "item size has exceeded",
+    "request entity too large",
+];
+
 impl StoreError {
-    /// An error with a message for the operator's log.
+    /// An error with a message for the operator's log. One in which the store says that a
+    /// value is too long is a [`StoreError::refused`].
     pub fn new(message: impl Into<String>) -> Self {
+        let message = message.into();
+        let lower = message.to_ascii_lowercase();
         StoreError {
-            message: message.into(),
-            is_refusal: false,
+            is_refusal: TOO_LONG.iter().any(|words| lower.contains(words)),
             is_contention: false,
+            message,
         }
     }
 
@@ -260,3 +274,26 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Such a page was fetched by one visitor after the other.
+    #[test]
+    fn a_store_that_says_that_a_value_is_too_long_refuses_it() {
+        for (message, expected) in [
+            (
+                "An error was signalled by the server: string exceeds maximum allowed size \
+                 (proto-max-bulk-len)",
+                true,
+            ),
+            ("string or blob too big: Error code 18", true),
+            ("NATS: Maximum Payload Violation", true),
+            ("database is locked", false),
+            ("connection refused", false),
+        ] {
+            assert_eq!(StoreError::new(message).is_refusal(), expected, "{message}");
+        }
+    }
+}
