@@ -7,7 +7,7 @@
 use super::made::concerns_everyone;
 use super::{Got, Made, Oracle};
 use crate::coverage::Kind;
-use crate::executor::{Micros, Owner};
+use crate::executor::{Micros, Owner, micros};
 use crate::origin::{SERIAL, number};
 use crate::requests::{Asked, REWRITING};
 use crate::scenario::{Dependence, Depends};
@@ -16,6 +16,7 @@ use http::header::{ACCEPT_ENCODING, COOKIE, SET_COOKIE};
 use leeward::cell::{Cell, Entry};
 use leeward::question::{Read, Visitor, key_of};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// How the shield names the cells of a question.
 pub(super) struct Names {
@@ -30,6 +31,9 @@ pub(super) struct Names {
 
 /// The address of the origin, as the world has it.
 pub(crate) const ORIGIN: &str = "http://origin.example";
+
+/// The longest retry mark of a scenario, with its spread.
+const RETRY_MARK_MAX: Duration = Duration::from_secs(120);
 
 impl Oracle {
     /// The one place that knows how the shield names cells. `vary` is what the
@@ -339,10 +343,20 @@ impl Oracle {
     /// Whether a visitor got what is stored because the origin failed.
     pub(super) fn fell_back(&self, got: &Got<'_>) -> bool {
         got.on_error()
-            || got.details("fallback") && (self.found_no_slot(got) || self.closed_alone(got))
+            || got.details("fallback")
+                && (self.found_no_slot(got) || self.closed_alone(got) || self.had_failed(got))
             || self.state.borrow().flights.iter().any(|flight| {
                 flight.visitor == got.visitor && flight.began >= got.arrived && flight.has_failed()
             })
+    }
+
+    /// Whether the origin had failed so lately that a question may still wait for the end of
+    /// a retry mark.
+    fn had_failed(&self, got: &Got<'_>) -> bool {
+        let since = got.arrived.saturating_sub(micros(RETRY_MARK_MAX));
+        let state = self.state.borrow();
+        let mut flights = state.flights.iter();
+        flights.any(|flight| flight.began >= since && flight.has_failed())
     }
 
     /// S5: a cookie reaches the visitor whose request caused the fetch.
