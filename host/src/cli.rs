@@ -17,7 +17,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the shield in front of an origin.
-    Up(up::Args),
+    Up(Box<up::Args>),
     /// Validate a configuration, for the platform that it is for.
     Check(check::Args),
     /// Run a stand-in for a fragile origin, to try the shield with.

@@ -9,20 +9,27 @@ use crate::report;
 /// origin, and room for the store.
 const WANTED: u64 = 65_536;
 
-/// Raises this process's limit to what it wants or may have. A refusal is no
-/// reason not to start.
-pub(crate) fn raise_limit() {
+/// Raises this process's limit to what it wants or may have. Returns what it has then. A
+/// refusal is no reason not to start.
+pub(crate) fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
+    // Without a number there is no limit.
+    let current = limit.current.unwrap_or(WANTED);
     let wanted = limit.maximum.map_or(WANTED, |maximum| maximum.min(WANTED));
-    if limit.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit {
-            current: Some(wanted),
-            maximum: limit.maximum,
-        };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    if current >= wanted {
+        return current;
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum: limit.maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => wanted,
+        Err(error) => {
             report::line(format_args!(
                 "warning: the limit of open files stays where it is: {error}"
             ));
+            current
         }
     }
 }

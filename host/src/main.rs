@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
-            Command::Up(args) => up::run(args).await,
+            Command::Up(args) => up::run(*args).await,
             Command::Check(args) => check::run(&args),
             Command::Origin(args) => origin::run(args).await,
             Command::Demo(args) => demo::run(args).await,

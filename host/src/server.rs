@@ -1,12 +1,13 @@
 //! The HTTP/1.1 server in front of the component. It accepts connections, passes
 //! requests to instances, sends their answers, and stops when asked to.
 //!
-//! `connection` has the limits of one connection, `connections` those of all, and
-//! `content` those of a request's content.
+//! `limits` has what clients may use, `connection` does what one connection's limits say,
+//! `connections` those of all, and `content` those of a request's content.
 
 mod connection;
 mod connections;
 mod content;
+mod limits;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,7 +28,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT};
-use leeward::semantics::{is_upgrade, strip_connection_fields};
+use leeward::semantics::{is_host_and_port, is_upgrade, strip_connection_fields};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -37,26 +38,20 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use self::connection::{InFlight, Line, Wire};
 use self::connections::Connections;
 use self::content::{ClientWatch, Content, Fault, Verdict};
+pub(crate) use self::limits::{ClientOptions, Limits};
 use crate::fate::Fate;
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Instances;
 use crate::limits::{Limit, Limiter};
+use crate::outbound::framing;
 use crate::report;
-
-/// Largest head of a request, in bytes. The guest has smaller limits and
-/// answers 414 and 431 itself; beyond this one hyper answers.
-const REQUEST_HEAD_BYTES_MAX: usize = 256 * 1024;
-
-/// Most fields of a request. The guest has a smaller limit here too.
-const REQUEST_FIELDS_MAX: usize = 1_000;
 
 /// Pause after the system failed to accept a connection, for instance because
 /// there are no file descriptors left.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Total time for requests in flight, and for work that goes on after their
-/// answers, to finish once the host was asked to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two lines in the log about connections that could not be accepted.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// How the cache handled the request (RFC 9211).
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -64,39 +59,17 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// `Cache-Status` of an answer to a request that the component never saw.
 const REFUSED: &str = "leeward;detail=refused";
 
+/// What a client is told whose target is none.
+const NO_TARGET: &str = "The target of this request is not valid.\n";
+
 /// Prefix of the fields in which Spin tells a component where a request came
 /// from. The host sets them; fields of a visitor with this prefix are removed.
 const SPIN_FIELDS: &str = "spin-";
 const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr");
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
-/// What clients may use of the server.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    /// Most connections of one client at once.
-    pub(crate) connections_per_client: usize,
-    /// What clients may tell the component.
-    pub(crate) behaviour: HttpBehaviour,
-    /// Most bytes of the content of a request.
-    pub(crate) request_body: Option<u64>,
-    /// What the platform allows beside that.
-    pub(crate) platform: Limiter,
-}
-
-impl Limits {
-    /// Most bytes of the content of a request, and whether the platform says so.
-    fn request_body(&self) -> (Option<u64>, bool) {
-        let platform = self.platform.limits().body_bytes;
-        match (self.request_body, platform) {
-            (Some(own), Some(platform)) if own <= platform => (Some(own), false),
-            (_, Some(platform)) => (Some(platform), true),
-            (own, None) => (own, false),
-        }
-    }
-}
-
 /// Serves until `stop` is ready. Then it finishes the requests in flight, within
-/// [`STOP_TIMEOUT`]. Connections without a complete head of a request are closed
+/// `--stop-timeout`. Connections without a complete head of a request are closed
 /// at once.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -105,7 +78,8 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let handler = ProxyHandler::new(instances);
-    let connections = Connections::new(limits.connections_per_client);
+    let connections = connections(&limits);
+    let mut refused = None;
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = async {
@@ -119,12 +93,16 @@ pub(crate) async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                report::line(format_args!("cannot accept a connection: {error}"));
+                // If there are no files left, connections without a request have some.
+                connections.close_idle();
+                if is_due(&mut refused) {
+                    report::line(format_args!("cannot accept a connection: {error}"));
+                }
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 continue;
             }
         };
-        let line = Line::new(stream);
+        let line = Line::new(stream, limits.patience());
         let Some(place) = connections.admit(slot, peer, &line) else {
             continue;
         };
@@ -136,7 +114,7 @@ pub(crate) async fn serve(
     }
     drop(listener);
 
-    let deadline = Instant::now() + STOP_TIMEOUT;
+    let deadline = Instant::now() + limits.clients.stop_timeout;
     let finish = async {
         connections.stop().await;
         handler.state().close().await;
@@ -144,9 +122,32 @@ pub(crate) async fn serve(
     if tokio::time::timeout_at(deadline, finish).await.is_err() {
         report::line(format_args!(
             "stopped with work unfinished: it took longer than {} s",
-            STOP_TIMEOUT.as_secs()
+            limits.clients.stop_timeout.as_secs()
         ));
     }
+}
+
+/// The connections that clients may have.
+fn connections(limits: &Limits) -> Arc<Connections> {
+    let (most, is_less) = limits.connections();
+    if is_less {
+        report::line(format_args!(
+            "warning: there are at most {most} connections instead of --connections: this process \
+             may open {} files; raise its limit (LimitNOFILE in systemd, ulimit -n)",
+            limits.files
+        ));
+    }
+    Connections::new(most, limits.clients.connections_per_client)
+}
+
+/// Whether a line that was last written at `last` is due again. Then it is written now.
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let is_due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
 }
 
 /// Serves one connection.
@@ -161,6 +162,7 @@ fn serve_connection(
         // Only if the client has gone. Then there is no request either.
         .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     let ends = Ends { peer, local };
+    let (head_bytes, head_fields) = (limits.clients.head_bytes, limits.clients.head_fields);
     let requests = Arc::clone(&line);
     let service = service_fn(move |request| {
         let handler = handler.clone();
@@ -173,8 +175,8 @@ fn serve_connection(
         .half_close(true)
         // `Line` has the limits of time.
         .header_read_timeout(None)
-        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
-        .max_headers(REQUEST_FIELDS_MAX)
+        .max_buf_size(head_bytes)
+        .max_headers(head_fields)
         .serve_connection(TokioIo::new(Wire(Arc::clone(&line))), service);
     line.serve(connection)
 }
@@ -243,7 +245,9 @@ async fn answer(
         request.map(|_| ClientWatch::new(Arc::clone(line), until_answered).boxed_unsync())
     } else {
         let in_flight = has_content.then(|| InFlight::content(line));
-        request.map(|body| Content::new(body, most, Arc::clone(&verdict), in_flight).boxed_unsync())
+        let pause = limits.clients.content_timeout;
+        let verdict = Arc::clone(&verdict);
+        request.map(|body| Content::new(body, most, pause, verdict, in_flight).boxed_unsync())
     };
     let outcome = handler.handle(Arc::clone(fate), request).await;
     drop(answered);
@@ -252,16 +256,7 @@ async fn answer(
     }
     match (verdict.fault(), outcome) {
         // The component cannot know the reason. It sees that the content broke off.
-        (Some(Fault::TooLong), _) => plain(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The content of this request is too long.\n",
-            REFUSED,
-        ),
-        (Some(Fault::TooSlow), _) => plain(
-            StatusCode::REQUEST_TIMEOUT,
-            "The content of this request did not arrive in time.\n",
-            REFUSED,
-        ),
+        (Some(fault), _) => refused(fault),
         (None, Ok(response)) if is_too_long(&response, &limits.platform) => {
             limits.platform.reached(Limit::ResponseBody);
             plain(
@@ -282,6 +277,25 @@ async fn answer(
             )
         }
     }
+}
+
+/// The answer to a request with such content.
+fn refused(fault: Fault) -> Response<WasiBody> {
+    let (status, text) = match fault {
+        Fault::TooLong => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The content of this request is too long.\n",
+        ),
+        Fault::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "The content of this request did not arrive in time.\n",
+        ),
+        Fault::Malformed => (
+            StatusCode::BAD_REQUEST,
+            "The content of this request is not in valid chunks.\n",
+        ),
+    };
+    plain(status, text, REFUSED)
 }
 
 /// Whether an answer announces more content than the platform allows.
@@ -306,6 +320,15 @@ fn admit<B>(
             StatusCode::NOT_IMPLEMENTED,
             "Leeward does not support CONNECT or switching to another protocol.\n",
         ));
+    }
+    if !framing::is_plain(request.headers()) {
+        return Err((
+            StatusCode::NOT_IMPLEMENTED,
+            "Leeward supports no transfer coding other than chunked.\n",
+        ));
+    }
+    if !is_target(request.method(), request.uri()) {
+        return Err((StatusCode::BAD_REQUEST, NO_TARGET));
     }
     let authority =
         authority(&request, ends.local).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
@@ -337,6 +360,15 @@ fn admit<B>(
     Ok(request)
 }
 
+/// Whether a target has a form that its method allows (RFC 9112 section 3.2). CONNECT, which
+/// has one of its own, is refused before.
+fn is_target(method: &Method, uri: &Uri) -> bool {
+    // `a:80`, and `a`, are authorities alone.
+    let is_authority = uri.authority().is_some() && uri.scheme().is_none();
+    let is_asterisk = uri.path() == "*";
+    !is_authority && (!is_asterisk || method == Method::OPTIONS)
+}
+
 /// Returns the authority that a request is for.
 fn authority<B>(request: &Request<B>, local: SocketAddr) -> Result<Authority, &'static str> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -347,9 +379,10 @@ fn authority<B>(request: &Request<B>, local: SocketAddr) -> Result<Authority, &'
     };
     let host = match host {
         Some(b"") => None,
-        Some(host) => {
-            Some(Authority::try_from(host).map_err(|_| "The Host field is not valid.\n")?)
-        }
+        Some(host) => match Authority::try_from(host) {
+            Ok(host) if is_host_and_port(host.as_str()) => Some(host),
+            Ok(_) | Err(_) => return Err("The Host field is not valid.\n"),
+        },
         // Only HTTP/1.1 requires the field (RFC 9112, section 3.2). A target in
         // absolute form makes up for it.
         None if request.version() >= Version::HTTP_11 && request.uri().authority().is_none() => {
@@ -358,8 +391,10 @@ fn authority<B>(request: &Request<B>, local: SocketAddr) -> Result<Authority, &'
         None => None,
     };
     // An authority in the request line has precedence (RFC 9112, section 3.2.2).
-    if let Some(authority) = request.uri().authority().cloned().or(host) {
-        return Ok(authority);
+    match request.uri().authority().cloned().or(host) {
+        Some(authority) if is_host_and_port(authority.as_str()) => return Ok(authority),
+        Some(_) => return Err(NO_TARGET),
+        None => {}
     }
     // Without the scope that the text of an IPv6 address may have.
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
@@ -369,7 +404,6 @@ fn authority<B>(request: &Request<B>, local: SocketAddr) -> Result<Authority, &'
 /// Returns `uri` with its scheme and this authority, which a request to a server
 /// leaves out (RFC 9112, section 3.3), and with a path.
 fn absolute(uri: &Uri, authority: Authority) -> Result<Uri, &'static str> {
-    let invalid = "The target of this request is not valid.\n";
     let mut parts = uri.clone().into_parts();
     parts.authority = Some(authority);
     parts.scheme = Some(Scheme::HTTP);
@@ -378,12 +412,12 @@ fn absolute(uri: &Uri, authority: Authority) -> Result<Uri, &'static str> {
         None | Some("") => parts.path_and_query = Some(PathAndQuery::from_static("/")),
         // The target was `http://host?query`: its path is empty, which means `/`.
         Some(query) if query.starts_with('?') => {
-            let target = PathAndQuery::try_from(format!("/{query}")).map_err(|_| invalid)?;
+            let target = PathAndQuery::try_from(format!("/{query}")).map_err(|_| NO_TARGET)?;
             parts.path_and_query = Some(target);
         }
         Some(_) => {}
     }
-    Uri::from_parts(parts).map_err(|_| invalid)
+    Uri::from_parts(parts).map_err(|_| NO_TARGET)
 }
 
 /// Returns an answer of the host itself, with the fields that the component's
@@ -523,6 +557,29 @@ mod tests {
                 &["a b"],
                 Err("400 The Host field is not valid"),
             ),
+            (
+                Method::GET,
+                "/",
+                &["u:p@h"],
+                Err("400 The Host field is not valid"),
+            ),
+            (
+                Method::GET,
+                "/",
+                &["h:x"],
+                Err("400 The Host field is not valid"),
+            ),
+            (
+                Method::GET,
+                "http://u@h/",
+                &["h"],
+                Err("400 The target of this request is not valid"),
+            ),
+            (Method::GET, "*", &["h"], Err("400 The target")),
+            (Method::POST, "*", &["h"], Err("400 The target")),
+            (Method::GET, "foo", &["h"], Err("400 The target")),
+            (Method::GET, "a:80", &["h"], Err("400 The target")),
+            (Method::OPTIONS, "a:80", &["h"], Err("400 The target")),
             (Method::CONNECT, "a:443", &["a:443"], Err("501")),
         ] {
             let fields: Vec<_> = hosts.iter().map(|&host| ("host", host)).collect();
@@ -531,6 +588,24 @@ mod tests {
                 (Ok(uri), Ok(seen)) => assert_eq!(uri, seen, "{target}"),
                 (Err(text), Err(seen)) => assert!(text.starts_with(seen), "{target}: {text}"),
                 (uri, seen) => panic!("{target}: {uri:?} instead of {seen:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_transfer_coding_other_than_chunked_is_not_supported() {
+        for (coding, is_supported) in [
+            ("chunked", true),
+            ("Chunked", true),
+            ("gzip, chunked", false),
+            ("chunked, chunked", false),
+            ("identity", false),
+        ] {
+            let fields = [("host", "h"), ("transfer-encoding", coding)];
+            let outcome = admitted(request(Version::HTTP_11, &Method::POST, "/", &fields));
+            match outcome {
+                Ok(_) => assert!(is_supported, "{coding}"),
+                Err(text) => assert!(!is_supported && text.starts_with("501"), "{coding}: {text}"),
             }
         }
     }
@@ -557,29 +632,6 @@ mod tests {
             let answer = answer(length, text);
             assert_eq!(is_too_long(&answer, &akamai), is_long, "{length}");
             assert!(!is_too_long(&answer, &Limiter::default()));
-        }
-    }
-
-    #[test]
-    fn the_smaller_limit_of_content_holds() {
-        for (own, platform, expected) in [
-            (None, Platform::None, (None, false)),
-            (Some(1), Platform::None, (Some(1), false)),
-            (None, Platform::FermyonCloud, (Some(10_000_000), true)),
-            (Some(1), Platform::FermyonCloud, (Some(1), false)),
-            (
-                Some(20_000_000),
-                Platform::FermyonCloud,
-                (Some(10_000_000), true),
-            ),
-        ] {
-            let limits = Limits {
-                connections_per_client: 1,
-                behaviour: HttpBehaviour::Own,
-                request_body: own,
-                platform: Limiter::new(platform),
-            };
-            assert_eq!(limits.request_body(), expected, "{own:?} {platform}");
         }
     }
 

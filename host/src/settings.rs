@@ -12,6 +12,7 @@ use crate::address::Address;
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Reuse;
 use crate::limits::Platform;
+use crate::server::ClientOptions;
 use crate::store::{Behaviour, Location};
 use crate::up::Args;
 
@@ -65,8 +66,8 @@ pub(crate) struct Settings {
     pub(crate) replication_delay: Option<Duration>,
     /// The platform whose limits are imposed.
     pub(crate) platform: Platform,
-    /// Most connections of one client at once.
-    pub(crate) connections_per_client: usize,
+    /// What clients may use, and how long they may take.
+    pub(crate) clients: ClientOptions,
     /// Most bytes of the content of a request.
     pub(crate) request_body: Option<u64>,
     /// The file of the component.
@@ -136,7 +137,7 @@ impl Settings {
             redis_expiry: args.redis_expiry,
             replication_delay: args.replication_delay,
             platform: args.limits,
-            connections_per_client: args.connections_per_client,
+            clients: args.clients,
             // Zero means no limit.
             request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
             component,
@@ -267,7 +268,7 @@ mod tests {
         let Command::Up(args) = Cli::try_parse_from(words)?.command else {
             unreachable!("the command is `up`");
         };
-        Settings::new(args, |name| {
+        Settings::new(*args, |name| {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
         })
@@ -326,7 +327,7 @@ mod tests {
         assert_eq!(settings.redis_address(), None);
         assert_eq!(settings.connect, None);
         assert_eq!(settings.redis_expiry.as_secs(), 30 * 24 * 60 * 60);
-        assert_eq!(settings.connections_per_client, 2_048);
+        assert_eq!(settings.clients.connections_per_client, 2_048);
         assert_eq!(settings.request_body, None);
         assert_eq!(
             settings.reuse,

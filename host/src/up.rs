@@ -16,6 +16,7 @@ use crate::instances::Instances;
 use crate::limits::{Limiter, Platform};
 use crate::origin::signals::Signals;
 use crate::outbound::{Outbound, Quota, Route};
+use crate::server::ClientOptions;
 use crate::settings::{self, Settings};
 use crate::store::{self, Behaviour, Database};
 use crate::{descriptors, reach, report, server};
@@ -55,14 +56,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = expiry)]
     pub(crate) redis_expiry: Duration,
 
-    /// Most connections of one client address at once. Connections of this machine
-    /// are not counted; raise it if a proxy on another machine is in front
-    #[arg(long, value_name = "N", default_value = "2048", value_parser = positive)]
-    pub(crate) connections_per_client: usize,
-
     /// Configuration file [else: the text in SPIN_VARIABLE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten, next_help_heading = "Limits for clients")]
+    pub(crate) clients: ClientOptions,
 
     /// Fail where this platform would, to try an application before it is deployed:
     /// sizes of keys, values, bodies and the database, the time of a request, rates, and
@@ -110,7 +109,7 @@ pub(crate) struct Args {
     pub(crate) replication_delay: Option<Duration>,
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("write a whole number, at least 1".to_owned()),
         Ok(number) => Ok(number),
@@ -142,7 +141,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // soon as there is something to stop.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
 
-    descriptors::raise_limit();
+    let files = descriptors::raise_limit();
     let store = store::open(
         &settings.store,
         settings.store_behaviour,
@@ -201,7 +200,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     });
     let limits = server::Limits {
-        connections_per_client: settings.connections_per_client,
+        clients: settings.clients,
+        files,
         behaviour: settings.http_behaviour,
         request_body: settings.request_body,
         platform: limiter,

@@ -22,14 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// From the first byte of a request's head to its last.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a connection is kept while there is no request on it.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long a client may take none of an answer that is waiting for it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+use super::limits::Patience;
 
 /// Most bytes of an answer that wait in the system although the network could
 /// take them. With the system's default of some megabytes, a client that reads
@@ -46,11 +39,21 @@ const HALF_CLOSED_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Line {
     stream: TcpStream,
+    patience: Patience,
     activity: Mutex<Activity>,
     /// Whether the host is about to stop.
     stopping: AtomicBool,
     /// Wakes the task that serves the connection.
     told: Notify,
+}
+
+/// What a connection without a request waits for. The one that is missed least is the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Waiting {
+    /// The first byte of a head, since then.
+    Idle(Instant),
+    /// The rest of a head that began then.
+    Head(Instant),
 }
 
 /// What happens on a connection.
@@ -75,20 +78,20 @@ impl Activity {
     }
 
     /// When the client will have been too slow.
-    fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self, patience: Patience) -> Option<Instant> {
         match (self.blocked_since, self.head_since) {
-            (Some(since), _) => Some(since + WRITE_TIMEOUT),
+            (Some(since), _) => Some(since + patience.write),
             // What a request may take is the component's decision.
             _ if !self.is_waiting() => None,
-            (None, Some(since)) => Some(since + HEAD_TIMEOUT),
-            (None, None) => Some(self.idle_since + KEEP_ALIVE_TIMEOUT),
+            (None, Some(since)) => Some(since + patience.head),
+            (None, None) => Some(self.idle_since + patience.idle),
         }
     }
 }
 
 impl Line {
     /// A connection that was just accepted.
-    pub(super) fn new(stream: TcpStream) -> Arc<Self> {
+    pub(super) fn new(stream: TcpStream, patience: Patience) -> Arc<Self> {
         // Answers are written in few pieces, so waiting to fill a packet only
         // delays them.
         drop(stream.set_nodelay(true));
@@ -96,6 +99,7 @@ impl Line {
         drop(socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
         Arc::new(Self {
             stream,
+            patience,
             activity: Mutex::new(Activity {
                 in_flight: 0,
                 is_unwritten: false,
@@ -117,10 +121,14 @@ impl Line {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Since when the client has sent nothing at all, if there is no request.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
+    /// Since when there is no request, and whether a part of a head has come; none while there
+    /// is one.
+    pub(super) fn waiting_since(&self) -> Option<Waiting> {
         let activity = self.activity();
-        (activity.is_waiting() && activity.head_since.is_none()).then_some(activity.idle_since)
+        activity.is_waiting().then_some(match activity.head_since {
+            None => Waiting::Idle(activity.idle_since),
+            Some(since) => Waiting::Head(since),
+        })
     }
 
     /// Closes the connection if there is no request on it.
@@ -168,7 +176,7 @@ impl Line {
     {
         let mut connection = std::pin::pin!(connection);
         let mut told = std::pin::pin!(self.told.notified());
-        let mut timer = std::pin::pin!(tokio::time::sleep(HEAD_TIMEOUT));
+        let mut timer = std::pin::pin!(tokio::time::sleep(self.patience.shortest()));
         std::future::poll_fn(|cx| {
             // An error concerns only this client: it left, or its connection was
             // broken to show that an answer is incomplete.
@@ -192,14 +200,14 @@ impl Line {
                 let now = Instant::now();
                 // A limit that begins in another task is noticed when the timer
                 // fires, which is soon enough for these.
-                let deadline = self.activity().deadline();
+                let deadline = self.activity().deadline(self.patience);
                 let next = match deadline {
                     Some(deadline) if deadline <= now => {
                         self.discard_unsent();
                         return Poll::Ready(());
                     }
                     Some(deadline) => deadline,
-                    None => now + KEEP_ALIVE_TIMEOUT,
+                    None => now + self.patience.shortest(),
                 };
                 if next < timer.deadline() || timer.is_elapsed() {
                     timer.as_mut().reset(next);
@@ -357,7 +365,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let (one, two) = (Some(at(1)), Some(at(2)));
         for (what, in_flight, is_unwritten, head_since, blocked_since, deadline) in [
-            ("no request", 0, false, None, None, Some(at(20))),
+            ("no request", 0, false, None, None, Some(at(75))),
             ("half a head", 0, false, one, None, Some(at(11))),
             ("a request", 1, false, None, None, None),
             ("a request and its content", 2, false, None, None, None),
@@ -372,7 +380,7 @@ mod tests {
                 blocked_since,
                 idle_since: start,
             };
-            assert_eq!(activity.deadline(), deadline, "{what}");
+            assert_eq!(activity.deadline(Patience::default()), deadline, "{what}");
             let is_waiting = in_flight == 0 && !is_unwritten;
             assert_eq!(activity.is_waiting(), is_waiting, "{what}");
         }

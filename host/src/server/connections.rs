@@ -9,15 +9,16 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::connection::Line;
+use super::connection::{Line, Waiting};
 use crate::report;
-
-/// Most connections at once. Further ones wait in the queue of the system.
-const CONNECTIONS_MAX: u32 = 8_192;
 
 /// Connections without a request that are closed at a time when there is no place
 /// left for a new one: few, because each of those clients has to connect again.
 const CLOSED_AT_A_TIME: usize = 32;
+
+/// How long a head may take although there is no place left: longer than any client takes
+/// that sends it in one piece.
+const HEAD_GRACE: Duration = Duration::from_secs(2);
 
 /// Pause before further connections are closed to make room.
 const ROOM_AGAIN_AFTER: Duration = Duration::from_millis(50);
@@ -44,12 +45,9 @@ struct Open {
 }
 
 impl Connections {
-    /// No connections. One client may have `per_client_max` of them.
-    pub(super) fn new(per_client_max: usize) -> Arc<Self> {
-        Self::with_slots(CONNECTIONS_MAX, per_client_max)
-    }
-
-    fn with_slots(slots_max: u32, per_client_max: usize) -> Arc<Self> {
+    /// No connections. There may be `slots_max` of them, and one client may have
+    /// `per_client_max`.
+    pub(super) fn new(slots_max: u32, per_client_max: usize) -> Arc<Self> {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(slots_max as usize)),
             slots_max,
@@ -80,15 +78,11 @@ impl Connections {
     }
 
     /// Closes the connections that have been without a request for longest.
-    fn close_idle(&self) {
+    pub(super) fn close_idle(&self) {
         let open = self.open();
-        let mut idle: Vec<_> = open
-            .lines
-            .values()
-            .filter_map(|line| Some((line.idle_since()?, line)))
-            .collect();
-        idle.sort_unstable_by_key(|(since, _)| *since);
-        for (_, line) in idle.into_iter().take(CLOSED_AT_A_TIME) {
+        let lines = open.lines.values();
+        let waiting = lines.filter_map(|line| Some((line.waiting_since()?, line)));
+        for (_, line) in to_close(waiting, Instant::now()) {
             line.close_if_waiting();
         }
     }
@@ -138,6 +132,19 @@ impl Connections {
         // closed, which it never is.
         drop(self.slots.acquire_many(self.slots_max).await);
     }
+}
+
+/// Which connections without a request are closed at `now` to make room: those that have been
+/// without one for longest, and then those on which a head has begun [`HEAD_GRACE`] ago.
+fn to_close<T>(waiting: impl Iterator<Item = (Waiting, T)>, now: Instant) -> Vec<(Waiting, T)> {
+    let may_close = |waiting: Waiting| match waiting {
+        Waiting::Idle(_) => true,
+        Waiting::Head(since) => now.saturating_duration_since(since) >= HEAD_GRACE,
+    };
+    let mut waiting: Vec<_> = waiting.filter(|(waiting, _)| may_close(*waiting)).collect();
+    waiting.sort_unstable_by_key(|(waiting, _)| *waiting);
+    waiting.truncate(CLOSED_AT_A_TIME);
+    waiting
 }
 
 /// The place of one connection, freed when it ends.
@@ -193,6 +200,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::connection::{InFlight, Wire};
+    use super::super::limits::Patience;
     use super::*;
 
     /// Answers `/`, and never anything else.
@@ -227,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_a_request_is_closed_when_places_run_out() {
-        let connections = Connections::with_slots(2, 10);
+        let connections = Connections::new(2, 10);
         let busy = served(&connections, "GET /never HTTP/1.1\r\nhost: a\r\n\r\n").await;
         let mut idle = served(&connections, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
         let mut head = [0; 15];
@@ -237,7 +245,7 @@ mod tests {
             let open = connections.open();
             open.lines
                 .values()
-                .filter_map(|line| line.idle_since())
+                .filter(|line| matches!(line.waiting_since(), Some(Waiting::Idle(_))))
                 .count()
         };
         while count_idle() != 1 {
@@ -253,9 +261,32 @@ mod tests {
         drop((busy, newcomer));
     }
 
+    /// Many clients that begin a head and do not go on keep nobody out for long.
+    #[test]
+    fn a_connection_with_a_part_of_a_head_is_closed_after_those_without() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let waiting = [
+            Waiting::Head(at(1)),
+            Waiting::Idle(at(9)),
+            Waiting::Head(at(8)),
+            Waiting::Idle(at(2)),
+            Waiting::Head(at(9)),
+        ];
+        let found = to_close(waiting.map(|it| (it, ())).into_iter(), at(10));
+        let order: Vec<_> = found.into_iter().map(|(waiting, ())| waiting).collect();
+        let expected = [
+            Waiting::Idle(at(2)),
+            Waiting::Idle(at(9)),
+            Waiting::Head(at(1)),
+            Waiting::Head(at(8)),
+        ];
+        assert_eq!(order, expected);
+    }
+
     #[tokio::test]
     async fn stopping_closes_connections_without_a_complete_head() {
-        let connections = Connections::with_slots(3, 10);
+        let connections = Connections::new(3, 10);
         let mut clients = Vec::new();
         for bytes in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
             clients.push(served(&connections, bytes).await);
@@ -274,12 +305,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (stream, _) = listener.accept().await.unwrap();
-        (Line::new(stream), client.unwrap())
+        (Line::new(stream, Patience::default()), client.unwrap())
     }
 
     #[tokio::test]
     async fn one_client_may_have_some_connections_and_not_all() {
-        let connections = Connections::new(2);
+        let connections = Connections::new(100, 2);
         let admit = async |peer: &str| {
             let slot = connections.slot().await;
             connections.admit(slot, peer.parse().unwrap(), &line().await.0)
@@ -308,7 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn places_are_free_again_when_their_connections_have_ended() {
-        let connections = Connections::new(2);
+        let connections = Connections::new(100, 2);
         for port in 1..10 {
             let slot = connections.slot().await;
             let peer = SocketAddr::from(([192, 0, 2, 1], port));

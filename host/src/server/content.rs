@@ -1,7 +1,9 @@
 //! The content of requests: how long and how large it may be, and for requests
 //! without content a way to learn that the client has gone.
 
+use std::error::Error as StdError;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,9 +19,6 @@ use wasmtime_wasi_http::Error;
 
 use super::connection::{InFlight, Line};
 
-/// How long a client may send nothing of content that is waited for.
-const CONTENT_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What was wrong with the content of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -27,6 +26,8 @@ pub(super) enum Fault {
     TooLong,
     /// The client stopped sending it.
     TooSlow,
+    /// Its chunks are none (RFC 9112 section 7.1).
+    Malformed,
 }
 
 /// Where a [`Content`] says what was wrong with it.
@@ -36,11 +37,13 @@ pub(super) struct Verdict(AtomicU8);
 impl Verdict {
     const TOO_LONG: u8 = 1;
     const TOO_SLOW: u8 = 2;
+    const MALFORMED: u8 = 3;
 
     fn set(&self, fault: Fault) {
         let code = match fault {
             Fault::TooLong => Self::TOO_LONG,
             Fault::TooSlow => Self::TOO_SLOW,
+            Fault::Malformed => Self::MALFORMED,
         };
         self.0.store(code, Ordering::SeqCst);
     }
@@ -50,6 +53,7 @@ impl Verdict {
         match self.0.load(Ordering::SeqCst) {
             Self::TOO_LONG => Some(Fault::TooLong),
             Self::TOO_SLOW => Some(Fault::TooSlow),
+            Self::MALFORMED => Some(Fault::Malformed),
             _ => None,
         }
     }
@@ -72,16 +76,17 @@ pub(super) struct Content<B = Incoming> {
 }
 
 impl<B> Content<B> {
-    /// Content of at most `bytes_max` bytes.
+    /// Content of at most `bytes_max` bytes, and with pauses of at most `pause_max`.
     pub(super) fn new(
         body: B,
         bytes_max: Option<u64>,
+        pause_max: Duration,
         verdict: Arc<Verdict>,
         in_flight: Option<InFlight>,
     ) -> Self {
         Self {
             body,
-            pause_max: CONTENT_TIMEOUT,
+            pause_max,
             left: bytes_max,
             timer: None,
             is_waiting: false,
@@ -97,13 +102,14 @@ impl<B> Content<B> {
         match fault {
             Fault::TooLong => Error::HttpRequestBodySize(None),
             Fault::TooSlow => Error::ConnectionReadTimeout,
+            Fault::Malformed => Error::HttpProtocolError,
         }
     }
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Content<B>
 where
-    B::Error: Into<Error>,
+    B::Error: Into<Error> + StdError + 'static,
 {
     type Data = Bytes;
     type Error = Error;
@@ -139,6 +145,11 @@ where
                 None => return Poll::Ready(Some(Err(self.fail(Fault::TooLong)))),
             }
         }
+        if let Some(Err(error)) = &frame
+            && is_malformed(error)
+        {
+            return Poll::Ready(Some(Err(self.fail(Fault::Malformed))));
+        }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
@@ -149,6 +160,23 @@ where
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Whether content ended because the client sent what are no chunks, and not because it
+/// left.
+fn is_malformed(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let kind = error.kind();
+            return matches!(
+                kind,
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The content of a request that has none. It ends when the request is answered,
@@ -205,11 +233,20 @@ impl Body for ClientWatch {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::convert::Infallible;
+
     use futures::FutureExt as _;
     use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body_util::{BodyExt as _, Empty, StreamBody};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    /// A pause that no test makes.
+    const LONG: Duration = Duration::from_secs(600);
 
     type Part = Result<Frame<Bytes>, Error>;
     type Sent = StreamBody<UnboundedReceiver<Part>>;
@@ -233,8 +270,8 @@ mod tests {
     async fn content_that_stops_is_ended() {
         let (client, body) = Client::new();
         let verdict = Arc::new(Verdict::default());
-        let mut content = Content::new(body, None, Arc::clone(&verdict), None);
-        content.pause_max = Duration::from_millis(1);
+        let pause_max = Duration::from_millis(1);
+        let mut content = Content::new(body, None, pause_max, Arc::clone(&verdict), None);
         client.send();
         content.frame().await.unwrap().unwrap();
         assert_eq!(verdict.fault(), None);
@@ -250,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn the_time_begins_again_with_each_part_of_the_content() {
         let (client, body) = Client::new();
-        let mut content = Content::new(body, None, Arc::default(), None);
+        let mut content = Content::new(body, None, LONG, Arc::default(), None);
         for _ in 0..3 {
             let first = content.frame();
             // Nothing has come yet: the time runs.
@@ -267,6 +304,53 @@ mod tests {
         }
     }
 
+    /// What a server makes of the content of a request that is sent in these chunks.
+    async fn fault_of(chunks: &str) -> Option<Fault> {
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let verdict = Arc::new(Verdict::default());
+        let judged = Arc::clone(&verdict);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let verdict = Arc::clone(&judged);
+            async move {
+                let content = Content::new(request.into_body(), None, LONG, verdict, None);
+                drop(content.collect().await);
+                Ok::<_, Infallible>(http::Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        let request = format!("{head}{chunks}");
+        let client = async {
+            client.write_all(request.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            client.read_to_end(&mut Vec::new()).await
+        };
+        let serving = http1::Builder::new()
+            .half_close(true)
+            .serve_connection(TokioIo::new(server), service);
+        drop(tokio::join!(serving, client));
+        verdict.fault()
+    }
+
+    #[tokio::test]
+    async fn malformed_chunks_are_told_from_a_client_that_has_gone() {
+        for (chunks, expected) in [
+            ("2\r\nhi\r\n0\r\n\r\n", None),
+            ("2;a=b\r\nhi\r\n0\r\nx-a: 1\r\n\r\n", None),
+            // It has gone.
+            ("2\r\nhi\r\n", None),
+            ("2\r\nh", None),
+            ("zz\r\nhi\r\n0\r\n\r\n", Some(Fault::Malformed)),
+            ("2\r\nhiX\r\n0\r\n\r\n", Some(Fault::Malformed)),
+            ("0x2\r\nhi\r\n0\r\n\r\n", Some(Fault::Malformed)),
+            ("-2\r\nhi\r\n0\r\n\r\n", Some(Fault::Malformed)),
+            ("2\r\nhi\r\nzz\r\n", Some(Fault::Malformed)),
+            ("fffffffffffffffff\r\nhi\r\n", Some(Fault::Malformed)),
+            ("2\nhi\n0\n\n", Some(Fault::Malformed)),
+        ] {
+            assert_eq!(fault_of(chunks).await, expected, "{chunks:?}");
+        }
+    }
+
     #[tokio::test]
     async fn content_may_be_as_long_as_the_settings_say() {
         for (bytes, fault) in [(4, None), (5, None), (6, Some(Fault::TooLong))] {
@@ -276,7 +360,7 @@ mod tests {
             }
             drop(client);
             let verdict = Arc::new(Verdict::default());
-            let content = Content::new(body, Some(5), Arc::clone(&verdict), None);
+            let content = Content::new(body, Some(5), LONG, Arc::clone(&verdict), None);
             let outcome = content.collect().await;
             assert_eq!(outcome.is_err(), fault.is_some(), "{bytes}");
             assert_eq!(verdict.fault(), fault, "{bytes}");
