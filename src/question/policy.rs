@@ -128,8 +128,12 @@ pub struct Failure {
     pub body_contains: Option<String>,
 }
 
-/// Bytes of a body that [`Failure::body_contains`] is looked for in.
+/// Bytes of a body, decoded, that [`Failure::body_contains`] is looked for in.
 pub const FAILURE_BODY_MAX: usize = 4_096;
+
+/// Bytes of a body in a content coding that are read and decoded for that: more, because text
+/// that does not get shorter gets longer.
+pub const FAILURE_ENCODED_MAX: usize = 2 * FAILURE_BODY_MAX;
 
 /// The longest time for which an answer that may not be kept is shared.
 pub const ERROR_TTL_MAX: Duration = Duration::from_secs(600);

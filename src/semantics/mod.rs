@@ -10,6 +10,7 @@ pub mod cache_status;
 pub mod cdn_loop;
 pub mod conditional;
 pub mod connection_auth;
+mod content;
 pub mod date;
 pub mod directives;
 mod endless;
@@ -51,6 +52,7 @@ pub use connection_auth::{
     Bond, ConnectionAuth, Handling, bond_of_answer, bond_of_request, handling,
     offers_connection_auth, remove_bound_challenges,
 };
+pub use content::has_text;
 pub use endless::is_endless;
 pub(crate) use fields::single;
 pub use fields::{append_via, is_upgrade, strip_connection_fields};

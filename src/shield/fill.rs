@@ -23,13 +23,13 @@ use crate::cell::{
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
 use crate::origin::{Admission, Answered, LogLine, OriginBody, Slot, time_left};
-use crate::question::policy::{FAILURE_BODY_MAX, any_matches};
+use crate::question::policy::{FAILURE_BODY_MAX, FAILURE_ENCODED_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
 use crate::semantics::{
     Asked, Audience, Kept, Preset, Reason as NotStored, Storability, announced, confirms, freshen,
-    is_endless, is_loop_answer, is_transient, remove_private_fields, retry_after, selecting_names,
-    storability, storability_of_preflight, strip_connection_fields,
+    has_text, is_endless, is_loop_answer, is_transient, remove_private_fields, retry_after,
+    selecting_names, storability, storability_of_preflight, strip_connection_fields,
 };
 use crate::store::StoreError;
 use crate::time::{Time, millis};
@@ -421,20 +421,10 @@ impl<P: Platform> Shield<P> {
             self.hand_on(start, parts, body, Audience::Everyone, head);
             return Outcome::Release("not-stored: it led back to a shield".to_owned());
         }
-        let rule = &start.config.failure;
-        let mut is_failure = rule.statuses.contains(&parts.status.as_u16());
-        if let Some(text) = rule
-            .body_contains
-            .as_ref()
-            .filter(|_| !is_endless(&parts.headers))
-        {
-            let peeking = self.door.peek(start.config, &mut body, FAILURE_BODY_MAX);
-            let left = self.time_left(start, exchange.began);
-            if let Err(error) = self.door.within(left, peeking).await {
-                return self.not_answered(start, &error, head);
-            }
-            is_failure |= contains(body.beginning(), text.as_bytes());
-        }
+        let is_failure = match self.is_failure(start, exchange, &parts, &mut body).await {
+            Ok(is_failure) => is_failure,
+            Err(error) => return self.not_answered(start, &error, head),
+        };
         // Judged by all that the origin said, `Connection` included.
         let storability = self.storability(start, exchange, parts.status, &parts.headers);
         match self.effect(start, parts.status, &parts.headers, storability, is_failure) {
@@ -486,6 +476,32 @@ impl<P: Platform> Shield<P> {
                 }
             }
         }
+    }
+
+    /// Whether the rule calls an answer a failure. The beginning of its body is read where the
+    /// rule looks there.
+    async fn is_failure(
+        &self,
+        start: &Start<'_>,
+        exchange: &Exchange<'_>,
+        parts: &response::Parts,
+        body: &mut OriginBody<P::Body>,
+    ) -> Result<bool, OriginError> {
+        let rule = &start.config.failure;
+        let is_failure = rule.statuses.contains(&parts.status.as_u16());
+        let text = match &rule.body_contains {
+            Some(text) if !is_failure && !is_endless(&parts.headers) => text,
+            Some(_) | None => return Ok(is_failure),
+        };
+        let most = match accept::is_encoded(&parts.headers) {
+            true => FAILURE_ENCODED_MAX,
+            false => FAILURE_BODY_MAX,
+        };
+        let peeking = self.door.peek(start.config, body, most);
+        let left = self.time_left(start, exchange.began);
+        self.door.within(left, peeking).await?;
+        let codings: Vec<&str> = accept::registered(&parts.headers).collect();
+        Ok(has_text(body.beginning(), &codings, text, FAILURE_BODY_MAX))
     }
 
     /// What an answer does to the cell.
@@ -1153,11 +1169,4 @@ fn has_too_many_fields(headers: &HeaderMap, config: &Config) -> bool {
     headers.len() > config.limits.response_header_count
         || bytes > config.limits.response_header_bytes
         || !may_store(headers)
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty()
-        || haystack
-            .windows(needle.len())
-            .any(|window| window == needle)
 }

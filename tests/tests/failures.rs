@@ -328,7 +328,30 @@ failure = { body_contains = "\"errors\":" }
         |reply: &Reply| reply.status == StatusCode::SERVICE_UNAVAILABLE || is_page(reply, bad);
     ask_until(&world, path, fails, |reply| is_page(reply, good)).await;
     assert_eq!(world.origin.count(path), 2);
+
+    // The same where the origin compresses.
+    let path = "/graphql/gzip";
+    let failure = Answer::fixed(BAD_IN_GZIP).header("content-encoding", "gzip");
+    world.origin.next(path, failure.max_age(600));
+    world.origin.always(path, Answer::fixed(good).max_age(600));
+    let browser = Ask::get(path).header("accept-encoding", "gzip");
+    let first = ask(world.node(0), &browser).await;
+    assert_eq!(first.header("content-encoding"), "gzip", "{first}");
+    wait::until("the failure is not kept", wait::SOON, async || {
+        let reply = ask(world.node(0), &browser).await;
+        is_page(&reply, good).then_some(())
+    })
+    .await;
+    assert_eq!(world.origin.count(path), 2);
 }
+
+/// `{"errors":[{"message":"busy"}]}` in gzip.
+const BAD_IN_GZIP: &[u8] = &[
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0xff, 0xab, 0x56, 0x4a, 0x2d, 0x2a, 0xca,
+    0x2f, 0x2a, 0x56, 0xb2, 0x8a, 0xae, 0x56, 0xca, 0x4d, 0x2d, 0x2e, 0x4e, 0x4c, 0x4f, 0x55, 0xb2,
+    0x52, 0x4a, 0x2a, 0x2d, 0xae, 0x54, 0xaa, 0x8d, 0xad, 0x05, 0x00, 0x4c, 0xc2, 0xf6, 0x5a, 0x1f,
+    0x00, 0x00, 0x00,
+];
 
 /// A page that was never stored, of an origin that hangs up: for people, for
 /// programs, and for those who do not say.

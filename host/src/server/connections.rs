@@ -77,23 +77,12 @@ impl Connections {
         }
     }
 
-    /// Closes the connections that have been without a request for longest. Those on which a
-    /// head has begun are closed where there are no others, and not before it has taken
-    /// [`HEAD_GRACE`].
+    /// Closes the connections that have been without a request for longest.
     pub(super) fn close_idle(&self) {
-        let now = Instant::now();
         let open = self.open();
-        let mut waiting: Vec<_> = open
-            .lines
-            .values()
-            .filter_map(|line| Some((line.waiting_since()?, line)))
-            .filter(|(waiting, _)| match waiting {
-                Waiting::Idle(_) => true,
-                Waiting::Head(since) => now.saturating_duration_since(*since) >= HEAD_GRACE,
-            })
-            .collect();
-        waiting.sort_unstable_by_key(|(waiting, _)| *waiting);
-        for (_, line) in waiting.into_iter().take(CLOSED_AT_A_TIME) {
+        let lines = open.lines.values();
+        let waiting = lines.filter_map(|line| Some((line.waiting_since()?, line)));
+        for (_, line) in to_close(waiting, Instant::now()) {
             line.close_if_waiting();
         }
     }
@@ -143,6 +132,19 @@ impl Connections {
         // closed, which it never is.
         drop(self.slots.acquire_many(self.slots_max).await);
     }
+}
+
+/// Which connections without a request are closed at `now` to make room: those that have been
+/// without one for longest, and then those on which a head has begun [`HEAD_GRACE`] ago.
+fn to_close<T>(waiting: impl Iterator<Item = (Waiting, T)>, now: Instant) -> Vec<(Waiting, T)> {
+    let may_close = |waiting: Waiting| match waiting {
+        Waiting::Idle(_) => true,
+        Waiting::Head(since) => now.saturating_duration_since(since) >= HEAD_GRACE,
+    };
+    let mut waiting: Vec<_> = waiting.filter(|(waiting, _)| may_close(*waiting)).collect();
+    waiting.sort_unstable_by_key(|(waiting, _)| *waiting);
+    waiting.truncate(CLOSED_AT_A_TIME);
+    waiting
 }
 
 /// The place of one connection, freed when it ends.
@@ -260,29 +262,26 @@ mod tests {
     }
 
     /// Many clients that begin a head and do not go on keep nobody out for long.
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_with_a_part_of_a_head_is_closed_after_those_without() {
-        let connections = Connections::new(2, 10);
-        let mut begun = served(&connections, "GET / HT").await;
-        let count_begun = || {
-            let open = connections.open();
-            open.lines
-                .values()
-                .filter(|line| matches!(line.waiting_since(), Some(Waiting::Head(_))))
-                .count()
-        };
-        while count_begun() != 1 {
-            tokio::task::yield_now().await;
-        }
-        let mut idle = served(&connections, "").await;
-        tokio::time::advance(HEAD_GRACE).await;
-        let first = served(&connections, "GET /never HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        idle.read_to_end(&mut Vec::new()).await.unwrap();
-        let nothing = begun.try_read(&mut [0]).unwrap_err();
-        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
-        let second = served(&connections, "").await;
-        begun.read_to_end(&mut Vec::new()).await.unwrap();
-        drop((first, second));
+    #[test]
+    fn a_connection_with_a_part_of_a_head_is_closed_after_those_without() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let waiting = [
+            Waiting::Head(at(1)),
+            Waiting::Idle(at(9)),
+            Waiting::Head(at(8)),
+            Waiting::Idle(at(2)),
+            Waiting::Head(at(9)),
+        ];
+        let found = to_close(waiting.map(|it| (it, ())).into_iter(), at(10));
+        let order: Vec<_> = found.into_iter().map(|(waiting, ())| waiting).collect();
+        let expected = [
+            Waiting::Idle(at(2)),
+            Waiting::Idle(at(9)),
+            Waiting::Head(at(1)),
+            Waiting::Head(at(8)),
+        ];
+        assert_eq!(order, expected);
     }
 
     #[tokio::test]
