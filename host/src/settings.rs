@@ -13,7 +13,7 @@ use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Reuse;
 use crate::limits::Platform;
 use crate::server::ClientOptions;
-use crate::store::{Behaviour, Location};
+use crate::store::{Behaviour, Location, Share};
 use crate::up::Args;
 
 /// Environment variables in which Spin and this host take the variables of the
@@ -70,6 +70,7 @@ pub(crate) struct Settings {
     pub(crate) clients: ClientOptions,
     /// Most bytes of the content of a request.
     pub(crate) request_body: Option<u64>,
+    share: Share,
     /// The file of the component.
     pub(crate) component: PathBuf,
     /// How instances of the component are reused.
@@ -139,6 +140,7 @@ impl Settings {
             platform: args.limits,
             clients: args.clients,
             // Zero means no limit.
+            share: Share::new(&parsed),
             request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
             component,
             reuse: Reuse {
@@ -156,6 +158,16 @@ impl Settings {
             .filter_map(|(name, value)| Some((name, value?)))
             .collect(),
         })
+    }
+
+    /// What the node may take of the origin's budget while it stands in for its store; none
+    /// where it does not: no platform that is imitated does, and the memory does not fail.
+    pub(crate) fn share(&self) -> Option<Share> {
+        let is_own = self.platform == Platform::None
+            && self.store_behaviour == Behaviour::Exact
+            && self.replication_delay.is_none();
+        let may_fail = !matches!(self.store, Location::Memory);
+        (is_own && may_fail).then_some(self.share)
     }
 
     /// The address of the Redis server that the component may connect to by itself.

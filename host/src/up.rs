@@ -152,8 +152,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(delay) => store.delayed(delay),
         None => store,
     };
+    let store = match settings.share() {
+        Some(share) => store.standing_in(share),
+        None => store,
+    };
     let store = store.limited(limiter.clone());
-    if let Err(error) = store.check().await {
+    if let Err(error) = store.check_itself().await {
         report::line(format_args!(
             "warning: the store {} cannot be used now ({error}); until it can, every node caches \
              in its own memory",

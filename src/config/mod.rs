@@ -165,7 +165,8 @@ impl Default for OriginConfig {
 pub struct BudgetConfig {
     /// Most requests in flight at the origin, over all nodes.
     pub max_concurrency: u32,
-    /// Most requests in flight of one instance while the store fails.
+    /// Most requests in flight while the store fails: of one node where the host stands in
+    /// for the store, else of one instance.
     pub local_concurrency: u32,
     /// Most requests in an hour, over all nodes; zero: any number.
     pub max_per_hour: u32,

@@ -266,10 +266,12 @@ pub const OPTIONS: &[Definition] = &[
         default: "2",
         strict: None,
         per_rule: false,
-        doc: "Most requests in flight of one instance while the store fails: then \
-              instances cannot count what the others do. 0: none, visitors get what is in \
-              memory, else 503. That is the default on Fermyon Cloud and Akamai Functions, \
-              where every request has an instance of its own.",
+        doc: "Most requests in flight of one node while the store fails: then nodes cannot \
+              count what the others do. Only the embedded host (`leeward up`, flavour \
+              `spin`) can count for its node; elsewhere the number is for each instance of a \
+              node. 0: none, visitors get what is in memory, else 503. That is the default \
+              on Fermyon Cloud and Akamai Functions, where every request has an instance of \
+              its own.",
         set: set!(u32 => budget.local_concurrency),
     },
     Definition {

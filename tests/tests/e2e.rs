@@ -17,6 +17,7 @@ mod questions;
 mod refusals;
 mod sharing;
 mod shield;
+mod soak;
 mod spin_http;
 mod store;
 mod streams;

@@ -8,6 +8,7 @@
 //! | `cargo xtask dist` | what is published: every flavour, sizes and imports, checksums, SBOM |
 //! | `cargo xtask test` | formatting, lints, unit tests, simulation, end-to-end and cache tests |
 //! | `cargo xtask long-tests` | end-to-end tests that take long; `test` leaves them out |
+//! | `cargo xtask soak` | random faults of Redis under load, and an origin that crashes beyond its budget; `--seconds N` |
 //! | `cargo xtask spin` | scenarios on a real Spin, where there is one; `--spin PROGRAM`, `--long`, `FLAVOUR` |
 //! | `cargo xtask cache-tests` | runs the public HTTP cache tests; `--nodes N`, `--preset P` |
 //! | `cargo xtask sim` | plays seeded scenarios in a simulated world; `--seeds N` |
@@ -26,6 +27,7 @@ mod foreign;
 mod fuzz;
 mod machine;
 mod process;
+mod soak;
 mod spin;
 mod test;
 mod up;
@@ -70,6 +72,9 @@ enum Task {
     Test(test::Args),
     /// Run the end-to-end tests that take long, which `test` leaves out.
     LongTests,
+    /// Run random faults of a Redis server under load, in front of an origin that crashes
+    /// beyond its budget.
+    Soak(soak::Args),
     /// Run scenarios on a real Spin, where there is one: nodes that are `spin up`
     /// processes, on SQLite files and on Redis.
     Spin(spin::Args),
@@ -104,6 +109,7 @@ fn main() -> ExitCode {
         Task::Dist(args) => dist::dist(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => Ok(test::test(&args)),
         Task::LongTests => test::long().map(|()| ExitCode::SUCCESS),
+        Task::Soak(args) => soak::soak(&args),
         Task::Spin(args) => spin::spin(&args),
         Task::CacheTests(args) => cache_tests::run(&args),
         Task::Sim { args } => build::sim("run", &args),

@@ -380,7 +380,7 @@ fn cache_tests(stages: &mut Stages, built: &Built) {
 }
 
 /// Tells the end-to-end tests what to run.
-fn with_built<'a>(command: &'a mut Command, built: &Built) -> &'a mut Command {
+pub(crate) fn with_built<'a>(command: &'a mut Command, built: &Built) -> &'a mut Command {
     command
         .env("LEEWARD_BIN", &built.host)
         .env("LEEWARD_WASM", &built.component)

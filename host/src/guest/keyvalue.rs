@@ -165,7 +165,10 @@ impl<T> Answer<T, spin_key_value::Error> for Result<T, StoreError> {
         match self {
             Ok(value) => Ok(Ok(value)),
             Err(
-                StoreError::Other(text) | StoreError::Limited(text) | StoreError::NotANumber(text),
+                StoreError::Other(text)
+                | StoreError::Down(text)
+                | StoreError::Limited(text)
+                | StoreError::NotANumber(text),
             ) => Ok(Err(spin_key_value::Error::Other(text))),
             Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
         }
@@ -177,7 +180,10 @@ impl<T> Answer<T, fermyon_key_value::Error> for Result<T, StoreError> {
         match self {
             Ok(value) => Ok(Ok(value)),
             Err(
-                StoreError::Other(text) | StoreError::Limited(text) | StoreError::NotANumber(text),
+                StoreError::Other(text)
+                | StoreError::Down(text)
+                | StoreError::Limited(text)
+                | StoreError::NotANumber(text),
             ) => Ok(Err(fermyon_key_value::Error::Other(text))),
             Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
         }
@@ -189,7 +195,10 @@ impl<T> Answer<T, wasi_store::Error> for Result<T, StoreError> {
         match self {
             Ok(value) => Ok(Ok(value)),
             Err(
-                StoreError::Other(text) | StoreError::Limited(text) | StoreError::NotANumber(text),
+                StoreError::Other(text)
+                | StoreError::Down(text)
+                | StoreError::Limited(text)
+                | StoreError::NotANumber(text),
             ) => Ok(Err(wasi_store::Error::Other(text))),
             Err(StoreError::Abort(text)) => Err(wasmtime::Error::msg(text)),
         }

@@ -36,9 +36,10 @@ impl From<StoreError> for types::Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Limited(_) => Self::QuotaExceeded,
-            StoreError::Other(text) | StoreError::NotANumber(text) | StoreError::Abort(text) => {
-                Self::Other(text)
-            }
+            StoreError::Other(text)
+            | StoreError::Down(text)
+            | StoreError::NotANumber(text)
+            | StoreError::Abort(text) => Self::Other(text),
         }
     }
 }

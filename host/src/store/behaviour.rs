@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::delayed::Delayed;
 use super::sqlite::Journal;
+use super::standin::{Share, StandIn};
 use super::{Backend, HOST_KEYS, Number, StoreError, StoreResult, Watch};
 use crate::limits::{Limit, Limiter};
 
@@ -164,6 +165,14 @@ impl Store {
         }
     }
 
+    /// The same store, for which the node stands in while it fails.
+    pub(crate) fn standing_in(self, share: Share) -> Self {
+        Self {
+            backend: Arc::new(StandIn::new(self.backend, share)),
+            ..self
+        }
+    }
+
     /// Counts one more of something that all nodes count together, and returns how many
     /// there are. The count is kept in the store under `name`.
     pub(crate) async fn count(&self, name: &str) -> StoreResult<i64> {
@@ -235,7 +244,15 @@ impl Store {
     /// Whether the store can be used now; opens it if need be. Opening takes no
     /// lock.
     pub(crate) async fn check(&self) -> StoreResult<()> {
-        let backend = Arc::clone(&self.backend);
+        Self::check_of(Arc::clone(&self.backend)).await
+    }
+
+    /// Whether the store itself can be used now, whatever stands in for it.
+    pub(crate) async fn check_itself(&self) -> StoreResult<()> {
+        Self::check_of(Arc::clone(&self.host)).await
+    }
+
+    async fn check_of(backend: Arc<dyn Backend>) -> StoreResult<()> {
         tokio::spawn(within(CALL_MAX, async move { backend.check().await }))
             .await
             .map_err(StoreError::other)?

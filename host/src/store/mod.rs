@@ -15,6 +15,7 @@ mod memory;
 mod number;
 mod redis;
 mod sqlite;
+mod standin;
 #[cfg(test)]
 pub(crate) mod tests;
 mod versioned;
@@ -30,6 +31,7 @@ pub(crate) use self::database::{Database, DatabaseError, Session, Value};
 pub(crate) use self::location::Location;
 use self::number::Number;
 pub(crate) use self::redis::words as redis_words;
+pub(crate) use self::standin::Share;
 pub(crate) use self::versioned::{Entry, Exchange, Expected};
 
 /// The name under which the rows of the one store are kept, as Spin keeps them:
@@ -45,6 +47,9 @@ const KEYS_LISTED_MAX: usize = 1_000_000;
 pub(crate) enum StoreError {
     /// The guest is told `other` with this text.
     Other(String),
+    /// The store cannot be used for now, whatever it is asked: it does not answer, or does
+    /// not write. The guest is told `other` with this text.
+    Down(String),
     /// A limit of the platform was reached. The guest is told so in the words of the
     /// interface, with this text where it has words.
     Limited(String),
@@ -57,25 +62,35 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// The same of a store that cannot be used for now.
+    fn down(error: impl Into<anyhow::Error>) -> Self {
+        Self::Down(text_of(&error.into()))
+    }
+
     /// An error with the text of `error` and of what caused it, each said once.
     fn other(error: impl Into<anyhow::Error>) -> Self {
-        let error = error.into();
-        let mut text = String::new();
-        for cause in error.chain().map(ToString::to_string) {
-            if text.is_empty() {
-                text = cause;
-            } else if !text.contains(&cause) {
-                text = format!("{text}: {cause}");
-            }
-        }
-        Self::Other(text)
+        Self::Other(text_of(&error.into()))
     }
+}
+
+/// The text of an error and of what caused it, each said once.
+fn text_of(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Other(text)
+            | Self::Down(text)
             | Self::Limited(text)
             | Self::NotANumber(text)
             | Self::Abort(text) => f.write_str(text),

@@ -305,14 +305,14 @@ impl StoreFile {
                         self.replace(before, damage)?;
                         self.open_once()
                     }
-                    None => Err(StoreError::other(error)),
+                    None => Err(StoreError::down(error)),
                 }
             }
         }
     }
 
     fn open_once(&self) -> StoreResult<Opened> {
-        let connection = open(&self.path, self.journal).map_err(StoreError::other)?;
+        let connection = open(&self.path, self.journal).map_err(StoreError::down)?;
         Ok(Opened::new(connection, self.identity()))
     }
 
@@ -410,9 +410,12 @@ fn explained(error: rusqlite::Error, path: &Path) -> StoreError {
             "the file cannot be written; check the permissions of the file and its directory"
         }
         Some(ErrorCode::SystemIoFailure) => "the disk failed; check it",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::CannotOpen) => {
+            return StoreError::down(error);
+        }
         _ => return StoreError::other(error),
     };
-    StoreError::Other(format!("{}: {error}; {remedy}", path.display()))
+    StoreError::Down(format!("{}: {error}; {remedy}", path.display()))
 }
 
 /// After these errors the file may be another than the connection believes; the

@@ -715,8 +715,8 @@ async fn a_store_that_cannot_be_opened_is_an_error_and_opens_once_it_can() {
     std::fs::write(&in_the_way, "a file where a directory is needed").unwrap();
     let store = open(&sqlite_location(directory.path()), Behaviour::Exact, EXPIRY);
     for _ in 0..2 {
-        assert!(matches!(store.check().await, Err(StoreError::Other(_))));
-        assert!(matches!(store.get("k").await, Err(StoreError::Other(_))));
+        assert!(matches!(store.check().await, Err(StoreError::Down(_))));
+        assert!(matches!(store.get("k").await, Err(StoreError::Down(_))));
         let mut handle = store.handle("k").await.unwrap();
         assert!(handle.current().await.is_err());
     }
@@ -889,12 +889,12 @@ async fn redis_that_is_down_is_an_error_soon_and_works_once_it_is_back() {
         let bound = Duration::from_secs(10);
         let outcome = tokio::time::timeout(bound, store.get("k")).await;
         assert!(
-            matches!(outcome, Ok(Err(StoreError::Other(_)))),
+            matches!(outcome, Ok(Err(StoreError::Down(_)))),
             "{outcome:?}"
         );
         let outcome = tokio::time::timeout(bound, store.increment("k", 1)).await;
         assert!(
-            matches!(outcome, Ok(Err(StoreError::Other(_)))),
+            matches!(outcome, Ok(Err(StoreError::Down(_)))),
             "{outcome:?}"
         );
     }

@@ -18,7 +18,7 @@ use redis::{
 use tokio::time::Instant;
 
 use super::pace::Pace;
-use super::problem::{Verdict, verdict, words};
+use super::problem::{Verdict, failure, verdict, words};
 use super::{StoreError, StoreResult};
 
 /// How long a new connection may take, the look-up of the name apart. Shorter than a call
@@ -168,7 +168,7 @@ impl Link {
                 Verdict::Replace => self.0.spoil(generation),
                 Verdict::Gone => self.0.lose(generation, &error),
             }
-            StoreError::Other(words(&error))
+            failure(&error)
         })
     }
 
@@ -176,7 +176,7 @@ impl Link {
     pub(super) async fn separate(&self) -> StoreResult<MultiplexedConnection> {
         let made = self.0.connect().await;
         made.map(|(connection, _)| connection)
-            .map_err(StoreError::Other)
+            .map_err(StoreError::Down)
     }
 
     /// The connection, and its number. One that is spoilt is replaced meanwhile; without
@@ -193,9 +193,7 @@ impl Link {
             let (mut state, now) = (self.0.state(), Instant::now());
             if !state.pace.allows(now) {
                 let error = state.error.clone();
-                return Err(StoreError::Other(
-                    error.unwrap_or_else(|| PAUSED.to_owned()),
-                ));
+                return Err(StoreError::Down(error.unwrap_or_else(|| PAUSED.to_owned())));
             }
             state.pace.attempt(now);
         }
@@ -203,7 +201,7 @@ impl Link {
             Ok((connection, addresses)) => Ok(self.0.install(connection, addresses)),
             Err(error) => {
                 self.0.state().error = Some(error.clone());
-                Err(StoreError::Other(error))
+                Err(StoreError::Down(error))
             }
         }
     }

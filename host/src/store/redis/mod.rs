@@ -18,6 +18,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncTypedCommands as _, Client, RedisResult, ScanOptions, Script};
 
 use self::link::Link;
+use self::problem::failure;
 pub(crate) use self::problem::words;
 use super::{Backend, KEYS_LISTED_MAX, Number, StoreError, StoreResult, Watch};
 
@@ -216,8 +217,10 @@ impl Watch for Watched {
             .arg(&self.key)
             .exec_async(&mut self.connection)
             .await
-            .map_err(said)?;
-        get(&mut self.connection, &self.key).await.map_err(said)
+            .map_err(|error| failure(&error))?;
+        get(&mut self.connection, &self.key)
+            .await
+            .map_err(|error| failure(&error))
     }
 
     async fn swap(&mut self, value: &[u8]) {
@@ -234,9 +237,4 @@ impl Watch for Watched {
             .exec_async(&mut self.connection)
             .await;
     }
-}
-
-/// An error in the server's own words.
-fn said(error: redis::RedisError) -> StoreError {
-    StoreError::Other(words(&error))
 }

@@ -21,6 +21,9 @@ const ELSEWHERE: [&str; 11] = [
     "NOREPLICAS",
 ];
 
+/// What begins the errors of a server that takes no writes for now, or no commands.
+const WITHOUT_ROOM: [&str; 3] = ["OOM", "MISCONF", "BUSY"];
+
 /// What an error means for the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -40,15 +43,25 @@ pub(super) fn verdict(error: &RedisError) -> Verdict {
     match error.kind() {
         ErrorKind::Parse => Verdict::Gone,
         ErrorKind::Io | ErrorKind::AuthenticationFailed => Verdict::Replace,
-        _ if is_elsewhere(&words(error)) => Verdict::Replace,
+        _ if says(&words(error), &ELSEWHERE) => Verdict::Replace,
         _ => Verdict::Keep,
     }
 }
 
-/// A script's error has the server's words behind its own, as in `ERR Error running
-/// script: @user_script:8: -READONLY You can't write against a read only replica.`
-fn is_elsewhere(words: &str) -> bool {
-    let is_code = |word: &str| ELSEWHERE.contains(&word);
+/// The error for the guest, in the server's own words.
+pub(super) fn failure(error: &RedisError) -> StoreError {
+    let words = words(error);
+    match verdict(error) {
+        Verdict::Keep if !says(&words, &WITHOUT_ROOM) => StoreError::Other(words),
+        _ => StoreError::Down(words),
+    }
+}
+
+/// Whether the words are those of an error with one of these codes. A script's error has
+/// the server's words behind its own, as in `ERR Error running script: @user_script:8:
+/// -READONLY You can't write against a read only replica.`
+fn says(words: &str, codes: &[&str]) -> bool {
+    let is_code = |word: &str| codes.contains(&word);
     let mut each = words.split_whitespace();
     each.next().is_some_and(is_code) || each.any(|word| word.strip_prefix('-').is_some_and(is_code))
 }
@@ -129,6 +142,9 @@ mod tests {
             ("WRONGTYPE Operation against a key", Verdict::Keep),
         ] {
             assert_eq!(verdict(&error(line)), expected, "{line}");
+            let is_down = matches!(failure(&error(line)), StoreError::Down(_));
+            let is_full = line.starts_with("OOM") || line.starts_with("MISCONF");
+            assert_eq!(is_down, expected != Verdict::Keep || is_full, "{line}");
         }
         for (kind, expected) in [
             (std::io::ErrorKind::TimedOut, Verdict::Replace),

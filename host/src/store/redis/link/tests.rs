@@ -150,7 +150,7 @@ async fn an_error_that_only_a_new_connection_cures_brings_one() {
         let server = Scripted::start(script).await;
         let link = Link::new(server.client());
         let first = get(&link).await;
-        assert_eq!(first, Err(StoreError::Other(words.to_owned())));
+        assert_eq!(first, Err(StoreError::Down(words.to_owned())));
         let value = value_comes(&link).await;
         assert_eq!(value, Ok(Some(b"v".to_vec())), "{words}");
     }
