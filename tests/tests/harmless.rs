@@ -130,6 +130,35 @@ async fn a_question_that_fails_keeps_nobody_with_a_session_from_the_origin() {
     assert_eq!(reply.text(), "yours", "{reply}");
 }
 
+/// A scout goes as its visitor: whatever the origin says, its answer is nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_scout_brings_reaches_nobody_else() {
+    let world = with("").await;
+    for said in [
+        "public, max-age=600",
+        "max-age=600",
+        "private",
+        "no-cache",
+        "",
+    ] {
+        let path = format!("/scouted/{}", said.len());
+        let page = Answer::made_by(move |seen| {
+            let whose = seen.header("cookie").unwrap_or("nobody".to_owned());
+            Answer::fixed(whose).cache_control(said)
+        });
+        world.origin.always(&path, page);
+        let own = visit(&world, &path, "a").await;
+        assert_eq!(own.text(), "ASP.NET_SessionId=a", "{said}: {own}");
+        for _ in 0..2 {
+            let nobody = get(world.node(0), &path).await;
+            assert_eq!(nobody.text(), "nobody", "{said}: {nobody}");
+            let other = visit(&world, &path, "b").await.text();
+            let may_have = ["nobody", "ASP.NET_SessionId=b"];
+            assert!(may_have.contains(&other.as_str()), "{said}: {other}");
+        }
+    }
+}
+
 const SLOW: &str = r#"
 [[rule]]
 match = { path = "/slow/*" }
