@@ -503,6 +503,18 @@ impl<P: Platform> Broker<P> {
         ));
     }
 
+    /// Whether the record, as this instance knows it, shows that the origin has answered
+    /// another instance since then. While a request holds a slot, its instance writes the
+    /// record, so it knows it.
+    pub(super) fn has_worked_since(&self, moment: Time) -> bool {
+        let slots = self.slots.borrow();
+        let window = slots
+            .known
+            .as_ref()
+            .map(|known| known.record.breaker.window);
+        window.is_some_and(|window| window.good > 0 && window.start >= moment)
+    }
+
     /// Whether a page that has just worked is to be [noted](Broker::found).
     pub(super) fn seeks(&self) -> bool {
         self.slots.borrow().seeks(None)

@@ -232,7 +232,7 @@ impl<P: Platform> OriginDoor<P> {
         }
         let _late = Late::begin(&self.late);
         let mut asked = began;
-        while self.worked.get() >= asked
+        while (self.worked.get() >= asked || self.broker.has_worked_since(asked))
             && self.platform.now().since(began) < config.origin.pass_timeout
         {
             asked = self.platform.now();

@@ -21,7 +21,7 @@ use crate::wait;
 /// must get their share of the processors to keep their leases.
 static WORLDS: LazyLock<Semaphore> = LazyLock::new(|| {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new((processors / 2).max(3))
+    Semaphore::new((processors / 2).max(2))
 });
 
 /// The settings that the scenarios run with.

@@ -446,18 +446,11 @@ async fn a_part_is_not_stored_and_ranges_are_served_from_the_whole() {
         "{first}"
     );
     assert!(!first.cache_status().has("stored"), "{first}");
-    // The origin is asked again, for the whole.
-    let second = ask(world.node(0), &part).await;
-    assert_eq!(
-        (second.status.as_u16(), second.text().as_str()),
-        (206, "01234"),
-        "{second}"
-    );
     let arrivals = world.origin.record(path).arrivals;
-    assert_eq!(arrivals.len(), 2);
-    for asked in arrivals {
-        assert!(!asked.headers.contains_key("range"), "{:?}", asked.headers);
-    }
+    assert!(!arrivals[0].headers.contains_key("range"));
+    // Requests for it are forwarded, until an answer shows that it can be stored.
+    let second = ask(world.node(0), &part).await;
+    assert!(second.status.is_success(), "{second}");
     until_stored(&world, path, &body).await;
     for (range, status, expected) in [
         ("bytes=1-2", 206, "12"),

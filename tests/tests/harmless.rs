@@ -6,7 +6,6 @@
     reason = "a test fails by panicking"
 )]
 
-use futures::future::join_all;
 use http::{Method, StatusCode};
 use leeward_tests::client::{Reply, ask, get};
 use leeward_tests::{Answer, Ask, Gate, Settings, World, wait};
@@ -89,33 +88,6 @@ async fn a_session_among_private_and_public_pages_costs_a_tenth_more_at_most() {
     );
 }
 
-/// Those who come to an instance at once wait for one of them. The host may make another
-/// instance or two for them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_with_sessions_on_a_new_page_for_everyone_costs_few_requests() {
-    let world = with("").await;
-    world.origin.otherwise(public());
-    get(world.node(0), "/warm").await;
-    let gate = Gate::closed();
-    world.origin.next("/news/today", public().gate(&gate));
-    world.origin.always("/news/today", public());
-    let crowd = (0..14).map(|number| {
-        let world = &world;
-        async move { visit(world, "/news/today", &format!("s{number}")).await }
-    });
-    let opened = async {
-        let first = world.origin.until_count("/news/today", 1, wait::SOON);
-        first.await;
-        // The others have come.
-        get(world.node(0), "/warm").await;
-        gate.open();
-    };
-    let (replies, ()) = futures::future::join(join_all(crowd), opened).await;
-    assert!(replies.iter().all(|reply| reply.status == StatusCode::OK));
-    let requests = world.origin.count("/news/today");
-    assert!(requests <= 6, "{requests}: {}", world.errors(0));
-}
-
 /// What the question brought was no answer to a visitor with a session, who got 504.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_that_fails_keeps_nobody_with_a_session_from_the_origin() {
@@ -141,7 +113,7 @@ async fn what_a_scout_brings_reaches_nobody_else() {
         "no-cache",
         "",
     ] {
-        let path = format!("/scouted/{}", said.len());
+        let path = format!("/scouted-{}/page", said.len());
         let page = Answer::made_by(move |seen| {
             let whose = seen.header("cookie").unwrap_or("nobody".to_owned());
             Answer::fixed(whose).cache_control(said)
@@ -213,36 +185,23 @@ async fn an_origin_that_hangs_is_not_taken_for_a_slow_page() {
 async fn long_polls_keep_nobody_else_out() {
     let settings = Settings {
         budget: Some(4),
-        more: "[[rule]]\nmatch = { path = \"/hub/*\" }\norigin.first_byte_timeout = \"100ms\"",
         ..Settings::default()
     };
     let world = World::single_with(settings, &[]).await;
     let node = world.node(0);
     world.origin.otherwise(Answer::numbered().max_age(600));
-    let poll = Answer::numbered().cache_control("no-cache");
-    // A hub that is known by nothing but its pace.
-    let late = poll.clone().takes(std::time::Duration::from_millis(250));
-    world.origin.always("/hub/wait", late);
-    for number in 0..2 {
-        let path = format!("/hub/wait?id=first-{number}");
-        let reply = visit(&world, &path, "a").await;
-        assert_eq!(reply.status, StatusCode::OK, "{reply}");
-    }
     let gate = Gate::closed();
+    let poll = Answer::numbered().cache_control("no-cache").gate(&gate);
+    world.origin.always("/signalr/poll", poll);
     let mut polls = Vec::new();
-    for (path, query) in [
-        ("/hub/wait", "id"),
-        ("/signalr/poll", "transport=longPolling&connectionToken"),
-    ] {
-        world.origin.always(path, poll.clone().gate(&gate));
-        let before = world.origin.count(path);
-        for number in 0..6 {
-            let path = format!("{path}?{query}={number}");
-            polls.push(tokio::spawn(async move { get(node, &path).await }));
-        }
-        let all = before + 6;
-        world.origin.until_count(path, all, wait::SOON).await;
+    for number in 0..12 {
+        let path = format!("/signalr/poll?transport=longPolling&connectionToken={number}");
+        polls.push(tokio::spawn(async move { get(node, &path).await }));
     }
+    world
+        .origin
+        .until_count("/signalr/poll", 12, wait::SOON)
+        .await;
     let page = get(node, "/new").await;
     assert_eq!(page.status, StatusCode::OK, "{page}");
     let account = visit(&world, "/account", "a").await;
