@@ -7,6 +7,9 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+/// Transfer codings other than chunked that may be on a body (RFC 9112 section 7.2).
+const COMPRESSING: [&str; 5] = ["compress", "deflate", "gzip", "x-compress", "x-gzip"];
+
 /// What the guest is told of an answer in a coding that nobody has asked for.
 const UNKNOWN_CODING: &str = "the answer is in a transfer coding other than chunked";
 
@@ -23,14 +26,28 @@ pub(crate) fn is_plain(fields: &HeaderMap) -> bool {
 
 /// Makes the fields of an answer say what its body is. Chunks have precedence over a length
 /// (RFC 9112 section 6.3); hyper has read them so, and hosts check the length.
+///
+/// A field that names no coding, such as `identity` of earlier editions, stands for none: the
+/// body ends with the connection.
 pub(super) fn repair_answer(fields: &mut HeaderMap) -> Result<(), Error> {
-    if !is_plain(fields) {
+    if !is_plain(fields) && !names_no_coding(fields) {
         return Err(Error::InternalError(Some(UNKNOWN_CODING.to_owned())));
     }
     if fields.contains_key(TRANSFER_ENCODING) {
         fields.remove(CONTENT_LENGTH);
     }
     Ok(())
+}
+
+/// Whether the only transfer coding of a message is none.
+fn names_no_coding(fields: &HeaderMap) -> bool {
+    let mut lines = fields.get_all(TRANSFER_ENCODING).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    let line = line.as_bytes();
+    let is_coding = |name: &str| line.eq_ignore_ascii_case(name.as_bytes());
+    !line.contains(&b',') && !COMPRESSING.into_iter().any(is_coding)
 }
 
 /// Makes a request without content one: hyper sends the end of chunks for a body of the
@@ -99,11 +116,15 @@ mod tests {
                 None,
             ),
             (&[("transfer-encoding", "gzip")], None),
+            (&[("transfer-encoding", "chunked, chunked")], None),
+            (&[("transfer-encoding", "x, chunked")], None),
+            // These name none. The body ends with the connection.
             (
                 &[("transfer-encoding", "identity"), ("content-length", "4")],
-                None,
+                Some(false),
             ),
-            (&[("transfer-encoding", "")], None),
+            (&[("transfer-encoding", "")], Some(false)),
+            (&[("transfer-encoding", "UTF-8")], Some(false)),
         ] {
             let mut fields = fields(list);
             let repaired = repair_answer(&mut fields);
