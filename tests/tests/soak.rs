@@ -1,9 +1,9 @@
-//! Random faults of a Redis server under load, in front of an origin that crashes when it
-//! has more requests at once than the budget allows: it never crashes, and pages in use
-//! are no errors.
+//! Random faults of a store under load, in front of an origin that crashes when it has more
+//! requests at once than the budget allows: it never crashes, and pages in use are no
+//! errors.
 //!
 //! It runs for a few seconds here, and for as long as one likes with `cargo xtask soak
-//! --seconds N`. The faults are drawn from a seed that it prints.
+//! --seconds N`. The faults are drawn from a seed, which a failure names.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use leeward_tests::client::Load;
 use leeward_tests::redis::RedisServer;
 use leeward_tests::stores::Store;
-use leeward_tests::{Answer, Settings, World, wait};
+use leeward_tests::{Answer, Settings, StoreKind, World, wait};
 
 /// For how long, in seconds.
 const SECONDS: &str = "LEEWARD_SOAK_SECONDS";
@@ -25,7 +25,7 @@ const SECONDS: &str = "LEEWARD_SOAK_SECONDS";
 const SEED: &str = "LEEWARD_SOAK_SEED";
 
 /// For how long if nothing is said.
-const SECONDS_USUAL: u64 = 8;
+const SECONDS_USUAL: u64 = 5;
 
 /// `origin.max_concurrency`; with one more the origin crashes.
 const BUDGET: usize = 16;
@@ -38,8 +38,8 @@ const VISITORS: usize = 24;
 /// to wait for longer than they like.
 const STRANGERS: usize = 6;
 
-/// Pages in use.
-const PAGES: usize = 60;
+/// Pages in use. Each visitor begins with another.
+const PAGES: usize = VISITORS;
 
 /// Pages that strangers ask for.
 const NEW_PAGES: usize = 100_000;
@@ -63,6 +63,8 @@ enum Fault {
     ReadOnly(u64),
     /// Without memory for writes.
     Full(u64),
+    /// A SQLite file that somebody keeps locked for writes.
+    Locked(u64),
 }
 
 /// Numbers from a seed (SplitMix64).
@@ -77,17 +79,24 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % most
     }
 
-    /// A fault that is over within about `left`.
-    fn fault(&mut self, left: Duration) -> Fault {
+    /// A fault of a store that is over within about `left`.
+    fn fault(&mut self, store: &Store, left: Duration) -> Fault {
         let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let lasts = [1_000, 3_000, 20_000][usize::try_from(self.below(3)).unwrap()];
         let lasts = lasts.min(left / 2).max(500);
+        let short = lasts.min(3_000);
+        if let Store::Sqlite(_) = store {
+            return match self.below(3) {
+                0 => Fault::Emptied,
+                _ => Fault::Locked(short),
+            };
+        }
         match self.below(5) {
             0 => Fault::Restarted(lasts),
-            1 => Fault::Hangs(lasts.min(3_000)),
+            1 => Fault::Hangs(short),
             2 => Fault::Emptied,
-            3 => Fault::ReadOnly(lasts.min(3_000)),
-            _ => Fault::Full(lasts.min(3_000)),
+            3 => Fault::ReadOnly(short),
+            _ => Fault::Full(short),
         }
     }
 }
@@ -104,8 +113,31 @@ fn tell(server: &RedisServer, words: &[&str]) {
         .unwrap();
 }
 
-async fn apply(server: &RedisServer, fault: Fault) {
-    let lasts = |millis| tokio::time::sleep(Duration::from_millis(millis));
+async fn lasts(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+async fn apply(store: &Store, fault: Fault) {
+    match store {
+        Store::Redis(server) => apply_to_server(server, fault).await,
+        Store::Sqlite(_) => {
+            let path = store.url();
+            let file = rusqlite::Connection::open(path.trim_start_matches("sqlite:")).unwrap();
+            file.busy_timeout(wait::SOON).unwrap();
+            match fault {
+                Fault::Locked(millis) => {
+                    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+                    lasts(millis).await;
+                    file.execute_batch("ROLLBACK").unwrap();
+                }
+                _ => drop(file.execute("DELETE FROM spin_key_value", []).unwrap()),
+            }
+        }
+        Store::Memory => panic!("not shared"),
+    }
+}
+
+async fn apply_to_server(server: &RedisServer, fault: Fault) {
     match fault {
         Fault::Restarted(millis) => {
             server.kill();
@@ -117,7 +149,7 @@ async fn apply(server: &RedisServer, fault: Fault) {
             lasts(millis).await;
             server.resume();
         }
-        Fault::Emptied => tell(server, &["FLUSHALL"]),
+        Fault::Emptied | Fault::Locked(_) => tell(server, &["FLUSHALL"]),
         Fault::ReadOnly(millis) => {
             tell(server, &["REPLICAOF", "127.0.0.1", "1"]);
             lasts(millis).await;
@@ -133,14 +165,23 @@ async fn apply(server: &RedisServer, fault: Fault) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_faults_of_a_redis_server_never_crash_the_origin() {
+    soak(Store::Redis(RedisServer::start().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sqlite_file_that_is_locked_again_and_again_never_crashes_the_origin() {
+    soak(StoreKind::Exact.make().await).await;
+}
+
+/// See the module.
+async fn soak(store: Store) {
     let seconds = Duration::from_secs(number(SECONDS).unwrap_or(SECONDS_USUAL));
     let seed = number(SEED).unwrap_or_else(|| u64::from(std::process::id()));
     let mut dice = Dice(seed);
-    let store = Store::Redis(RedisServer::start().await);
     let settings = Settings {
         budget: Some(BUDGET),
         lease: Duration::from_secs(5),
-        wait: Duration::from_secs(20),
+        wait: Duration::from_secs(10),
         ..Settings::default()
     };
     let world = World::on(store, NODES, settings).await;
@@ -149,27 +190,24 @@ async fn random_faults_of_a_redis_server_never_crash_the_origin() {
         .otherwise(Answer::numbered().max_age(1).takes(TAKES));
     let paths: Vec<_> = (0..PAGES).map(|page| format!("/in-use/{page}")).collect();
     let paths: Vec<_> = paths.iter().map(String::as_str).collect();
-    let Store::Redis(server) = &*world.store else {
-        panic!("no Redis server");
-    };
 
     let load = Load::start(&world.all(), &paths, VISITORS);
-    let new: Vec<_> = (0..NEW_PAGES).map(|page| format!("/new/{page}")).collect();
-    let new: Vec<_> = new.iter().map(String::as_str).collect();
-    let strangers = Load::start(&world.all(), &new, STRANGERS);
     let all_are_stored = async || {
-        let stored = paths.iter().all(|path| world.origin.count(path) > 1);
+        let stored = paths.iter().all(|path| world.origin.count(path) > 0);
         stored.then_some(())
     };
     wait::until("all pages are in use", wait::SOON, all_are_stored).await;
+    let new: Vec<_> = (0..NEW_PAGES).map(|page| format!("/new/{page}")).collect();
+    let new: Vec<_> = new.iter().map(String::as_str).collect();
+    let strangers = Load::start(&world.all(), &new, STRANGERS);
     let began = Instant::now();
     let mut faults = Vec::new();
     let faulty = async {
         while let Some(left) = seconds.checked_sub(began.elapsed()) {
-            let fault = dice.fault(left);
+            let fault = dice.fault(&world.store, left);
             eprintln!("{:5.1} s: {fault:?}", began.elapsed().as_secs_f64());
             faults.push(fault);
-            apply(server, fault).await;
+            apply(&world.store, fault).await;
             let pause = Duration::from_millis(300 + dice.below(2_000));
             tokio::time::sleep(pause.min(left / 2)).await;
         }
@@ -185,8 +223,8 @@ async fn random_faults_of_a_redis_server_never_crash_the_origin() {
         () = faulty => {}
         () = crash => {}
     }
+    drop(strangers);
     let visits = load.finish().await;
-    drop(strangers.finish().await);
     let most = world.origin.in_flight_max();
     let failed: Vec<_> = visits.iter().filter(|visit| !visit.is_ok()).collect();
     eprintln!(

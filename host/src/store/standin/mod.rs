@@ -5,21 +5,20 @@
 //! answers their reads, and swaps exactly, from what it has read and written lately
 //! ([`node`]). They go on as ever, and all of them together keep to the node's share of the
 //! origin's budget ([`share`]). One task looks whether the store works again, and gives it
-//! what it lacks: by swaps, so that nothing newer is overwritten.
+//! what it lacks ([`back`]): by swaps, so that nothing newer is overwritten.
 //!
 //! A store that hangs delays no more than the first of its readers. Those that can be
 //! answered from memory are answered from memory until it has said something.
 
+mod back;
 mod node;
 mod share;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use leeward::cell::transition::{Purge, Stamp, purge};
-use leeward::cell::{Cell, Nonce, codec};
 use leeward::store::health;
 use leeward::store::remedy::remedy;
 use leeward::time::Time;
@@ -27,11 +26,12 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::node::{Expected, Node, Offer, Part, Plan};
+use self::back::look;
+use self::node::{Node, Part, Plan};
 pub(crate) use self::share::Share;
 use self::share::{Own, is_record};
 use super::behaviour::CALL_MAX;
-use super::{Backend, HOST_KEYS, Number, StoreError, StoreResult};
+use super::{Backend, Number, StoreError, StoreResult};
 use crate::report;
 
 /// How long a read waits for the store where memory can answer it.
@@ -42,28 +42,6 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const OPERATION_MAX: Duration = Duration::from_millis(1_500);
 
 const _: () = assert!(OPERATION_MAX.as_millis() < CALL_MAX.as_millis());
-
-/// How long a look at a store that failed takes at most.
-const LOOK_MAX: Duration = OPERATION_MAX;
-
-/// The pause before the first look. It doubles with each that finds a store that fails.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// Most rounds in which values are offered to a store that is back. What is written during
-/// the last of them is dropped.
-const ROUNDS_MAX: usize = 4;
-
-/// How often a swap is tried again in which another has come first.
-const SWAPS_MAX: usize = 8;
-
-/// Read and written to find out whether the store works.
-const LOOKED_AT: &str = "probe";
-
-/// The purges, by the mark that each leaves.
-const PURGES: [Purge; 3] = [Purge::Soft, Purge::Invalidate, Purge::Hard];
 
 /// See the module. Clones are the same one.
 #[derive(Debug)]
@@ -85,6 +63,18 @@ struct State {
     own: Own,
     /// Whether a task looks for the store.
     is_looked_for: bool,
+    /// Whether the log says that reads fail, and that writes do.
+    said: [bool; 2],
+}
+
+impl State {
+    fn said(&mut self, part: Part) -> &mut bool {
+        let [reads, writes] = &mut self.said;
+        match part {
+            Part::Reads => reads,
+            Part::Writes => writes,
+        }
+    }
 }
 
 fn now() -> Time {
@@ -239,210 +229,51 @@ impl Inner {
         };
         self.stands.notify_waiters();
         if has_worked {
-            let (name, shown, effect) = match part {
-                Part::Reads => (
-                    "read",
-                    health::Part::Reads,
-                    "this node serves what it has read lately, and keeps to \
-                     origin.local_concurrency requests",
-                ),
-                Part::Writes => (
-                    "write",
-                    health::Part::Writes,
-                    "stored entries are served; this node keeps new ones in its memory, and \
-                     keeps to origin.local_concurrency requests",
-                ),
-            };
-            (self.log)(
-                json!({
-                    "event": "store-failed",
-                    "part": name,
-                    "operation": operation,
-                    "error": error,
-                    "effect": effect,
-                    "remedy": remedy(shown, error),
-                })
-                .to_string(),
-            );
+            self.say_failed(part, operation, error);
         }
         if looks {
             tokio::spawn(look(Arc::downgrade(self)));
         }
     }
 
-    /// Looks whether the store works again. Returns whether it does.
-    async fn look(&self) -> bool {
-        if bounded(LOOK_MAX, self.backend.get(LOOKED_AT))
-            .await
-            .is_err()
-        {
-            return false;
+    /// Says in the log that a part of the store fails, once.
+    fn say_failed(&self, part: Part, operation: &str, error: &str) {
+        if std::mem::replace(self.state().said(part), true) {
+            return;
         }
-        // One that does not write may still read.
-        let read = self.state().node.reads_fail();
-        let key = format!("{HOST_KEYS}{LOOKED_AT}");
-        if bounded(LOOK_MAX, self.backend.set(&key, b""))
-            .await
-            .is_err()
-        {
-            if read {
-                self.state().node.read_again();
-                self.say_recovered("read");
-            }
-            return false;
-        }
-        if !self.give_back().await {
-            return false;
-        }
-        if read {
-            self.say_recovered("read");
-        }
-        self.say_recovered("write");
-        true
+        let (shown, effect) = match part {
+            Part::Reads => (
+                health::Part::Reads,
+                "this node serves what it has read lately, and keeps to \
+                 origin.local_concurrency requests",
+            ),
+            Part::Writes => (
+                health::Part::Writes,
+                "stored entries are served; this node keeps new ones in its memory, and keeps \
+                 to origin.local_concurrency requests",
+            ),
+        };
+        let line = json!({
+            "event": "store-failed",
+            "part": shown.name(),
+            "operation": operation,
+            "error": error,
+            "effect": effect,
+            "remedy": remedy(shown, error),
+        });
+        (self.log)(line.to_string());
     }
 
-    fn say_recovered(&self, part: &str) {
+    /// Says that it works again, if it was said that it fails.
+    fn say_recovered(&self, part: Part) {
+        if !std::mem::replace(self.state().said(part), false) {
+            return;
+        }
+        let part = match part {
+            Part::Reads => health::Part::Reads.name(),
+            Part::Writes => health::Part::Writes.name(),
+        };
         (self.log)(json!({ "event": "store-recovered", "part": part }).to_string());
-    }
-
-    /// Offers the store what was written meanwhile, and works with it from here on. Returns
-    /// false if it fails.
-    async fn give_back(&self) -> bool {
-        for _ in 0..ROUNDS_MAX {
-            let mut offers = self.state().node.offers();
-            offers.retain(|offer| !is_record(&offer.key));
-            if offers.is_empty() {
-                break;
-            }
-            for offer in offers {
-                if matches!(self.give(&offer).await, Err(StoreError::Down(_))) {
-                    return false;
-                }
-            }
-        }
-        for is_last in (0..SWAPS_MAX).rev().map(|left| left == 0) {
-            let mut records = self.state().node.offers();
-            records.retain(|offer| is_record(&offer.key));
-            for record in &records {
-                if matches!(self.give_record(record).await, Err(StoreError::Down(_))) {
-                    return false;
-                }
-            }
-            let mut state = self.state();
-            // Unless an instance has taken a slot meanwhile, which the store does not know.
-            let is_same = |it: &Offer| state.node.answer(&it.key).as_ref() == Some(&it.value);
-            if is_last || records.iter().all(is_same) {
-                state.node.work_again();
-                state.is_looked_for = false;
-                break;
-            }
-        }
-        true
-    }
-
-    async fn give(&self, offer: &Offer) -> StoreResult<()> {
-        let (key, value) = (&offer.key, &offer.value);
-        let is_taken = match &offer.instead_of {
-            Expected::Anything => {
-                bounded(LOOK_MAX, self.backend.set(key, value)).await?;
-                true
-            }
-            Expected::Value(before) => {
-                let swapped = self.backend.replace(key, before.as_deref(), value);
-                // An operation that was given up may have been done.
-                let is_taken = bounded(LOOK_MAX, swapped).await?
-                    || bounded(LOOK_MAX, self.backend.get(key)).await?.as_deref() == Some(value);
-                if !is_taken && key.starts_with("cell/") {
-                    self.purge_again(key, before.as_ref(), value).await?;
-                }
-                is_taken
-            }
-        };
-        let mut state = self.state();
-        state.node.has_offered(offer, is_taken, Instant::now());
-        Ok(())
-    }
-
-    /// Applies the purges of a cell, which the store has not taken, to what it has.
-    async fn purge_again(&self, key: &str, before: Option<&Bytes>, new: &Bytes) -> StoreResult<()> {
-        let decoded = |raw: &Bytes| codec::decode_any(raw).ok();
-        let purges = purges(before.and_then(decoded).as_ref(), decoded(new).as_ref());
-        if purges.is_empty() {
-            return Ok(());
-        }
-        for _ in 0..SWAPS_MAX {
-            let stored = bounded(LOOK_MAX, self.backend.get(key)).await?;
-            let Some(stored) = stored.map(Bytes::from) else {
-                return Ok(());
-            };
-            let Some(mut cell) = decoded(&stored) else {
-                return Ok(());
-            };
-            for &(kind, now) in &purges {
-                let nonce = Nonce::new(fastrand::u128(..));
-                cell = purge(&cell, kind, Stamp { nonce, now });
-            }
-            let Ok(purged) = codec::encode(&cell) else {
-                return Ok(());
-            };
-            let swapped = self.backend.replace(key, Some(&stored), &purged);
-            if bounded(LOOK_MAX, swapped).await? {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings what is in flight into the store's record.
-    async fn give_record(&self, mine: &Offer) -> StoreResult<()> {
-        for _ in 0..SWAPS_MAX {
-            let stored = bounded(LOOK_MAX, self.backend.get(&mine.key)).await?;
-            let restored = {
-                let state = self.state();
-                let share = &self.share;
-                share.restored(stored.as_deref(), &mine.value, &state.own, now())
-            };
-            let Some(restored) = restored else {
-                break;
-            };
-            let swapped = self
-                .backend
-                .replace(&mine.key, stored.as_deref(), &restored);
-            if bounded(LOOK_MAX, swapped).await? {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The purges that made the one cell from the other, with their times, the weakest first.
-fn purges(before: Option<&Cell>, new: Option<&Cell>) -> Vec<(Purge, Time)> {
-    let mark = |cell: &Cell, purge: Purge| match purge {
-        Purge::Soft => cell.marks.softened,
-        Purge::Invalidate => cell.marks.invalidated,
-        Purge::Hard => cell.marks.purged,
-    };
-    let made = |purge: Purge| {
-        let made = mark(new?, purge)?;
-        let known = before.and_then(|before| mark(before, purge));
-        (known < Some(made)).then_some((purge, made))
-    };
-    PURGES.into_iter().filter_map(made).collect()
-}
-
-/// Looks for a store that failed until it works again, or until nobody uses it any more.
-async fn look(store: Weak<Inner>) {
-    let mut pause = PAUSE_FIRST;
-    loop {
-        sleep(pause).await;
-        let Some(inner) = store.upgrade() else {
-            return;
-        };
-        if inner.look().await {
-            return;
-        }
-        pause = pause.saturating_mul(2).min(PAUSE_MAX);
     }
 }
 

@@ -7,9 +7,11 @@
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use leeward::budget::{Class, Limits, Record, decode, encode};
-use leeward::cell::Marks;
+use leeward::cell::transition::{Purge, Stamp, purge};
+use leeward::cell::{Cell, Marks, Nonce, codec};
 use leeward::config::Config;
 
+use super::back::{LOOK_MAX, PAUSE_MAX};
 use super::*;
 use crate::store::memory::Memory;
 
