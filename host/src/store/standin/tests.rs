@@ -380,3 +380,22 @@ async fn a_purge_reaches_what_another_node_has_stored_meanwhile() {
     assert_eq!(stored.marks.purged, purged.marks.purged);
     assert!(stored.version > newer.version);
 }
+
+/// A node that was stopped, and whose store had answered meanwhile, took it for one that
+/// hangs, and served what it had fetched before.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stood_still_itself_waits_for_the_answer() {
+    for (stood_still, is_waited_for) in [(Duration::ZERO, false), (PAUSE_MAX, true)] {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let asking = tokio::spawn(bounded(OPERATION_MAX, async move {
+            answered.await.map_err(StoreError::other)
+        }));
+        tokio::task::yield_now().await;
+        tokio::time::advance(OPERATION_MAX + stood_still).await;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(answer.send(7).is_ok(), is_waited_for);
+        assert_eq!(asking.await.unwrap().is_ok(), is_waited_for);
+    }
+}
