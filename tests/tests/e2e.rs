@@ -12,6 +12,7 @@ mod harmless;
 mod harness;
 mod hostile;
 mod http;
+mod messages;
 mod preflight;
 mod questions;
 mod refusals;

@@ -427,7 +427,25 @@ pub(crate) fn test(args: &Args) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
+
+    /// A file that the program does not name is never compiled.
+    #[test]
+    fn each_file_of_end_to_end_tests_is_in_a_program() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests");
+        let program = std::fs::read_to_string(format!("{folder}/e2e.rs")).unwrap();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let Some(name) = name.strip_suffix(".rs") else {
+                continue;
+            };
+            let is_program = ["e2e", "flavours"].contains(&name);
+            let is_named = program.contains(&format!("\nmod {name};"));
+            assert!(is_program || is_named, "{name}");
+        }
+    }
 
     #[test]
     fn a_stage_that_ran_no_test_has_shown_nothing() {
