@@ -37,6 +37,9 @@ pub(super) struct Visit {
     /// A body that an entry points at and that cannot be read: the entry does not
     /// count.
     pub(super) lost_body: Option<Nonce>,
+    /// It has read the cell since a fetch that it follows had stored the first of a long
+    /// body.
+    pub(super) knows_begun: bool,
 }
 
 /// Resolves when the client has gone, where the platform can tell.

@@ -194,6 +194,7 @@ impl<P: Platform> Shield<P> {
             looks: 0,
             without_store: false,
             lost_body: None,
+            knows_begun: false,
             parts,
         };
         self.run(visit).await
@@ -382,9 +383,14 @@ impl<P: Platform> Shield<P> {
             .join(&located.loaded.id, || self.platform.signal())
         {
             Role::Follower(ended, brought) => {
-                // The request that it follows may need the place.
+                // The request that it follows may need the slot.
                 visit.slot = None;
                 visit.asker.collapsed = true;
+                // The first of a long body was stored after this visit had read the cell, and
+                // before it joined: nothing will wake it before the end.
+                if brought.has_begun() && !std::mem::replace(&mut visit.knows_begun, true) {
+                    return Next::Look(Waited::Changed);
+                }
                 match self.follow(visit, located, ended, &brought, limit).await {
                     Ok(answer) => Next::Answer(answer),
                     Err(Waited::Changed) if brought.is_uncacheable() => {
