@@ -97,14 +97,14 @@ impl<P: Platform> Cells<P> {
     /// until `is_useful` says so of one.
     pub(crate) async fn locate_other(
         &self,
-        others: &[Visitor],
+        visitor: &Visitor,
         is_useful: impl Fn(&Located) -> bool,
     ) -> Option<Located> {
-        let primary = self.load(others.first()?.key()).await;
+        let primary = self.load(visitor.key()).await;
         // Nothing is stored for any question of the key.
         primary.cell.as_ref()?;
         let mut seen = Vec::new();
-        for other in others {
+        for other in visitor.others() {
             let question = |marks: &Marks| other.question(&marks.selecting());
             let marks = primary.cell.as_ref().map(|cell| cell.marks.clone());
             let selector = question(&marks.unwrap_or_default()).selector();

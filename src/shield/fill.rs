@@ -288,14 +288,7 @@ impl<P: Platform> Shield<P> {
                     head.send(Head::Failed(Own::OriginFailed, None));
                     return failed("304 to a request without conditions");
                 }
-                (_, _) => {
-                    let outcome = self.received(start, &exchange, response, head).await;
-                    if !matches!(outcome, Outcome::Store(_)) {
-                        let path = path_of(start.question.target());
-                        self.note_late(path, request_time, response_time, start.config);
-                    }
-                    return outcome;
-                }
+                (_, _) => return self.received(start, &exchange, response, head).await,
             }
             // The second request has no conditions, so the loop ends.
             validated = None;

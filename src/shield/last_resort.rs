@@ -36,13 +36,12 @@ impl<P: Platform> Shield<P> {
         if visit.config.policy.preset != Preset::Uptime || visit.without_store {
             return None;
         }
-        let others = visit.visitor.others();
         let now = self.platform.now();
         let is_useful = |located: &Located| {
             let entry = located.loaded.entry();
             entry.is_some_and(|entry| Self::serves_at_last(visit, entry, now))
         };
-        let located = self.cells.locate_other(&others, is_useful).await?;
+        let located = self.cells.locate_other(&visit.visitor, is_useful).await?;
         let entry = located.loaded.entry()?;
         let now = self.platform.now();
         self.hit(visit, entry, &located, now, Some(Stale::Fallback))

@@ -22,7 +22,7 @@
 //! under a lease, and settles the lease. `follow` waits for another's fill,
 //! `flight` keeps an instance to one attempt per key. `pass` forwards requests
 //! with their own fields, `scout` the first of those with credentials, in the order that
-//! `audiences` has learned, `slow_paths` has learned which are long polls, `unsafe_methods` those of other methods, and `preflight` asks
+//! `audiences` has learned, `unsafe_methods` those of other methods, and `preflight` asks
 //! the question of a CORS preflight; `news` has what
 //! their answers tell about entries, and `notice` which fields keep requests from sharing. `to_visitor` hands on what is not stored.
 //! `settings` decides again about what was stored under other settings.
@@ -56,7 +56,6 @@ mod request;
 mod scout;
 mod served;
 mod settings;
-mod slow_paths;
 mod store_body;
 mod tee;
 mod to_visitor;
@@ -89,7 +88,6 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use notice::Notices;
 use request::Gone;
 use scout::Heard;
-use slow_paths::SlowPaths;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -104,7 +102,6 @@ pub struct Shield<P: Platform> {
     /// Visitors with credentials that others wait for.
     scouts: Flights<P::Wake, Heard>,
     audiences: RefCell<Audiences>,
-    slow_paths: RefCell<SlowPaths>,
     notices: RefCell<Notices>,
     /// Whether the log says what helps against refused authentication.
     connection_auth_logged: Cell<bool>,
@@ -123,7 +120,6 @@ impl<P: Platform> Shield<P> {
             flights: Flights::default(),
             scouts: Flights::default(),
             audiences: RefCell::default(),
-            slow_paths: RefCell::default(),
             notices: RefCell::default(),
             connection_auth_logged: Cell::default(),
         })

@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::origin::{
     Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of,
 };
+use crate::question::location;
 use crate::question::target::path_of;
-use crate::question::{is_long_poll, location};
 use crate::semantics::{
-    Asked, Audience, Forward, Preset, Storability, is_endless, storability, strip_connection_fields,
+    Asked, Audience, Forward, Storability, is_endless, storability, strip_connection_fields,
 };
 use crate::time::Time;
 use crate::world::{Content, OriginError, Platform};
@@ -90,7 +90,6 @@ impl<P: Platform> Shield<P> {
         if passing.passed == Passed::LongPoll && !slot.become_stream() {
             return Err(NoAnswer::Failed(OriginError::TooManyStreams));
         }
-        let is_get = passing.parts.method == Method::GET && passing.body.is_none();
         let began = self.platform.now();
         let forwarding = Forwarding {
             parts: passing.parts,
@@ -109,29 +108,8 @@ impl<P: Platform> Shield<P> {
         });
         if let Ok(answered) = &mut answered {
             location::rewrite(answered.response.headers_mut(), self.door.origin());
-            if is_get {
-                let path = path_of(passing.parts.uri.path());
-                self.note_late(path, answered.request_time, answered.response_time, config);
-            }
         }
         answered
-    }
-
-    /// Notes where the head of an answer that is not stored came late.
-    pub(super) fn note_late(&self, path: &str, sent: Time, came: Time, config: &Config) {
-        if came.since(sent) >= config.origin.first_byte_timeout {
-            self.slow_paths.borrow_mut().note(path, came);
-        }
-    }
-
-    /// Whether a request for `target` is one that the origin holds.
-    pub(super) fn is_long_poll(&self, target: &str, config: &Config) -> bool {
-        let now = self.platform.now();
-        let has_learned = || {
-            let paths = self.slow_paths.borrow();
-            paths.are_long_polls(path_of(target), now)
-        };
-        config.policy.preset == Preset::Uptime && (is_long_poll(target) || has_learned())
     }
 
     /// Waits for a place in the origin's budget.

@@ -107,8 +107,13 @@ impl<P: Platform> Shield<P> {
             self.learn(&visit, heard == Heard::ForEveryone);
         }
         drop(flight);
+        // A scout sends what its visitor sent. An origin that refuses that says nothing about
+        // others, who would be passed for as long as the mark holds.
+        let is_refused = answered
+            .as_ref()
+            .is_ok_and(|answered| answered.response.status().is_client_error());
         match heard {
-            Some(Heard::ForItsVisitor) => self.pass_credentials_behind(&visit),
+            Some(Heard::ForItsVisitor) if !is_refused => self.pass_credentials_behind(&visit),
             // Where no other waits for the question, the next visitor asks it.
             Some(Heard::ForEveryone)
                 if visit.parts.method == Method::GET
@@ -116,7 +121,7 @@ impl<P: Platform> Shield<P> {
             {
                 self.refresh_behind(&visit, located, Reason::HitForMiss);
             }
-            Some(Heard::ForEveryone) | None => {}
+            Some(_) | None => {}
         }
         self.passed_answer(&visit.parts, passed, answered, &config)
     }

@@ -21,7 +21,7 @@ use crate::cells::{Backing, Election, Located, Lost};
 use crate::config::Config;
 use crate::origin::{Admission, Answered, NoAnswer, OriginBody, Slot};
 use crate::question::target::path_of;
-use crate::question::{Read, Visitor};
+use crate::question::{Read, Visitor, is_long_poll};
 use crate::semantics::{
     Audience, Forward, Preset, RequestDirectives, Verdict, announced, may_be_for_everyone, verdict,
 };
@@ -125,7 +125,8 @@ impl<P: Platform> Shield<P> {
                 );
             }
         };
-        let is_long_poll = self.is_long_poll(visitor.target(), &config);
+        let is_uptime = config.policy.preset == Preset::Uptime;
+        let is_long_poll = is_uptime && is_long_poll(visitor.target());
         let passed = match (is_long_poll, config.pass) {
             (true, _) => Some(Passed::LongPoll),
             (false, true) => Some(Passed::Rule),
