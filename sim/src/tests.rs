@@ -251,6 +251,26 @@ fn clocks_that_differ_more_than_configured_are_seen() {
     assert!(broken.contains(&"S4"), "{broken:?}");
 }
 
+/// An instance goes by what it sees of the slots of others, not by their deadlines.
+#[test]
+fn nodes_whose_clocks_are_ten_minutes_apart_keep_the_budget() {
+    // Leases and pages go by the clocks; an hour may have one burst more than the rate.
+    let others = ["S1", "S2", "S4", "S6", "L1", "B2", "B3", "B4", "B5", "B6"];
+    for apart in [-600_000, 600_000] {
+        let broken = broken_besides(&[QUESTIONS, &others].concat(), 60, |scenario| {
+            scarce(scenario);
+            scenario.store = StoreKind::Exact;
+            scenario.write_delay = Duration::ZERO;
+            scenario.value_max = None;
+            scenario.faults.clear();
+            for (node, offset) in scenario.offsets.iter_mut().enumerate() {
+                *offset += if node == 0 { apart } else { 0 };
+            }
+        });
+        assert_eq!(broken, [""; 0], "{apart}");
+    }
+}
+
 #[test]
 fn what_is_one_visitors_alone_is_seen_with_others() {
     let broken = broken(40, |scenario| {

@@ -14,6 +14,7 @@ mod breaker;
 mod check;
 mod codec;
 mod rate;
+mod sightings;
 
 pub use breaker::{
     Breaker, BreakerSettings, FAILURES_MAX, Halt, HaltedBy, Limit, Outcome, Phase, Report, WINDOW,
@@ -22,9 +23,11 @@ pub use breaker::{
 pub use check::{CHECK_TIME, Check, Checks, KnownGood, PASSED_FOR};
 pub use codec::{Unreadable, decode, encode};
 pub use rate::{RATE_MAX, RATE_MIN, Rate, RateLimit, Reservation, TOKEN_KEPT};
+pub use sightings::{ClocksApart, Sightings};
 
 use crate::cell::Nonce;
 use crate::time::Time;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -33,6 +36,9 @@ pub const SLOTS_MAX: u32 = 1_024;
 
 /// Most answers without an end that can be open at once.
 pub const STREAMS_MAX: u32 = 65_536;
+
+/// A slot in use is renewed when this part of its lease is over.
+pub const RENEWED_WITHIN: u32 = 3;
 
 /// The part of the budget that is reserved for each kind of foreground request while
 /// requests of that kind wait: one slot in this many.
@@ -188,6 +194,12 @@ pub struct Record {
     /// What is left of the requests of this hour.
     #[serde(default, skip_serializing_if = "Rate::is_unused")]
     pub rate: Rate,
+    /// When it was written, by the writer's clock; none if an older version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// Whether clocks were found to be apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<ClocksApart>,
 }
 
 /// Slots of one instance.
@@ -204,6 +216,16 @@ pub struct Holder {
     pub deadline: Time,
 }
 
+impl Holder {
+    /// Whether the slots are its own at `now` by their deadline, which a clock within the skew
+    /// has made.
+    fn is_live(&self, now: Time, limits: &Limits) -> bool {
+        let latest = now.plus(limits.clock_skew);
+        let furthest = latest.plus(limits.lease).plus(limits.clock_skew);
+        now < self.deadline.plus(limits.clock_skew) && self.deadline <= furthest
+    }
+}
+
 /// An instance that found no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Waiting {
@@ -216,15 +238,19 @@ pub struct Waiting {
 impl Record {
     /// The record as it counts at `now`: without holders whose time is over, and
     /// without times and numbers that cannot be right. The caller reads the clock
-    /// after it has read the record.
+    /// after it has read the record, and has noted it in `seen`.
     #[must_use]
-    pub fn at(mut self, now: Time, limits: &Limits, breaker: &BreakerSettings) -> Self {
+    pub fn at(
+        mut self,
+        now: Time,
+        limits: &Limits,
+        breaker: &BreakerSettings,
+        seen: &Sightings,
+    ) -> Self {
         let latest = now.plus(limits.clock_skew);
-        let furthest = latest.plus(limits.lease).plus(limits.clock_skew);
         let most = SLOTS_MAX.saturating_add(STREAMS_MAX);
         self.holders.retain(|holder| {
-            let live = now < holder.deadline.plus(limits.clock_skew);
-            live && holder.deadline <= furthest && holder.slots.counted() <= SLOTS_MAX
+            seen.is_live(holder, now, limits) && holder.slots.counted() <= SLOTS_MAX
         });
         self.holders
             .truncate(usize::try_from(most).unwrap_or(usize::MAX));
@@ -238,8 +264,12 @@ impl Record {
             }
         }
         self.breaker = self.breaker.bounded(now, limits, breaker);
+        let behind = seen.behind();
         self.rate = match limits.rate {
-            Some(limit) => self.rate.bounded(now, latest, limit),
+            Some(limit) => self
+                .rate
+                .by_clock(|time| time.minus(behind))
+                .bounded(now, latest, limit),
             None => Rate::default(),
         };
         self
@@ -449,12 +479,28 @@ impl Record {
         self.used() > limits.slots / 4 || !matches!(self.breaker.phase, Phase::Closed)
     }
 
-    /// The record with the version and nonce of another write.
+    /// The record with the version and nonce of another write, which is made at `now` by an
+    /// instance that knows this of the clocks.
     #[must_use]
-    pub fn written(mut self, nonce: Nonce) -> Self {
+    pub fn written(mut self, nonce: Nonce, now: Time, apart: Option<ClocksApart>) -> Self {
         self.version = self.version.saturating_add(1);
         self.nonce = Some(nonce);
+        self.time = Some(now);
+        self.apart = apart;
         self
+    }
+
+    /// The stored form, with the rate by the clock of the fastest node, which is ahead of this
+    /// instance's by `behind`; `None` if it is longer than a record may be.
+    pub fn stored(&self, behind: Duration) -> Option<Bytes> {
+        if behind.is_zero() {
+            return encode(self);
+        }
+        let rate = self.rate.clone().by_clock(|time| time.plus(behind));
+        encode(&Record {
+            rate,
+            ..self.clone()
+        })
     }
 }
 

@@ -335,6 +335,19 @@ impl Rate {
         *full = limit.bucket().without(*full, tokens, taken);
     }
 
+    /// The rate with all times changed, as another clock tells them.
+    #[must_use]
+    pub(super) fn by_clock(mut self, change: impl Fn(Time) -> Time) -> Self {
+        for class in Class::COUNTED {
+            let full = self.full.of_mut(class);
+            *full = change(*full);
+        }
+        for reservation in &mut self.reserved {
+            reservation.taken = change(reservation.taken);
+        }
+        self
+    }
+
     /// The rate as it counts at `now`: reservations that are too old are used, and nothing
     /// is that cannot be right: none is from after `latest`, and no bucket is emptier than
     /// empty.

@@ -4,7 +4,7 @@ use super::*;
 use crate::cell::transition::Backoff;
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     slots: 8,
     streams: 3,
     lease: Duration::from_secs(5),
@@ -12,7 +12,7 @@ const LIMITS: Limits = Limits {
     rate: None,
 };
 
-const SETTINGS: BreakerSettings = BreakerSettings {
+pub(super) const SETTINGS: BreakerSettings = BreakerSettings {
     failures: 3,
     pause: Backoff {
         first: Duration::from_secs(5),
@@ -25,7 +25,7 @@ fn at(millis: u64) -> Time {
     Time::from_unix_millis(1_000_000 + millis)
 }
 
-fn id(number: u128) -> Nonce {
+pub(super) fn id(number: u128) -> Nonce {
     Nonce::new(number)
 }
 
@@ -75,9 +75,11 @@ fn no_more_slots_are_taken_than_there_are() {
 fn slots_of_a_dead_holder_are_free_after_a_lease_and_the_skew() {
     let mut record = Record::default();
     take(&mut record, 1, Class::Fill, 8, at(0));
-    let full = record.clone().at(at(5_499), &LIMITS, &SETTINGS);
+    let full = record
+        .clone()
+        .at(at(5_499), &LIMITS, &SETTINGS, &Sightings::new(false));
     assert_eq!(full.free(Class::Fill, 0, at(5_499), &LIMITS), 0);
-    let free = record.at(at(5_500), &LIMITS, &SETTINGS);
+    let free = record.at(at(5_500), &LIMITS, &SETTINGS, &Sightings::new(false));
     assert_eq!(free.free(Class::Fill, 0, at(5_500), &LIMITS), 8);
 }
 
@@ -101,7 +103,7 @@ fn a_waiting_class_gets_its_reserve_and_no_class_loses_slots_to_one_that_does_no
     assert_eq!(take(&mut record, 1, Class::Fill, 1, at(20)), 1);
     // Nobody has waited for long: nothing is kept free.
     let later = at(6_000);
-    let mut record = record.at(later, &LIMITS, &SETTINGS);
+    let mut record = record.at(later, &LIMITS, &SETTINGS, &Sightings::new(false));
     assert_eq!(take(&mut record, 3, Class::Fill, 9, later), 8);
 }
 
@@ -302,7 +304,7 @@ fn a_failed_probe_doubles_the_pause_up_to_a_bound() {
     let mut before = Duration::ZERO;
     for opening in 0..12_u32 {
         let now = until.plus(Duration::from_secs(1));
-        record = record.at(now, &LIMITS, &SETTINGS);
+        record = record.at(now, &LIMITS, &SETTINGS, &Sightings::new(false));
         assert_eq!(
             take(&mut record, u128::from(opening), Class::Fill, 1, now),
             1
@@ -325,7 +327,7 @@ fn the_path_whose_probe_failed_leaves_the_next_probe_to_others_for_a_while() {
     record.take(id(1), (Class::Fill, 7), 1, until, &LIMITS);
     report(&mut record, BAD, 7, until);
     let until = record.breaker.open_until(until).unwrap();
-    let mut record = record.at(until, &LIMITS, &SETTINGS);
+    let mut record = record.at(until, &LIMITS, &SETTINGS, &Sightings::new(false));
     assert_eq!(record.take(id(2), (Class::Fill, 7), 1, until, &LIMITS), 0);
     assert_eq!(record.take(id(3), (Class::Fill, 8), 1, until, &LIMITS), 1);
 }
@@ -547,7 +549,7 @@ fn a_page_and_a_check_that_cannot_be_right_do_not_count() {
     let text = serde_json::to_string(&record).unwrap();
     let text = text.replace("\"path\":\"/\"", &format!("\"path\":\"{long}\""));
     let read: Record = serde_json::from_str(&text).unwrap();
-    let read = read.at(at(0), &LIMITS, &SETTINGS);
+    let read = read.at(at(0), &LIMITS, &SETTINGS, &Sightings::new(false));
     assert_eq!(read.breaker.checks.known_good, None);
     for state in [
         Check::UnderWay {
@@ -558,7 +560,7 @@ fn a_page_and_a_check_that_cannot_be_right_do_not_count() {
         },
     ] {
         record.breaker.checks.state = state;
-        record = record.at(at(0), &LIMITS, &SETTINGS);
+        record = record.at(at(0), &LIMITS, &SETTINGS, &Sightings::new(false));
         assert_eq!(record.breaker.checks.state, Check::None);
     }
 }
@@ -571,7 +573,7 @@ fn times_that_cannot_be_right_do_not_count() {
     record.breaker.phase = Phase::Open {
         until: at(10_000_000),
     };
-    let record = record.at(at(0), &LIMITS, &SETTINGS);
+    let record = record.at(at(0), &LIMITS, &SETTINGS, &Sightings::new(false));
     assert_eq!(record.used(), 0);
     assert_eq!(record.breaker.open_until(at(0)), None);
     assert_eq!(record.waiting.pass.unwrap().seen, at(500));
@@ -582,7 +584,7 @@ fn a_record_is_read_back_and_damage_shows() {
     let (mut record, until) = opened();
     take(&mut record, 1, Class::Stream, 2, until);
     record.note_waiting(id(1), Class::Unsafe, until);
-    let record = record.written(id(5));
+    let record = record.written(id(5), at(0), None);
     let value = encode(&record).unwrap();
     assert_eq!(decode(&value), Ok(record));
     for end in 0..value.len() {
@@ -612,7 +614,7 @@ proptest! {
         let mut now = at(0);
         for (action, holder, class, number) in steps {
             let class = Class::COUNTED[class];
-            record = record.at(now, &LIMITS, &SETTINGS);
+            record = record.at(now, &LIMITS, &SETTINGS, &Sightings::new(false));
             match action {
                 0 | 1 => { take(&mut record, holder, class, number, now); }
                 2 => record.set(id(holder), record.breaker.epoch, PerClass::default(), now),

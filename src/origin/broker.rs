@@ -19,7 +19,8 @@ use super::slots::{Draft, KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name
 use super::time::time_left;
 use super::tokens::Token;
 use crate::budget::{
-    CHECK_TIME, Class, Halt, KnownGood, Outcome, Phase, Record, Report, Unreadable, decode, encode,
+    CHECK_TIME, Class, ClocksApart, Halt, KnownGood, Outcome, Phase, Record, Report, Sightings,
+    Unreadable, decode,
 };
 use crate::cell::Nonce;
 use crate::cells::{Backing, Cells, Unwritten};
@@ -50,6 +51,9 @@ const SWAP_PAUSE: Duration = Duration::from_millis(4);
 /// time until they lapse: whose slots lapse first has precedence.
 const RENEWAL_PAUSE: u32 = 8;
 
+/// The log says once in this time that clocks are apart.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// After a write that failed the next one waits for this part of a lease.
 const WRITE_PAUSE: u32 = 12;
 
@@ -79,6 +83,10 @@ pub(super) struct Broker<P: Platform> {
     /// written it.
     without_record: Cell<bool>,
     slots: RefCell<Slots<P::Wake>>,
+    /// What this instance has seen of the record.
+    sightings: RefCell<Sightings>,
+    /// The log has said at this time that clocks are apart.
+    told_apart: Cell<Option<Time>>,
     /// Whether the task runs.
     tended: Cell<bool>,
     /// Wakes the task.
@@ -125,6 +133,8 @@ struct Read {
     /// What `raw` says. Decoded once: with hundreds of instances it is long.
     record: Option<Record>,
     backing: Backing,
+    /// The store had it at this time or later.
+    asked: Time,
 }
 
 impl Read {
@@ -133,6 +143,7 @@ impl Read {
         raw: None,
         record: None,
         backing: Backing::Local,
+        asked: Time::from_unix_millis(0),
     };
 }
 
@@ -153,6 +164,8 @@ impl<P: Platform> Broker<P> {
             checker,
             without_record: Cell::new(false),
             slots: RefCell::new(Slots::new(me)),
+            sightings: RefCell::new(Sightings::new(settings.keeps_idle)),
+            told_apart: Cell::new(None),
             tended: Cell::new(false),
             nudge: RefCell::default(),
             look: Cell::new(LOOK_FIRST),
@@ -245,9 +258,9 @@ impl<P: Platform> Broker<P> {
             let read = self.read().await;
             if let (Backing::Shared, Some(record)) = (read.backing, read.record) {
                 let now = self.platform.now();
-                let limits = self.settings().limits(read.backing);
+                let record = self.as_seen(record, read.asked, now);
                 self.slots.borrow_mut().look(Known {
-                    record: record.at(now, &limits, &self.settings().breaker),
+                    record,
                     raw: read.raw,
                     backing: read.backing,
                     at: now,
@@ -356,13 +369,17 @@ impl<P: Platform> Broker<P> {
             let now = self.platform.now();
             let backing = read.backing;
             let limits = self.settings().limits(backing);
-            let stored = match backing {
-                Backing::Shared => read.record.take(),
-                Backing::Local => Some(self.slots.borrow().alone(now, &self.settings())),
+            let current = match backing {
+                Backing::Shared => {
+                    let stored = read.record.take().unwrap_or_default();
+                    self.as_seen(stored, read.asked, now)
+                }
+                Backing::Local => {
+                    let alone = self.slots.borrow().alone(now, &self.settings());
+                    let unseen = Sightings::new(false);
+                    alone.at(now, &limits, &self.settings().breaker, &unseen)
+                }
             };
-            let current = stored
-                .unwrap_or_default()
-                .at(now, &limits, &self.settings().breaker);
             let random = self.platform.random();
             let draft =
                 self.slots
@@ -379,13 +396,16 @@ impl<P: Platform> Broker<P> {
                 return Written::Done;
             }
             let nonce = Nonce::new(self.platform.random());
-            let record = draft.record.clone().written(nonce);
+            let record = draft
+                .record
+                .clone()
+                .written(nonce, now, self.sightings.borrow().apart());
             let new = match backing {
                 Backing::Local => {
                     self.slots.borrow_mut().alone = record.clone();
                     None
                 }
-                Backing::Shared => encode(&record),
+                Backing::Shared => record.stored(self.sightings.borrow().behind()),
             };
             let swapped = match (&new, backing) {
                 (None, Backing::Local) => Ok(Swap::Done),
@@ -416,10 +436,11 @@ impl<P: Platform> Broker<P> {
                     return Written::Done;
                 }
                 Ok(Swap::Conflict(raw)) => {
-                    read = self.readable(raw);
+                    // It was read after the swap began.
+                    read = self.readable(raw, now);
                     if let Some(record) = read.record.take_if(|record| draft.is_in(record)) {
                         let known = Known {
-                            record: record.at(now, &limits, &self.settings().breaker),
+                            record: self.as_seen(record, now, self.platform.now()),
                             raw: read.raw,
                             backing,
                             at: now,
@@ -526,9 +547,9 @@ impl<P: Platform> Broker<P> {
     }
 
     async fn read(&self) -> Read {
+        let now = self.platform.now();
         let known = {
             let slots = self.slots.borrow();
-            let now = self.platform.now();
             // What this instance has just written is probably still there. A look for
             // a free slot has to be a new one.
             slots
@@ -539,12 +560,12 @@ impl<P: Platform> Broker<P> {
                         && known.backing == Backing::Shared
                         && !slots.has_waiters()
                 })
-                .map(|known| known.raw.clone())
+                .map(|known| (known.raw.clone(), known.at))
         };
         match known {
-            Some(raw) => self.readable(raw),
+            Some((raw, at)) => self.readable(raw, at),
             None => match self.cells.load_record(&self.name).await {
-                Some(raw) => self.readable(raw),
+                Some(raw) => self.readable(raw, now),
                 None => {
                     self.without_record.set(false);
                     Read::ALONE
@@ -553,7 +574,8 @@ impl<P: Platform> Broker<P> {
         }
     }
 
-    fn readable(&self, raw: Option<Bytes>) -> Read {
+    /// What a value says that the store had at `asked` or later.
+    fn readable(&self, raw: Option<Bytes>, asked: Time) -> Read {
         let record = match raw.as_ref().map(|raw| decode(raw)) {
             None => None,
             Some(Ok(record)) => Some(record),
@@ -574,7 +596,54 @@ impl<P: Platform> Broker<P> {
             raw,
             record,
             backing: Backing::Shared,
+            asked,
         }
+    }
+
+    /// The record as it counts at `now`; the store had it at `asked` or later.
+    fn as_seen(&self, record: Record, asked: Time, now: Time) -> Record {
+        let settings = self.settings();
+        let limits = settings.limits(Backing::Shared);
+        let mut sightings = self.sightings.borrow_mut();
+        let told = record.apart;
+        if let Some(by) = sightings.look(&record, asked, now, &limits) {
+            self.log_apart(by, told, now);
+        }
+        record.at(now, &limits, &settings.breaker, &sightings)
+    }
+
+    /// Says once a minute that clocks are apart, unless the record, by what it `told`, shows
+    /// that an instance of this clock has just said it.
+    fn log_apart(&self, by: Duration, told: Option<ClocksApart>, now: Time) {
+        let is_told = told.is_some_and(|told| told.is_new(now))
+            || self
+                .told_apart
+                .get()
+                .is_some_and(|at| now.since(at) < TOLD_EVERY);
+        if is_told {
+            return;
+        }
+        self.told_apart.set(Some(now));
+        let effect = match self.settings.keeps_idle {
+            true => {
+                "nodes keep to the budget, but each takes the other's leases and pages for old: \
+                 pages are fetched more often"
+            }
+            false => {
+                "each node may use the whole budget of the origin, and pages are fetched more often"
+            }
+        };
+        self.platform.log(&event(
+            "clocks-apart",
+            &[
+                ("millis", millis(by).into()),
+                ("effect", effect.into()),
+                (
+                    "remedy",
+                    "set the clocks of all nodes by NTP, or raise lease.clock_skew".into(),
+                ),
+            ],
+        ));
     }
 
     fn log_breaker(&self, phase: &Phase, now: Time) {

@@ -5,7 +5,7 @@ use super::slot::{Pool, Slot};
 use super::tokens::{Settled, Taken, Token, Tokens};
 use crate::budget::{
     BreakerSettings, Class, Halt, HaltedBy, Holder, KnownGood, Limit, Limits, Outcome, PerClass,
-    Phase, Rate, Record, Report,
+    Phase, RENEWED_WITHIN, Rate, Record, Report,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -25,9 +25,6 @@ const QUANTUM: Duration = Duration::from_secs(1);
 /// How long an idle slot is kept for the next request before it is given back or left
 /// to expire.
 pub(super) const LINGER: Duration = Duration::from_millis(100);
-
-/// A slot is renewed when this part of its lease is over.
-const RENEW_AFTER: u32 = 3;
 
 /// A request is not started with a slot in the last part of its lease, this one: its
 /// first renewal has to be in time though others write the record as well.
@@ -81,7 +78,7 @@ impl Settings {
     /// When a slot that ends at `deadline` is to be renewed.
     fn renewal(&self, deadline: Time) -> Time {
         let lease = self.limits.lease;
-        deadline.minus(lease.saturating_sub(lease / RENEW_AFTER))
+        deadline.minus(lease.saturating_sub(lease / RENEWED_WITHIN))
     }
 
     /// Until when a request may be started with a slot that ends at `deadline`.

@@ -28,7 +28,7 @@
 //! What is not modelled: classes and their reserves, the breaker (both have tests of
 //! their own), and the local share while the store fails.
 
-use leeward::budget::{BreakerSettings, Class, Holder, Limits, PerClass, Record};
+use leeward::budget::{BreakerSettings, Class, Holder, Limits, PerClass, Record, Sightings};
 use leeward::cell::Nonce;
 use leeward::cell::transition::Backoff;
 use leeward::time::Time;
@@ -358,9 +358,12 @@ impl World {
             Some(Measure::CountLate) => 0,
             _ => SKEW,
         };
-        ledger
-            .record()
-            .at(tick(ahead(node)), &self.limits(skew), &breaker())
+        ledger.record().at(
+            tick(ahead(node)),
+            &self.limits(skew),
+            &breaker(),
+            &Sightings::new(false),
+        )
     }
 
     fn may_begin(&self, grant: &Grant, node: usize) -> bool {

@@ -89,7 +89,12 @@ impl Rated {
             record,
             ..
         } = self;
-        let current = record.clone().at(now, &settings.limits, &settings.breaker);
+        let current = record.clone().at(
+            now,
+            &settings.limits,
+            &settings.breaker,
+            &crate::budget::Sightings::new(false),
+        );
         let draft = slots.draft(&current, Backing::Shared, now, random, settings);
         let written = draft.writes;
         if written {
