@@ -297,6 +297,9 @@ pub(crate) enum StoreFault {
     LosesReply,
     /// Applied, and an error comes back.
     FailsAfter,
+    /// An error comes back, and it is applied seconds later, as wasmCloud's host does once
+    /// NATS is back.
+    FailsAndApplies,
     /// The reply takes long.
     Slow,
 }

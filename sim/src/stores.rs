@@ -248,6 +248,7 @@ impl Link {
                 StoreFault::LosesRequest
                 | StoreFault::LosesReply
                 | StoreFault::FailsAfter
+                | StoreFault::FailsAndApplies
                 | StoreFault::Slow => self.oracle.hampered(self.owner),
             }
             self.oracle
@@ -265,13 +266,23 @@ impl Link {
             }
             Fate::Fine | Fate::Broken(_) => {}
         }
+        let later = match fate {
+            Fate::Broken(StoreFault::FailsAndApplies) => self.delay(500_000, 8_000_000),
+            _ => Duration::ZERO,
+        };
         let (sender, receiver) = oneshot::channel();
         let executor = self.executor.clone();
+        let there = there + later;
         self.executor.spawn(Owner::World, async move {
             executor.sleep(there).await;
             // Whoever asked may be dead, or have given up.
             let _ = sender.send(work.await);
         });
+        if !later.is_zero() {
+            self.oracle.count(Kind::ReplyLost);
+            self.executor.sleep(back).await;
+            return Err(StoreError::new("the store is away"));
+        }
         let result = receiver
             .await
             .map_err(|_| StoreError::new("the store broke off"))?;

@@ -127,6 +127,17 @@ pub fn lease(
 /// over. From [`Unsettled::TIMES`] on there is a pause after the claimant's own lease,
 /// unless that is settled.
 fn unsettled(before: Option<Unsettled>, claim: &Claim) -> Unsettled {
+    let deadline = claim.now.plus(claim.duration).plus(claim.clock_skew);
+    unsettled_until(before, claim.backoff, claim.random, deadline)
+}
+
+/// The same, with a pause that begins at `from`.
+fn unsettled_until(
+    before: Option<Unsettled>,
+    backoff: Backoff,
+    random: u64,
+    from: Time,
+) -> Unsettled {
     let times = before.map_or(0, |mark| mark.times).saturating_add(1);
     let mark = Unsettled {
         times,
@@ -136,10 +147,8 @@ fn unsettled(before: Option<Unsettled>, claim: &Claim) -> Unsettled {
         return mark;
     }
     let pauses = times.saturating_sub(Unsettled::TIMES).saturating_add(1);
-    let pause = claim.backoff.delay(pauses, claim.random);
-    let deadline = claim.now.plus(claim.duration).plus(claim.clock_skew);
     Unsettled {
-        not_before: deadline.plus(pause),
+        not_before: from.plus(backoff.delay(pauses, random)),
         ..mark
     }
 }
@@ -350,6 +359,21 @@ pub fn release(cell: Option<&Cell>, holder: Nonce, stamp: Stamp) -> Result<Cell,
     let (mut next, _) = held(cell, holder, stamp.nonce)?;
     next.end_lease(stamp.now);
     next.marks.unsettled = None;
+    Ok(next)
+}
+
+/// Gives the lease back, and notes that what was fetched under it could not be stored.
+pub fn unpublished(
+    cell: Option<&Cell>,
+    holder: Nonce,
+    backoff: Backoff,
+    random: u64,
+    stamp: Stamp,
+) -> Result<Cell, Fenced> {
+    let (mut next, _) = held(cell, holder, stamp.nonce)?;
+    next.end_lease(stamp.now);
+    let before = next.marks.unsettled;
+    next.marks.unsettled = Some(unsettled_until(before, backoff, random, stamp.now));
     Ok(next)
 }
 

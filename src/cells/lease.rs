@@ -401,6 +401,21 @@ impl<P: Platform> Cells<P> {
         .0
     }
 
+    /// Ends a lease under which the store has not taken what was fetched. Where that
+    /// happens again the next requests are passed for a while: they need not queue.
+    pub(crate) async fn release_unpublished(&self, held: Box<Held>) -> Settled {
+        let holder = held.holder;
+        let backoff = self.config.origin.retry;
+        let random = (self.platform.random() >> 64) as u64;
+        self.settle(
+            held.loaded,
+            |cell| transition::unpublished(cell, holder, backoff, random, self.stamp()),
+            |_| false,
+        )
+        .await
+        .0
+    }
+
     /// Ends a lease and changes nothing else.
     pub(crate) async fn release(&self, held: Box<Held>) -> Settled {
         let holder = held.holder;

@@ -156,6 +156,8 @@ pub(super) enum Outcome {
     Pass(NotKept),
     /// Nothing is known about later answers. The text is for the log.
     Release(String),
+    /// The store has not taken a part of the body. It may refuse it each time.
+    Unpublished,
 }
 
 /// Why a response is not stored.
@@ -253,7 +255,10 @@ impl Brought {
             } if entry.body.manifest().is_none() => {
                 Some(Brought::Entry(entry.clone(), Box::new(question.clone())))
             }
-            Outcome::Store(_) | Outcome::Fail { .. } | Outcome::Release(_) => None,
+            Outcome::Store(_)
+            | Outcome::Fail { .. }
+            | Outcome::Release(_)
+            | Outcome::Unpublished => None,
             Outcome::Pass(_) => Some(Brought::Uncacheable),
         }
     }

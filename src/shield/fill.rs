@@ -440,7 +440,10 @@ impl<P: Platform> Shield<P> {
                 let kept = self.keep(start, exchange, (parts, body), kept, head).await;
                 let brief = match kept {
                     Outcome::Store(entry) => Some(entry),
-                    Outcome::Fail { .. } | Outcome::Pass(_) | Outcome::Release(_) => None,
+                    Outcome::Fail { .. }
+                    | Outcome::Pass(_)
+                    | Outcome::Release(_)
+                    | Outcome::Unpublished => None,
                 };
                 self.refresh_failed(start, status, retry_after, brief)
             }
@@ -699,6 +702,7 @@ impl<P: Platform> Shield<P> {
             }
             KeptBody::Broken(error) => failed(&error.to_string()),
             KeptBody::Lost(why) => Outcome::Release(format!("not-stored: {why}")),
+            KeptBody::Unwritten => Outcome::Unpublished,
         }
     }
 
@@ -929,6 +933,10 @@ impl<P: Platform> Shield<P> {
             Outcome::Store(entry) => self.publish(held, settling, *entry).await,
             Outcome::Pass(reason) => self.mark_pass(held, settling, reason).await,
             Outcome::Release(why) => (why, self.cells.release(held).await),
+            Outcome::Unpublished => {
+                let why = "not-stored: the store failed".to_owned();
+                (why, self.cells.release_unpublished(held).await)
+            }
             Outcome::Fail {
                 why,
                 not_before,

@@ -140,7 +140,10 @@ impl<P: Platform> Shield<P> {
                         let settling = forwarded.settling(&located);
                         shield.settle(held, settling, outcome).await;
                     }
-                    Outcome::Pass(_) | Outcome::Fail { .. } | Outcome::Release(_) => {
+                    Outcome::Pass(_)
+                    | Outcome::Fail { .. }
+                    | Outcome::Release(_)
+                    | Outcome::Unpublished => {
                         shield.cells.release(held).await;
                     }
                 }

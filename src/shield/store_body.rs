@@ -58,9 +58,11 @@ pub(super) enum KeptBody {
     TooSlow,
     /// The store does not take one of its chunks.
     Refused,
+    /// The store has not taken one of its chunks, or has not said so.
+    Unwritten,
     /// It broke off; the client learns it.
     Broken(OriginError),
-    /// The store, or the lease, was lost on the way.
+    /// The lease was lost on the way.
     Lost(&'static str),
 }
 
@@ -287,7 +289,7 @@ impl<P: Platform> Copy<P> {
                 Ok(())
             }
             Settled::Fenced(_) => Err(KeptBody::Lost("the lease was lost")),
-            Settled::Failed => Err(KeptBody::Lost("the store failed")),
+            Settled::Failed => Err(KeptBody::Unwritten),
             Settled::Refused => Err(KeptBody::Refused),
         }
     }
@@ -320,7 +322,7 @@ impl<P: Platform> Copy<P> {
             .await
             .map_err(|error| match error.is_refusal() {
                 true => KeptBody::Refused,
-                false => KeptBody::Lost("the store failed"),
+                false => KeptBody::Unwritten,
             })?;
         let _ = self.pending.split_to(length.min(self.pending.len()));
         self.chunks += 1;

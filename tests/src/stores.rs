@@ -111,6 +111,22 @@ impl Store {
         }
     }
 
+    /// From now on the store refuses values of more than this many bytes, and says why. Of a
+    /// file only.
+    ///
+    /// # Panics
+    ///
+    /// If it is no SQLite file, or no node has made its table yet.
+    pub fn refuse_values_above(&self, bytes: usize) {
+        let trigger = format!(
+            "CREATE TRIGGER fussy BEFORE INSERT ON spin_key_value WHEN length(NEW.value) > {bytes} \
+             BEGIN SELECT RAISE(ABORT, 'the value is too long'); END; \
+             CREATE TRIGGER fussier BEFORE UPDATE ON spin_key_value WHEN length(NEW.value) > {bytes} \
+             BEGIN SELECT RAISE(ABORT, 'the value is too long'); END;"
+        );
+        self.sqlite().execute_batch(&trigger).unwrap();
+    }
+
     /// Every cell of a question: its key in the store, and the stored bytes. The sweeper's
     /// own comes when chance has it.
     pub fn cells(&self) -> Vec<(String, Vec<u8>)> {

@@ -6,6 +6,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
@@ -109,6 +111,47 @@ async fn revalidator_killed_amid_a_body(kind: StoreKind) {
         (reply.is_fresh_hit() && reply.body == third && chunks <= 6).then_some(())
     })
     .await;
+}
+
+/// Each visitor waited for one before, whose answer was not stored either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_whose_chunks_the_store_refuses_is_fetched_side_by_side() {
+    let settings = Settings {
+        retry_first: Duration::from_secs(30),
+        retry_max: Duration::from_secs(60),
+        ..Settings::default()
+    };
+    let world = World::start_with(StoreKind::Exact, settings).await;
+    world
+        .origin
+        .always("/small", Answer::fixed("small").max_age(600));
+    get(world.node(0), "/small").await;
+    world.store.refuse_values_above(64 << 10);
+    let (path, body) = ("/refused", content(1, LONG));
+    let answer = Answer::fixed(body.clone()).max_age(600);
+    world.origin.always(path, answer.clone());
+    // The first leases end without an entry: then the page is known for what it is.
+    for _ in 0..4 {
+        assert_body(&get(world.node(0), path).await, &body);
+    }
+    let gate = Gate::closed();
+    world.origin.always(path, answer.gate(&gate));
+    let before = world.origin.count(path);
+    let crowd = Crowd::connect(&world.all(), 6).await;
+    let asking = tokio::spawn(async move { crowd.ask(&Ask::get(path)).await });
+    world.origin.until_count(path, before + 6, wait::SOON).await;
+    gate.open();
+    for reply in asking.await.unwrap() {
+        assert_body(&reply.unwrap(), &body);
+    }
+    assert_eq!(world.store.chunks().len(), 0);
+    // Other pages are stored as before.
+    assert!(get(world.node(1), "/small").await.is_fresh_hit());
+    world
+        .origin
+        .always("/other", Answer::fixed("other").max_age(600));
+    get(world.node(1), "/other").await;
+    assert!(get(world.node(0), "/other").await.is_fresh_hit());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1053,6 +1053,27 @@ fn what_is_complete_of_a_body_is_known_until_its_lease_ends() {
     }
 }
 
+/// A store that refused a chunk in words of its own was asked for each visitor, one after
+/// the other.
+#[test]
+fn what_cannot_be_stored_twice_in_a_row_is_passed_for_a_while() {
+    let backoff = Backoff {
+        first: Duration::from_secs(2),
+        max: Duration::from_secs(60),
+    };
+    let once = unpublished(Some(&leased(ME)), ME, backoff, 0, stamp(4_000)).unwrap();
+    assert_eq!((once.lease, once.unpublishable(at(4_000))), (None, None));
+    let mut again = leased(ME);
+    again.marks.unsettled = once.marks.unsettled;
+    let twice = unpublished(Some(&again), ME, backoff, 0, stamp(5_000)).unwrap();
+    assert_eq!(twice.unpublishable(at(5_000)), Some(at(7_000)));
+    assert_eq!(twice.unpublishable(at(7_000)), None);
+    let stored = publish(Some(&again), ME, entry("new", ME), None, stamp(5_000)).unwrap();
+    assert_eq!(stored.marks.unsettled, None);
+    let other = unpublished(Some(&again), Nonce::new(99), backoff, 0, stamp(5_000));
+    assert_eq!(other, Err(Fenced::Lost));
+}
+
 /// Whoever comes after a purge may not have what was fetched before it.
 #[test]
 fn what_is_being_written_is_not_read_after_a_purge() {

@@ -70,7 +70,7 @@ impl Share {
         }
         let epoch = record.breaker.epoch;
         record.set(OTHERS, epoch, slots, now.plus(self.lease));
-        written(record)
+        written(record, now)
     }
 
     /// What the store's record becomes when the store is back; `mine` is the record as it
@@ -96,7 +96,7 @@ impl Share {
         let slots = self.for_others(&record, own);
         let epoch = record.breaker.epoch;
         record.set(OTHERS, epoch, slots, now.plus(SETTLES_FOR));
-        written(record)
+        written(record, now)
     }
 
     /// Notes that others wait, while this node holds more than its share. Returns whether
@@ -155,8 +155,9 @@ fn read(record: Option<&[u8]>) -> Option<Record> {
     }
 }
 
-fn written(record: Record) -> Option<Bytes> {
-    encode(&record.written(Nonce::new(fastrand::u128(..))))
+fn written(record: Record, now: Time) -> Option<Bytes> {
+    let apart = record.apart;
+    encode(&record.written(Nonce::new(fastrand::u128(..)), now, apart))
 }
 
 /// The slots that instances of this node hold, by their names in the record.
