@@ -555,6 +555,7 @@ impl Scenario {
         let mut scenario = Scenario::plain(seed);
         crate::alphabet::enrich(&mut scenario);
         limited_stores(&mut scenario);
+        late_writes(&mut scenario);
         crate::alphabet::make_scarce(&mut scenario);
         crate::alphabet::close_connections(&mut scenario);
         scenario
@@ -694,6 +695,19 @@ impl Scenario {
             _ => None,
         });
         late.max()
+    }
+
+    /// Whether writes that failed are carried out later.
+    pub(crate) fn has_late_writes(&self) -> bool {
+        self.faults.iter().any(|fault| {
+            matches!(
+                fault.kind,
+                FaultKind::Store {
+                    how: StoreFault::FailsAndApplies,
+                    ..
+                }
+            )
+        })
     }
 
     /// Longest time to an answer, apart from stalls and jumps.
@@ -873,6 +887,27 @@ fn limited_stores(scenario: &mut Scenario) {
     let mut rng = fastrand::Rng::with_seed(scenario.seed ^ REFUSES_APART);
     if rng.u32(..REFUSES_ONE_IN) == 0 && scenario.store != StoreKind::Eventual {
         scenario.value_max = rng.choice(VALUE_MAX);
+    }
+}
+
+/// The same, for stores that carry out later what failed.
+const CARRIED_OUT_APART: u64 = 0xca55_1ed0;
+
+/// One scenario in this number has such a store.
+const CARRIED_OUT_ONE_IN: u32 = 16;
+
+/// Makes the failed writes of some scenarios come true seconds later.
+fn late_writes(scenario: &mut Scenario) {
+    let mut rng = fastrand::Rng::with_seed(scenario.seed ^ CARRIED_OUT_APART);
+    if rng.u32(..CARRIED_OUT_ONE_IN) != 0 || scenario.store == StoreKind::Eventual {
+        return;
+    }
+    for fault in &mut scenario.faults {
+        if let FaultKind::Store { how, .. } = &mut fault.kind
+            && *how == StoreFault::FailsAfter
+        {
+            *how = StoreFault::FailsAndApplies;
+        }
     }
 }
 
