@@ -30,6 +30,7 @@ mod questions;
 mod read;
 mod recent;
 mod record;
+mod room;
 mod swap;
 mod sweep;
 #[cfg(test)]
@@ -57,6 +58,7 @@ use bytes::Bytes;
 use health::Refused;
 use purge::queue::PurgeQueue;
 use recent::Recent;
+use room::Room;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -80,6 +82,8 @@ pub struct Cells<P: Platform> {
     recent: RefCell<Recent>,
     /// The cells that the platform's store does not take.
     refused: RefCell<Refused>,
+    /// Whether the platform's store has room for new cells.
+    room: Room,
     /// Whether the log says already that this instance is worn.
     said_worn: std::cell::Cell<bool>,
     /// After how many more requests this instance looks whether the store is to be swept;
@@ -105,6 +109,7 @@ impl<P: Platform> Cells<P> {
             health: RefCell::default(),
             recent: RefCell::default(),
             refused: RefCell::default(),
+            room: Room::default(),
             said_worn: std::cell::Cell::default(),
             requests_to_look: std::cell::Cell::default(),
             fills_up: std::cell::Cell::default(),

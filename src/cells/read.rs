@@ -27,6 +27,7 @@ impl<P: Platform> Cells<P> {
             Ok(loaded) if self.writes_are_closed() || self.is_refused(&id) => {
                 self.beside(loaded).await
             }
+            Ok(loaded) if loaded.raw.is_none() && self.is_full() => self.beside(loaded).await,
             Ok(loaded) => loaded,
             Err(_) => self.load_local(key).await,
         }

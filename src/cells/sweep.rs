@@ -179,7 +179,7 @@ impl<P: Platform> Cells<P> {
     /// Begins a round of the sweeper behind an answer, if one may be due.
     pub(crate) fn sweep_if_due(self: &Rc<Self>) {
         let look = self.next_look();
-        if look == Look::No || self.is_worn() || self.store_is_paused() {
+        if look == Look::No || self.store_is_paused() {
             return;
         }
         let cells = Rc::clone(self);
@@ -216,7 +216,14 @@ impl<P: Platform> Cells<P> {
         let cell = loaded.raw.as_ref().map(|raw| codec::decode(raw, SWEEPER));
         let marks = cell.and_then(Result::ok).map(|cell| cell.marks);
         let marks = marks.unwrap_or_default();
+        if let Some(kept) = marks.kept {
+            self.note_kept(kept as usize);
+        }
         if loaded.backing == Backing::Local || !is_due(marks.pass, look, now) {
+            return;
+        }
+        if self.is_worn() {
+            self.await_sweep();
             return;
         }
         let Election::Held(mut held) = self.elect_cell(&loaded, None).await else {
@@ -241,6 +248,9 @@ impl<P: Platform> Cells<P> {
             Err(Stopped) => SWEEP_INTERVAL,
         };
         let pause = pause.max(took.min(SWEEP_PAUSE_MAX));
+        if tally.cells > 0 {
+            self.note_kept(tally.kept());
+        }
         let holder = held.holder;
         self.settle(
             held.loaded,
