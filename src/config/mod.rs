@@ -12,6 +12,7 @@
 mod bytes;
 mod contradictions;
 mod duration;
+mod fallback;
 mod names;
 mod options;
 mod path;
@@ -25,12 +26,13 @@ mod value;
 pub(crate) use contradictions::Contradiction;
 pub use duration::parse as parse_duration;
 pub(crate) use duration::show as show_duration;
+pub use fallback::{FALLBACK_BODY_MAX, Fallback};
 pub use names::Refused;
 pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
 pub use problem::ConfigError;
 pub use reference::reference;
-pub use rule::{FALLBACK_BODY_MAX, Match, RULES_MAX, Rule};
+pub use rule::{Match, RULES_MAX, Rule};
 pub use value::{FIELD_VALUE_MAX, Kind, LIST_MAX};
 
 use crate::cell::transition::Backoff;
@@ -38,9 +40,8 @@ pub use crate::question::{Origin, OriginError};
 
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
 use crate::semantics::{ConnectionAuth, Policy, Preset};
-use ::bytes::Bytes;
 use contradictions::Further;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 use problem::Problems;
 use settings::{Places, Reader, Scope};
 use std::borrow::Cow;
@@ -72,7 +73,7 @@ pub struct Config {
     /// Which answers are failures of the origin besides those that HTTP calls
     /// so.
     pub failure: Failure,
-    /// What a rule answers where nothing stored helps and the origin has no answer.
+    /// What GET and HEAD get where nothing stored helps and the origin has no answer.
     pub fallback: Option<Fallback>,
     /// Whether a rule has all requests forwarded, and none stored.
     pub pass: bool,
@@ -186,18 +187,6 @@ pub struct ResponseConfig {
     pub drop: Vec<Pattern>,
 }
 
-/// What a rule answers to GET and HEAD where nothing stored helps and the origin has no
-/// answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fallback {
-    /// Its status: a successful one, or an error.
-    pub status: StatusCode,
-    /// `Content-Type`.
-    pub content_type: HeaderValue,
-    /// The content, at most [`FALLBACK_BODY_MAX`] bytes.
-    pub body: Bytes,
-}
-
 /// How leases are timed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseConfig {
@@ -256,7 +245,7 @@ pub struct Limits {
 }
 
 /// Keys outside rules that are not options.
-const KEYS: &[&str] = &["rule"];
+const KEYS: &[&str] = &["rule", "fallback"];
 
 impl Config {
     /// Reads settings from TOML; empty text means the defaults.
@@ -318,9 +307,11 @@ impl Config {
             problems,
         };
         for (key, value) in table {
-            let name: &str = key.get_ref();
-            if !KEYS.contains(&name) {
-                reader.read(name, key.span().start, value);
+            match key.get_ref().as_ref() {
+                // They start from all other settings.
+                "rule" => {}
+                "fallback" => reader.fallback(value),
+                name => reader.read(name, key.span().start, value),
             }
         }
         if self.policy.preset == Preset::Strict {
@@ -357,11 +348,13 @@ impl Config {
         }
     }
 
-    /// The implicit rules for `health.paths`.
+    /// The implicit rules for `health.paths`. A monitor has to see that the origin fails, so
+    /// the fallback is not for them.
     fn health_rules(&self) -> Vec<Rule> {
         let mut config = Config {
             rules: Vec::new(),
             health: Vec::new(),
+            fallback: None,
             ..self.clone()
         };
         config.policy.store_silent = false;

@@ -6,12 +6,11 @@ use super::path::PathPattern;
 use super::problem::{Fault, Problems};
 use super::settings::{Places, Reader, Scope};
 use super::suggest::{nearest, one_of};
-use super::value::{FIELD_VALUE_MAX, Kind, LIST_MAX, Value, integer, type_of};
-use super::{Config, Fallback, Invalidation, contradictions};
+use super::value::{Kind, LIST_MAX, Value, integer, type_of};
+use super::{Config, Invalidation, contradictions};
 use crate::question::policy::{FAILURE_BODY_MAX, Failure};
 use crate::semantics::{IgnoreOrigin, RuledWindows, is_safe};
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::Method;
 use std::rc::Rc;
 use std::time::Duration;
 use toml::Spanned;
@@ -69,11 +68,6 @@ const LATER_KEYS: &[&str] = &["tags", "invalidates"];
 const MATCH_KEYS: &[&str] = &["path", "method"];
 
 const FAILURE_KEYS: &[&str] = &["status", "body_contains"];
-
-const FALLBACK_KEYS: &[&str] = &["status", "content_type", "body"];
-
-/// Most bytes of the content of a rule's fallback.
-pub const FALLBACK_BODY_MAX: usize = 64 << 10;
 
 const IGNORE_ORIGIN: Kind = Kind::Choices(&[
     "private",
@@ -201,11 +195,7 @@ fn rule(
                     reader.config.failure = failure;
                 }
             }
-            "fallback" => {
-                if let Some(fallback) = reader.fallback(value) {
-                    reader.config.fallback = Some(fallback);
-                }
-            }
+            "fallback" => reader.fallback(value),
             "pass" => match value.get_ref().as_bool() {
                 Some(pass) => {
                     reader.config.pass = pass;
@@ -241,7 +231,8 @@ fn rule(
     };
     // A wrong setting has its default here, which may contradict others.
     let is_valid = problems.len() == before;
-    if let Some(at) = ttl_at.filter(|_| is_valid && !config.policy.ignore_origin.private) {
+    let stores_private = config.pass || config.policy.ignore_origin.private;
+    if let Some(at) = ttl_at.filter(|_| is_valid && !stores_private) {
         let message = "a private answer would still not be stored; add \"private\" to \
                        ignore_origin, or leave ttl out and set freshness.default_ttl, which \
                        concerns silent answers";
@@ -383,72 +374,6 @@ impl Reader<'_, '_> {
         }
         Some(failure)
     }
-
-    /// Reads `fallback`.
-    fn fallback(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Fallback> {
-        let at = value.span().start;
-        let Some(table) = value.get_ref().as_table() else {
-            let message = format!(
-                "is a table, not {}; write for instance {FALLBACK_EXAMPLE}",
-                type_of(value.get_ref())
-            );
-            self.problem("fallback", at, message);
-            return None;
-        };
-        let (mut status, mut content_type, mut body) = (None, None, None);
-        let mut is_complete = true;
-        for (key, value) in table {
-            let name = key.get_ref().as_ref();
-            let read = match name {
-                "status" => fallback_status(value.get_ref()).map(|read| status = Some(read)),
-                "content_type" => {
-                    content_type_of(value.get_ref()).map(|read| content_type = Some(read))
-                }
-                "body" => fallback_body(value.get_ref()).map(|read| body = Some(read)),
-                other => {
-                    self.unknown_key("fallback", other, key.span().start, FALLBACK_KEYS);
-                    is_complete = false;
-                    continue;
-                }
-            };
-            if let Err(message) = read {
-                self.problem(&format!("fallback.{name}"), value.span().start, message);
-                is_complete = false;
-            }
-        }
-        if !is_complete {
-            return None;
-        }
-        let missing = [
-            ("status", status.is_none()),
-            ("content_type", content_type.is_none()),
-            ("body", body.is_none()),
-        ];
-        if let Some((name, _)) = missing.into_iter().find(|(_, is_missing)| *is_missing) {
-            let message = format!("has no {name}; write for instance {FALLBACK_EXAMPLE}");
-            self.problem("fallback", at, message);
-        }
-        Some(Fallback {
-            status: status?,
-            content_type: content_type?,
-            body: body?,
-        })
-    }
-
-    fn unknown_key(&mut self, table: &str, name: &str, at: usize, known: &[&str]) {
-        let message = match nearest(name, known.iter().copied()) {
-            Some(meant) => format!("there is no such setting; did you mean {table}.{meant}?"),
-            None => format!(
-                "there is no such setting; known are {}",
-                known
-                    .iter()
-                    .map(|known| format!("{table}.{known}"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
-        };
-        self.problem(&format!("{table}.{name}"), at, message);
-    }
 }
 
 fn path_pattern(value: &DeValue<'_>) -> Result<PathPattern, String> {
@@ -505,53 +430,6 @@ fn statuses(value: &Spanned<DeValue<'_>>) -> Result<Vec<u16>, Fault> {
                 .ok_or_else(|| wrong().at(item.span().start))
         })
         .collect()
-}
-
-/// What a fallback looks like.
-const FALLBACK_EXAMPLE: &str =
-    "{ status = 200, content_type = \"application/json\", body = \"{}\" }";
-
-/// A status that says all by itself. A redirect needs a target, 401 and 407 a challenge,
-/// 204 to 206 and 416 say something about content that there is not.
-fn fallback_status(value: &DeValue<'_>) -> Result<StatusCode, String> {
-    integer(value)
-        .filter(|status| match status {
-            204..=206 | 401 | 407 | 416 => false,
-            200..=299 | 400..=599 => true,
-            _ => false,
-        })
-        .and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
-        .ok_or_else(|| {
-            "write 200, 203, or an error's status from 400 to 599 but not 401, 407 or 416"
-                .to_owned()
-        })
-}
-
-fn content_type_of(value: &DeValue<'_>) -> Result<HeaderValue, String> {
-    let wrong = "write a media type, for instance \"application/json\" or \"text/html; \
-                 charset=utf-8\"";
-    let text = value.as_str().ok_or(wrong)?;
-    let is_token = |text: &str| HeaderName::try_from(text).is_ok();
-    let media_type = text.split(';').next().unwrap_or_default().trim_end();
-    let is_type = media_type
-        .split_once('/')
-        .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
-    match HeaderValue::from_str(text) {
-        Ok(value) if is_type && text.trim() == text && text.len() <= FIELD_VALUE_MAX => Ok(value),
-        Ok(_) | Err(_) => Err(wrong.to_owned()),
-    }
-}
-
-fn fallback_body(value: &DeValue<'_>) -> Result<Bytes, String> {
-    let text = value
-        .as_str()
-        .ok_or("write the content as a text, for instance \"{}\"")?;
-    match text.len() {
-        0..=FALLBACK_BODY_MAX => Ok(Bytes::copy_from_slice(text.as_bytes())),
-        bytes => Err(format!(
-            "has {bytes} bytes; write at most {FALLBACK_BODY_MAX}"
-        )),
-    }
 }
 
 fn body_contains(value: &DeValue<'_>) -> Result<String, String> {

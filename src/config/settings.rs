@@ -82,6 +82,22 @@ impl Reader<'_, '_> {
             Scope::Rule => self.problems.add(offset, &format!("rule.{name}"), fault),
         }
     }
+
+    /// Adds the problem of a key that a table of this scope does not have.
+    pub(super) fn unknown_key(&mut self, table: &str, name: &str, at: usize, known: &[&str]) {
+        let message = match suggest::nearest(name, known.iter().copied()) {
+            Some(meant) => format!("there is no such setting; did you mean {table}.{meant}?"),
+            None => format!(
+                "there is no such setting; known are {}",
+                known
+                    .iter()
+                    .map(|known| format!("{table}.{known}"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        };
+        self.problem(&format!("{table}.{name}"), at, message);
+    }
 }
 
 /// What to say of a setting that does not exist.
@@ -93,7 +109,7 @@ fn unknown(scope: Scope, name: &str) -> String {
     if scope == Scope::All && RULE_KEYS.contains(&name) {
         return "is a key of a rule; write it in a [[rule]] that has a match".to_owned();
     }
-    if scope == Scope::Rule && KEYS.contains(&name) {
+    if scope == Scope::Rule && name == "rule" {
         return "a rule has no rules of its own; write another [[rule]]".to_owned();
     }
     let known = || {

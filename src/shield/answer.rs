@@ -80,8 +80,8 @@ impl<P: Platform> Shield<P> {
         self.own(Own::Loop, StatusCode::LOOP_DETECTED, LOOPED)
     }
 
-    /// The answer where nothing stored helps and the origin has none: the fallback of
-    /// the rule, or an error that says when to come back.
+    /// The answer where nothing stored helps and the origin has none: the operator's
+    /// fallback, or an error that says when to come back.
     pub(super) fn helpless(
         &self,
         visitor: &request::Parts,

@@ -1,5 +1,5 @@
 //! What the shield says where nothing stored helps and the origin has no answer: a
-//! page for people, an object for programs, or the rule's fallback. Pure.
+//! page for people, an object for programs, or the operator's fallback. Pure.
 //!
 //! Nothing of the request or of the origin's error is in it. The cause is in
 //! `Cache-Status` and in the log.
@@ -100,7 +100,7 @@ pub(super) struct Helpless<'a> {
     pub(super) delivery: Delivery,
     /// What the client is told to wait, in seconds.
     pub(super) retry_after: u64,
-    /// What the rule says instead.
+    /// What the operator says instead.
     pub(super) fallback: Option<&'a Fallback>,
 }
 
@@ -168,7 +168,7 @@ pub(super) fn base(content_type: HeaderValue) -> HeaderMap {
     .collect()
 }
 
-/// Whether a rule's fallback is an answer to the request: a GET or HEAD that wants to
+/// Whether a fallback is an answer to the request: a GET or HEAD that wants to
 /// know what the origin would say.
 fn may_fall_back(method: &Method, why: Own) -> bool {
     let is_refusal = matches!(why, Own::OnlyIfCached | Own::ConnectionAuth);

@@ -127,7 +127,7 @@ pub enum Own {
     FieldsRefused,
     /// It authenticates a connection that others use, or was asked to.
     ConnectionAuth,
-    /// The same as one of these, and the rule has a fallback.
+    /// The same as one of these, and the operator has set a fallback.
     RuleFallback,
 }
 

@@ -478,6 +478,61 @@ async fn a_rules_fallback_is_served_where_nothing_stored_helps_and_is_not_stored
     .await;
 }
 
+const FALLBACK_FOR_ALL: &str = r#"
+[fallback]
+status = 200
+content_type = "text/html"
+body = "<p>Later</p>"
+
+[[rule]]
+match = { path = "/api/*" }
+fallback = { status = 200, content_type = "application/json", body = "[]" }
+
+[[rule]]
+match = { path = "/plain/*" }
+fallback = false
+"#;
+
+/// It is for the same requests as a rule's, on every path where no rule says otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fallback_outside_rules_is_for_all_paths_but_those_of_rules_and_monitors() {
+    let world = with(FALLBACK_FOR_ALL).await;
+    world
+        .origin
+        .next("/kept", Answer::fixed("kept").etag("\"1\"").max_age(0));
+    assert_eq!(get(world.node(0), "/kept").await.text(), "kept");
+    world.origin.otherwise(Answer::hang_up());
+    let own = StatusCode::SERVICE_UNAVAILABLE;
+    for (path, status, body) in [
+        ("/page", StatusCode::OK, Some("<p>Later</p>")),
+        ("/api/quotes", StatusCode::OK, Some("[]")),
+        ("/plain/page", own, None),
+        ("/healthz", own, None),
+        // What is stored is better.
+        ("/kept", StatusCode::OK, Some("kept")),
+    ] {
+        let reply = get(world.node(0), path).await;
+        assert_eq!(reply.status, status, "{path}: {reply}");
+        match body {
+            Some(body) => assert_eq!(reply.text(), body, "{path}: {reply}"),
+            None => assert!(!reply.text().contains("Later"), "{path}: {reply}"),
+        }
+        let is_fallback = reply.cache_status().value("detail") == Some("rule-fallback");
+        let expected = body.is_some_and(|body| body != "kept");
+        assert_eq!(is_fallback, expected, "{path}: {reply}");
+        if is_fallback {
+            assert_eq!(reply.header("cache-control"), "no-store", "{path}: {reply}");
+        }
+    }
+    // With credentials too, and not to other methods.
+    let account = Ask::get("/account").header("cookie", "session=alice");
+    let account = ask(world.node(0), &account).await;
+    assert_eq!(account.text(), "<p>Later</p>", "{account}");
+    let post = ask(world.node(0), &Ask::new(http::Method::POST, "/page")).await;
+    assert!(post.status.is_server_error(), "{post}");
+    assert!(!post.text().contains("Later"), "{post}");
+}
+
 /// It was an error of Leeward's own, 500, with a page in the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_that_http_does_not_have_is_a_failure_of_the_origin() {
