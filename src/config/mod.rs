@@ -39,7 +39,7 @@ use crate::cell::transition::Backoff;
 pub use crate::question::{Origin, OriginError};
 
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
-use crate::semantics::{ConnectionAuth, Policy, Preset};
+use crate::semantics::{BrowserTtl, ConnectionAuth, Policy, Preset};
 use contradictions::Further;
 use http::{HeaderValue, Method};
 use problem::Problems;
@@ -54,6 +54,8 @@ use toml::de::DeTable;
 pub struct Config {
     /// Preset and freshness, as the HTTP rules need them.
     pub policy: Policy,
+    /// How long visitors are told to keep answers.
+    pub browser_ttl: BrowserTtl,
     /// Whether entries in use are refreshed shortly before they expire.
     pub early_refresh: bool,
     /// How to treat the origin.

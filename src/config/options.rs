@@ -153,6 +153,20 @@ pub const OPTIONS: &[Definition] = &[
         },
     },
     Definition {
+        name: "browser_ttl",
+        kind: Kind::BrowserTtl {
+            max: Duration::from_secs(YEAR),
+        },
+        default: "\"origin\"",
+        strict: None,
+        per_rule: true,
+        doc: "How long visitors are told to keep a response, from when they get it. \
+              \"origin\": as long as the origin says; where a rule has a `ttl`, no longer than \
+              that. \"0s\": they ask before each use. See [what visitors are \
+              told](#what-visitors-are-told).",
+        set: set!(BrowserTtl => browser_ttl),
+    },
+    Definition {
         name: "freshness.default_ttl",
         kind: seconds(0, YEAR),
         default: "\"60s\"",

@@ -164,61 +164,15 @@ fn rule(
     };
     let mut matches = None;
     let mut has_match = false;
-    let mut ttl_at = None;
-    let mut pass_at = None;
-    let mut invalidate_at = None;
+    let mut written = Written::default();
     for (key, value) in table {
-        let place = value.span().start;
-        let name: &str = key.get_ref();
-        match name {
+        match key.get_ref().as_ref() {
             "match" => {
                 has_match = true;
+                let place = value.span().start;
                 matches = reader.matches(value).map(|matches| (matches, place));
             }
-            "ttl" => {
-                ttl_at = Some(place);
-                match TTL.check(value) {
-                    Ok(Value::Duration(ttl)) => reader.config.policy.ttl = Some(ttl),
-                    Ok(_) => {}
-                    Err(fault) => reader.problem(name, place, fault),
-                }
-            }
-            "ignore_origin" => match IGNORE_ORIGIN.check(value) {
-                Ok(Value::Choices(words)) => {
-                    reader.config.policy.ignore_origin = ignore_origin(&words);
-                }
-                Ok(_) => {}
-                Err(fault) => reader.problem(name, place, fault),
-            },
-            "failure" => {
-                if let Some(failure) = reader.failure(value) {
-                    reader.config.failure = failure;
-                }
-            }
-            "fallback" => reader.fallback(value),
-            "pass" => match value.get_ref().as_bool() {
-                Some(pass) => {
-                    reader.config.pass = pass;
-                    pass_at = pass.then_some(place);
-                }
-                None => reader.problem(name, place, "write true or false".to_owned()),
-            },
-            "invalidate" => match invalidation(value.get_ref()) {
-                Some(invalidation) => {
-                    reader.config.invalidate = invalidation;
-                    invalidate_at = Some(place);
-                }
-                None => {
-                    let message = "write true, false or \"refresh\"";
-                    reader.problem(name, place, message.to_owned());
-                }
-            },
-            name if LATER_KEYS.contains(&name) => reader.problem(
-                name,
-                key.span().start,
-                "is not available in this version; remove it".to_owned(),
-            ),
-            name => reader.read(name, key.span().start, value),
+            name => reader.rule_key(name, key.span().start, value, &mut written),
         }
     }
     if !has_match {
@@ -231,26 +185,15 @@ fn rule(
     };
     // A wrong setting has its default here, which may contradict others.
     let is_valid = problems.len() == before;
-    let stores_private = config.pass || config.policy.ignore_origin.private;
-    if let Some(at) = ttl_at.filter(|_| is_valid && !stores_private) {
-        let message = "a private answer would still not be stored; add \"private\" to \
-                       ignore_origin, or leave ttl out and set freshness.default_ttl, which \
-                       concerns silent answers";
-        problems.add(at, "rule.ttl", message.to_owned());
-    }
-    if let (Some(at), Some(_)) = (pass_at, ttl_at) {
-        let message = "nothing is stored for requests that are passed; remove pass or ttl";
-        problems.add(at, "rule.pass", message.to_owned());
-    }
-    if let (Some(at), Some((matches, _))) = (invalidate_at, &matches)
-        && matches.method.as_ref().is_some_and(is_safe)
-    {
-        let message = "requests of this method change nothing; remove it, or match the method \
-                       that does, for instance method = \"POST\"";
-        problems.add(at, "rule.invalidate", message.to_owned());
+    let matched = matches.as_ref().map(|(matches, _)| matches);
+    for (name, at, message) in of_keys(&config, &written, &places, matched) {
+        // What is wrong anyway may be what would help.
+        if is_valid || name != "ttl" {
+            problems.add(at, &format!("rule.{name}"), message.to_owned());
+        }
     }
     if is_valid && base.is_valid {
-        if let Some(at) = ttl_at {
+        if let Some(at) = written.ttl {
             places.insert("ttl", at);
         }
         contradictions::of(&config, base.platform, &places, Scope::Rule, problems);
@@ -261,6 +204,52 @@ fn rule(
         config: Rc::new(config),
     };
     Some((rule, at))
+}
+
+/// Where keys of a rule stand that are not options: the offsets of their values.
+#[derive(Debug, Default)]
+struct Written {
+    ttl: Option<usize>,
+    /// If it is true.
+    pass: Option<usize>,
+    invalidate: Option<usize>,
+}
+
+/// What keys of a rule contradict: the key, where it stands, and what to do instead.
+fn of_keys(
+    config: &Config,
+    written: &Written,
+    places: &Places,
+    matches: Option<&Match>,
+) -> Vec<(&'static str, usize, &'static str)> {
+    let mut found = Vec::new();
+    let stores_private = config.pass || config.policy.ignore_origin.private;
+    if let Some(at) = written.ttl.filter(|_| !stores_private) {
+        let message = "a private answer would still not be stored; add \"private\" to \
+                       ignore_origin, or leave ttl out and set freshness.default_ttl, which \
+                       concerns silent answers";
+        found.push(("ttl", at, message));
+    }
+    if let (Some(at), Some(_)) = (written.pass, written.ttl) {
+        let message = "nothing is stored for requests that are passed; remove pass or ttl";
+        found.push(("pass", at, message));
+    }
+    if let Some(at) = written.pass
+        && places.contains_key("browser_ttl")
+    {
+        let message = "answers that are passed are handed on as the origin made them; remove pass \
+                       or browser_ttl";
+        found.push(("pass", at, message));
+    }
+    let method = matches.and_then(|matches| matches.method.as_ref());
+    if let Some(at) = written.invalidate
+        && method.is_some_and(is_safe)
+    {
+        let message = "requests of this method change nothing; remove it, or match the method \
+                       that does, for instance method = \"POST\"";
+        found.push(("invalidate", at, message));
+    }
+    found
 }
 
 fn invalidation(value: &DeValue<'_>) -> Option<Invalidation> {
@@ -283,6 +272,63 @@ fn ignore_origin(words: &[&str]) -> IgnoreOrigin {
 }
 
 impl Reader<'_, '_> {
+    /// Reads a key of a rule that is not `match`.
+    fn rule_key(
+        &mut self,
+        name: &str,
+        at: usize,
+        value: &Spanned<DeValue<'_>>,
+        written: &mut Written,
+    ) {
+        let place = value.span().start;
+        match name {
+            "ttl" => {
+                written.ttl = Some(place);
+                match TTL.check(value) {
+                    Ok(Value::Duration(ttl)) => self.config.policy.ttl = Some(ttl),
+                    Ok(_) => {}
+                    Err(fault) => self.problem(name, place, fault),
+                }
+            }
+            "ignore_origin" => match IGNORE_ORIGIN.check(value) {
+                Ok(Value::Choices(words)) => {
+                    self.config.policy.ignore_origin = ignore_origin(&words);
+                }
+                Ok(_) => {}
+                Err(fault) => self.problem(name, place, fault),
+            },
+            "failure" => {
+                if let Some(failure) = self.failure(value) {
+                    self.config.failure = failure;
+                }
+            }
+            "fallback" => self.fallback(value),
+            "pass" => match value.get_ref().as_bool() {
+                Some(pass) => {
+                    self.config.pass = pass;
+                    written.pass = pass.then_some(place);
+                }
+                None => self.problem(name, place, "write true or false".to_owned()),
+            },
+            "invalidate" => match invalidation(value.get_ref()) {
+                Some(invalidation) => {
+                    self.config.invalidate = invalidation;
+                    written.invalidate = Some(place);
+                }
+                None => {
+                    let message = "write true, false or \"refresh\"";
+                    self.problem(name, place, message.to_owned());
+                }
+            },
+            name if LATER_KEYS.contains(&name) => self.problem(
+                name,
+                at,
+                "is not available in this version; remove it".to_owned(),
+            ),
+            name => self.read(name, at, value),
+        }
+    }
+
     /// Reads `match`.
     fn matches(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Match> {
         let at = value.span().start;

@@ -7,6 +7,7 @@ use super::path::PathPattern;
 use super::problem::Fault;
 use super::suggest::one_of;
 use crate::question::policy::{Cookies, Pattern};
+use crate::semantics::BrowserTtl;
 use http::HeaderValue;
 use std::time::Duration;
 use toml::Spanned;
@@ -64,6 +65,12 @@ pub enum Kind {
     Paths,
     /// What becomes of cookies.
     Cookies,
+    /// How long visitors may keep answers: text such as `"1m"`, in whole seconds within a
+    /// bound, or `"origin"`.
+    BrowserTtl {
+        /// The longest allowed.
+        max: Duration,
+    },
 }
 
 /// A checked value.
@@ -89,6 +96,8 @@ pub(super) enum Value {
     Paths(Vec<PathPattern>),
     /// Of [`Kind::Cookies`].
     Cookies(Cookies),
+    /// Of [`Kind::BrowserTtl`].
+    BrowserTtl(BrowserTtl),
 }
 
 impl Kind {
@@ -192,6 +201,7 @@ impl Kind {
                 list(value, &["/health", "/status/*"], PathPattern::parse).map(Value::Paths)
             }
             Kind::Cookies => cookies(value).map(Value::Cookies),
+            Kind::BrowserTtl { max } => browser_ttl(inner, *max).map(Value::BrowserTtl),
         }
     }
 
@@ -216,6 +226,12 @@ impl Kind {
             Kind::Hosts => "list of hosts".to_owned(),
             Kind::Paths => "list of path patterns".to_owned(),
             Kind::Cookies => COOKIES.to_owned(),
+            Kind::BrowserTtl { max } => {
+                format!(
+                    "\"origin\", or duration in whole seconds, 0s to {}",
+                    show(*max)
+                )
+            }
         }
     }
 }
@@ -317,6 +333,33 @@ fn cookies(value: &Spanned<DeValue<'_>>) -> Result<Cookies, Fault> {
         }
         _ => Err(wrong()),
     }
+}
+
+fn browser_ttl(value: &DeValue<'_>, max: Duration) -> Result<BrowserTtl, Fault> {
+    let text = match value {
+        DeValue::String(text) if text == "origin" => return Ok(BrowserTtl::Origin),
+        DeValue::String(text) => text,
+        other => {
+            return Err(format!(
+                "is a duration, not {}; write text with a unit, for instance \"1m\", or \"origin\"",
+                type_of(other)
+            )
+            .into());
+        }
+    };
+    let duration = duration::parse(text)
+        .map_err(|problem| format!("{problem}; or write \"origin\" for what the origin says"))?;
+    u32::try_from(duration.as_secs())
+        .ok()
+        .filter(|_| duration <= max && duration.subsec_nanos() == 0)
+        .map(BrowserTtl::Seconds)
+        .ok_or_else(|| {
+            format!(
+                "{text:?} cannot be told to browsers; write whole seconds, at most {}",
+                show(max)
+            )
+            .into()
+        })
 }
 
 /// Thousandths of a number below one, from its decimal text, because a binary

@@ -104,7 +104,7 @@ fn is_of_word(byte: &u8) -> bool {
 
 /// Whether a member is a directive as RFC 9111 section 5.2 writes it: a token, and perhaps
 /// an argument that is a token or a quoted string.
-fn is_directive(member: &[u8]) -> bool {
+pub(super) fn is_directive(member: &[u8]) -> bool {
     let is_word = |text: &[u8]| text.iter().all(is_of_word);
     let mut parts = member.splitn(2, |&byte| byte == b'=');
     // No directive that is known has other characters in its name.
@@ -145,7 +145,8 @@ impl Argument {
     }
 }
 
-fn directive(member: &[u8]) -> Option<Directive> {
+/// Reads one member of a list of directives; `None` for one without a name.
+pub(super) fn directive(member: &[u8]) -> Option<Directive> {
     let mut parts = member.splitn(2, |&byte| byte == b'=');
     let before = parts.next().unwrap_or_default();
     let name = latin1(trim(before)).to_ascii_lowercase();

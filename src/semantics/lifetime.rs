@@ -68,7 +68,7 @@ pub(super) fn explicit_lifetime(
 }
 
 /// A tenth of the time since the last modification (RFC 9111 section 4.2.2).
-fn heuristic_lifetime(response_headers: &HeaderMap, response_time: Time) -> u64 {
+pub(super) fn heuristic_lifetime(response_headers: &HeaderMap, response_time: Time) -> u64 {
     let modified =
         single(response_headers, &LAST_MODIFIED).and_then(|value| date::parse(value.as_bytes()));
     let date = date_of(response_headers, response_time);
@@ -94,7 +94,7 @@ pub(super) fn initial_age_ms(headers: &HeaderMap, request_time: Time, response_t
 
 /// `Age` in milliseconds (RFC 9111 section 5.1): the first of several members
 /// or lines counts, and nothing if it is no number.
-fn received_age_ms(headers: &HeaderMap) -> u64 {
+pub(super) fn received_age_ms(headers: &HeaderMap) -> u64 {
     let first = headers
         .get_all(AGE)
         .iter()

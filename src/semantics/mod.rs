@@ -38,6 +38,7 @@ pub mod serve;
 mod stale;
 pub mod storable;
 mod text;
+mod told;
 pub mod update;
 pub mod vary;
 
@@ -76,5 +77,6 @@ pub use storable::{
     Asked, Kept, Storability, is_transient, may_be_for_everyone, storability, storability_of_post,
 };
 pub(crate) use text::{field_members, joined_value, normal_value, push_counted, weight};
+pub use told::{BrowserTtl, Handed, tell_lifetime};
 pub use update::{HeadUpdate, confirms, freshen, head_update, matches};
 pub use vary::{Vary, selecting_names, vary};

@@ -83,27 +83,33 @@ impl ResponseDirectives {
     /// empty (RFC 9213 section 2.1), else `Cache-Control`.
     pub fn parse(headers: &HeaderMap) -> Self {
         targeted(headers).unwrap_or_else(|| {
-            let mut read = ResponseDirectives::default();
-            for directive in directives(headers, &CACHE_CONTROL) {
-                read.add(&directive.name, &directive.argument);
-            }
-            for (word, rest) in misplaced_words(headers, &CACHE_CONTROL) {
-                read.restrict(&word, rest);
-            }
+            let mut read = ResponseDirectives::of_cache_control(headers);
             // Not valid, so it says nothing but what it may have meant to forbid.
             for line in headers.get_all(CDN_CACHE_CONTROL) {
                 for (word, rest) in words(line.as_bytes()) {
                     read.restrict(&word, rest);
                 }
             }
-            // RFC 9111 section 5.4 leaves it open in answers. Where it is the only word,
-            // the origin means it.
-            let is_told = headers.contains_key(CACHE_CONTROL);
-            if !is_told && field_members(headers, &PRAGMA).any(is_no_cache) {
-                read.no_cache = Scope::Everything;
-            }
             read
         })
+    }
+
+    /// Reads `Cache-Control` alone, as browsers do.
+    pub(super) fn of_cache_control(headers: &HeaderMap) -> Self {
+        let mut read = ResponseDirectives::default();
+        for directive in directives(headers, &CACHE_CONTROL) {
+            read.add(&directive.name, &directive.argument);
+        }
+        for (word, rest) in misplaced_words(headers, &CACHE_CONTROL) {
+            read.restrict(&word, rest);
+        }
+        // RFC 9111 section 5.4 leaves it open in answers. Where it is the only word, the
+        // origin means it.
+        let is_told = headers.contains_key(CACHE_CONTROL);
+        if !is_told && field_members(headers, &PRAGMA).any(is_no_cache) {
+            read.no_cache = Scope::Everything;
+        }
+        read
     }
 
     /// Counts a restriction that stands where the grammar has none. Restrictions fail

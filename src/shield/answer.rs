@@ -11,7 +11,7 @@ use crate::cells::{Backing, Loaded, Lost, Place};
 use crate::config::Config;
 use crate::origin::PSEUDONYM;
 use crate::semantics::{
-    self, Forward, Precondition, RangeAnswer, announced, append_via, may_have_content,
+    self, Forward, Handed, Precondition, RangeAnswer, announced, append_via, may_have_content,
     strip_connection_fields,
 };
 use crate::time::Time;
@@ -123,14 +123,14 @@ impl<P: Platform> Shield<P> {
     /// If the entry's body cannot be read.
     pub(super) async fn entry_answer(
         self: &Rc<Self>,
-        request: &request::Parts,
+        visit: &Visit,
         entry: &Entry,
         loaded: &Loaded,
         now: Time,
         served: Served,
     ) -> Result<Answer<P::Body>, Lost> {
         let length = entry.body.len();
-        let (status, headers, range) = entry_parts(request, entry, Some(length), now);
+        let (status, headers, range) = entry_parts(visit, entry, Some(length), now);
         let body = match range {
             None => AnswerBody::Empty,
             Some(range) => self.entry_body(entry, loaded, range).await?,
@@ -171,13 +171,24 @@ impl<P: Platform> Shield<P> {
         backing: Backing,
     ) -> Answer<P::Body> {
         let request = &visit.parts;
-        let Fetched { parts, body, .. } = response;
+        let Fetched {
+            parts,
+            body,
+            stored,
+            ..
+        } = response;
         let (status, mut headers) = (parts.status, parts.headers);
         strip_connection_fields(&mut headers);
         if !cookies {
             headers.remove(SET_COOKIE);
         }
         let now = self.platform.now();
+        let handed = Handed {
+            status,
+            is_stored: stored,
+            now,
+        };
+        tell_lifetime(&mut headers, handed, &visit.config);
         if is_not_modified(request, status, &headers, now) {
             let headers = semantics::not_modified_headers(&headers);
             let status = StatusCode::NOT_MODIFIED;
@@ -202,17 +213,32 @@ impl<P: Platform> Shield<P> {
     }
 }
 
+/// Has an answer say for how long its visitor may keep it. What a rule passes is handed on as
+/// the origin made it.
+pub(super) fn tell_lifetime(headers: &mut HeaderMap, handed: Handed, config: &Config) {
+    if !config.pass {
+        semantics::tell_lifetime(headers, handed, &config.policy, config.browser_ttl);
+    }
+}
+
 /// Status, fields and range of an entry's content as the answer to a request; no range
 /// where the answer has no content. `length` is the content's, if it is known.
 pub(super) fn entry_parts(
-    request: &request::Parts,
+    visit: &Visit,
     entry: &Entry,
     length: Option<u64>,
     now: Time,
 ) -> (StatusCode, HeaderMap, Option<Range<u64>>) {
+    let request = &visit.parts;
     let mut headers = entry.headers.clone();
     semantics::date_header(&mut headers, entry.freshness.response_time);
     semantics::age_header(&mut headers, entry.freshness.current_age(now));
+    let handed = Handed {
+        status: entry.status,
+        is_stored: true,
+        now,
+    };
+    tell_lifetime(&mut headers, handed, &visit.config);
     if is_not_modified(
         request,
         entry.status,

@@ -84,7 +84,7 @@ impl<P: Platform> Shield<P> {
             // Which part it is, is known at the end.
             return None;
         }
-        let (status, headers, range) = entry_parts(&visit.parts, entry, length, now);
+        let (status, headers, range) = entry_parts(visit, entry, length, now);
         let served = Served::Entry {
             ttl: entry.freshness.ttl(now),
             stale,

@@ -1,7 +1,7 @@
 //! Requests that are forwarded with their own fields: GETs and HEADs that no entry
 //! can answer. Their answers are never stored and never given to another visitor.
 
-use super::answer::{Trouble, assemble};
+use super::answer::{Trouble, assemble, tell_lifetime};
 use super::answer_body::AnswerBody;
 use super::fetch::Reason;
 use super::own_answer::Delivery;
@@ -17,7 +17,7 @@ use crate::origin::{
 use crate::question::location;
 use crate::question::target::path_of;
 use crate::semantics::{
-    Asked, Audience, Forward, Storability, is_endless, storability, strip_connection_fields,
+    Asked, Audience, Forward, Handed, Storability, is_endless, storability, strip_connection_fields,
 };
 use crate::time::Time;
 use crate::world::{Content, OriginError, Platform};
@@ -156,6 +156,12 @@ impl<P: Platform> Shield<P> {
                 let (parts, body) = answered.response.into_parts();
                 let mut headers = parts.headers;
                 strip_connection_fields(&mut headers);
+                let handed = Handed {
+                    status: parts.status,
+                    is_stored: false,
+                    now: self.platform.now(),
+                };
+                tell_lifetime(&mut headers, handed, config);
                 let body = match visitor.method == Method::HEAD {
                     true => AnswerBody::Empty,
                     false => self.to_visitor(&headers, body, config),

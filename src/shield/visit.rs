@@ -571,7 +571,7 @@ impl<P: Platform> Shield<P> {
         };
         let backing = located.loaded.backing;
         let answer = self
-            .entry_answer(&visit.parts, entry, &located.loaded, now, served)
+            .entry_answer(visit, entry, &located.loaded, now, served)
             .await?;
         // Reading a body in chunks takes a moment.
         let then = self.platform.now();
@@ -769,7 +769,7 @@ impl<P: Platform> Shield<P> {
                 };
                 let now = self.platform.now();
                 let answer = self
-                    .entry_answer(&visit.parts, &entry, &located.loaded, now, served)
+                    .entry_answer(visit, &entry, &located.loaded, now, served)
                     .await;
                 match answer {
                     Ok(mut answer) => {

@@ -1,6 +1,7 @@
 //! The end-to-end tests, in one program: their nodes run side by side, and it is linked once.
 
 mod bodies;
+mod browsers;
 mod budget;
 mod clouds;
 mod damage;

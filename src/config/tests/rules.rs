@@ -334,6 +334,28 @@ fn a_wrong_fallback_for_all_paths_is_refused_with_its_place_and_a_remedy() {
 }
 
 #[test]
+fn a_rule_says_what_visitors_are_told_or_has_what_is_said_outside() {
+    let config = parse(
+        "browser_ttl = \"5m\"\n[[rule]]\nmatch.path = \"/short\"\nbrowser_ttl = \"0s\"\n\
+         [[rule]]\nmatch.path = \"/origin\"\nbrowser_ttl = \"origin\"\n\
+         [[rule]]\nmatch.path = \"/passed\"\npass = true\n\
+         [[rule]]\nmatch.path = \"/other\"\n",
+    );
+    for (path, expected) in [
+        ("/", BrowserTtl::Seconds(300)),
+        ("/short", BrowserTtl::Seconds(0)),
+        ("/origin", BrowserTtl::Origin),
+        ("/other", BrowserTtl::Seconds(300)),
+    ] {
+        assert_eq!(get(&config, path).browser_ttl, expected, "{path}");
+    }
+    assert_eq!(parse("").browser_ttl, BrowserTtl::Origin);
+    // What applies at once to what is stored costs no second decision about it.
+    let mark = |path| get(&config, path).policy.mark();
+    assert_eq!(mark("/short"), mark("/origin"));
+}
+
+#[test]
 fn a_rule_takes_precedence_over_health_paths() {
     let config =
         parse("[[rule]]\nmatch = { path = \"/*\", method = \"GET\" }\nwait.budget = \"1s\"");
@@ -520,6 +542,31 @@ fn a_wrong_rule_is_refused_with_its_place_and_a_remedy() {
             "pass = true\nttl = \"5s\"\nignore_origin = [\"private\"]",
             "config:3:8: rule.pass: nothing is stored for requests that are passed; remove pass or \
              ttl",
+        ),
+        (
+            "pass = true\nbrowser_ttl = \"1m\"",
+            "config:3:8: rule.pass: answers that are passed are handed on as the origin made them; \
+             remove pass or browser_ttl",
+        ),
+        (
+            "browser_ttl = 60",
+            "config:3:15: rule.browser_ttl: is a duration, not an integer; write text with a unit, \
+             for instance \"1m\", or \"origin\"",
+        ),
+        (
+            "browser_ttl = \"1500ms\"",
+            "config:3:15: rule.browser_ttl: \"1500ms\" cannot be told to browsers; write whole \
+             seconds, at most 365d",
+        ),
+        (
+            "browser_ttl = \"366d\"",
+            "config:3:15: rule.browser_ttl: \"366d\" cannot be told to browsers; write whole \
+             seconds, at most 365d",
+        ),
+        (
+            "freshness.browser_ttl = \"1m\"",
+            "config:3:11: rule.freshness.browser_ttl: there is no such setting; did you mean \
+             browser_ttl?",
         ),
         ("pass = 1", "config:3:8: rule.pass: write true or false"),
         (
