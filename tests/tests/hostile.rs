@@ -17,6 +17,8 @@
 //! The origin's [page] depends on everything that the origin receives, whatever it
 //! says about caching. All rows run in one world, each with a path of its own. The
 //! failures of all rows are collected and printed as a table.
+//!
+//! Visitors with credentials on new URLs have [rows of their own](scouts).
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -27,6 +29,8 @@
 mod attacks;
 #[path = "hostile/page.rs"]
 mod page;
+#[path = "hostile/scouts.rs"]
+mod scouts;
 #[path = "hostile/together.rs"]
 mod together;
 
