@@ -36,6 +36,7 @@ use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
 use crate::semantics::{
     Bond, LoopId, announced, bond_of_request, complete, is_endless, is_loop_answer, retry_after,
+    strip_connection_fields,
 };
 use crate::time::{Time, millis};
 use crate::world::{Body, Content, OriginError, OriginRequest, Platform, event};
@@ -271,7 +272,7 @@ impl<P: Platform> OriginDoor<P> {
         let mut response = answered?;
         let status = response.status();
         complete(status, response.headers_mut(), response_time);
-        let may = self.platform.lets_through(response.headers());
+        let may = self.platform.lets_through(&handed_on(response.headers()));
         may.map_err(OriginError::Fields)?;
         let response = response.map(|body| match status {
             // Some origins send a page with it. Nobody reads that.
@@ -538,6 +539,14 @@ fn outcome<B>(
     })
 }
 
+/// The fields of an answer that visitors may get: those of its connection need not pass the
+/// host, which shows some of them to a component and refuses them in an answer.
+fn handed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    strip_connection_fields(&mut headers);
+    headers
+}
+
 /// A final answer has a status from 200 to 599 (RFC 9110 section 15): hosts send no other to
 /// a visitor.
 fn valid<B>(response: Response<B>) -> Result<Response<B>, OriginError> {
@@ -584,6 +593,24 @@ mod tests {
         let mut error = Response::new(());
         *error.status_mut() = StatusCode::BAD_GATEWAY;
         assert_eq!(outcome(&Ok(error), now, true), bad);
+    }
+
+    /// On Spin each answer without a length became 502: the host shows `Transfer-Encoding`.
+    #[test]
+    fn fields_of_a_connection_need_not_pass_the_host() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("transfer-encoding", "chunked"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("set-cookie", "a=b"),
+        ] {
+            headers.append(name, http::HeaderValue::from_static(value));
+        }
+        let left = handed_on(&headers);
+        let names: Vec<_> = left.keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["set-cookie"]);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use http::{Method, StatusCode};
-use leeward_tests::client::Ask;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use leeward_tests::client::{Ask, Visitor};
 use leeward_tests::origin::Answer;
 
 use crate::asking::{Visit, get, statuses, visit};
@@ -24,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The last message of a handshake.
 const NTLM: &str = "NTLM TlRMTVNTUAADAAAA";
+
+/// The content of an answer without a length.
+const PAGE: &str = "a page";
 
 /// What only the visitor may see who authenticated a connection.
 const SECRET: &str = "hello alice";
@@ -44,6 +48,12 @@ pub(crate) const ALL: &[Scenario] = &[
         asked: "20 new pages, each kept connection ends as its next request arrives",
         promise: "all answered",
         run: |stage| kept(stage).boxed_local(),
+        ..ON_ONE
+    },
+    Scenario {
+        asked: "answers without a length: a page, one visitor's page, a missing page, events",
+        promise: "all answered as the origin does",
+        run: |stage| without_length(stage).boxed_local(),
         ..ON_ONE
     },
 ];
@@ -81,6 +91,42 @@ async fn ntlm(stage: &mut Stage) -> Seen {
             "the first {}, {saw} of {VISITORS} saw its page",
             first.status()
         ),
+    )
+}
+
+/// Spin shows a component `Transfer-Encoding` and refuses it in an answer: what could not be
+/// stored was 502.
+async fn without_length(stage: &mut Stage) -> Seen {
+    let world = &stage.world;
+    world.origin.otherwise(Answer::made_by(|seen| {
+        let answer = Answer::fixed(PAGE).without_length();
+        match seen.target.as_str() {
+            "/page" => answer.max_age(60),
+            "/mine" => answer.cache_control("private"),
+            "/events" => Answer::events(BETWEEN),
+            _ => answer.status(StatusCode::NOT_FOUND),
+        }
+    }));
+    let mut seen = Vec::new();
+    for (path, status) in [("/page", 200), ("/mine", 200), ("/none", 404)] {
+        for ask in [Ask::get(path), Ask::get(path).header("cookie", "session=1")] {
+            let visit = visit(world.node(0), &ask, PATIENCE).await;
+            seen.push((
+                visit.status(),
+                visit.status() == status && visit.body() == PAGE,
+            ));
+        }
+    }
+    let mut subscriber = Visitor::connect(world.node(0)).await.unwrap();
+    let request = Request::get("/events").header("host", "site.test");
+    let nothing = Empty::new().map_err(|never| match never {}).boxed();
+    let events = subscriber.send(request.body(nothing).unwrap()).await;
+    let status = events.map_or(0, |answer| answer.status().as_u16());
+    seen.push((status, status == 200));
+    let statuses: Vec<_> = seen.iter().map(|(status, _)| status.to_string()).collect();
+    Seen::new(
+        seen.iter().all(|(_, is_right)| *is_right),
+        statuses.join(", "),
     )
 }
 
