@@ -165,8 +165,16 @@ pub(crate) fn suite() -> Option<Suite> {
 pub(crate) fn compare_all(suite: &Suite, built: &Built) -> Result<()> {
     let mut summaries = Vec::new();
     for preset in Preset::ALL {
-        for nodes in NODES {
-            summaries.push(one_run(suite, built, preset, nodes, Purpose::Compare)?);
+        // Both at once: most tests wait for a response to expire.
+        let runs = std::thread::scope(|scope| {
+            let run = |nodes| move || one_run(suite, built, preset, nodes, Purpose::Compare);
+            NODES
+                .map(|nodes| scope.spawn(run(nodes)))
+                .map(std::thread::ScopedJoinHandle::join)
+        });
+        for summary in runs {
+            let summary = summary.unwrap_or_else(|_| bail!("a run of the suite panicked"));
+            summaries.push(summary?);
         }
     }
     ensure!(
