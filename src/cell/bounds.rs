@@ -90,10 +90,14 @@ impl Cell {
             }
             pass.since = pass.since.min(latest);
         }
-        if let Some(until) = &mut self.marks.credentials_pass_until
-            && *until > passed_at_most
-        {
-            *until = now;
+        for mark in [
+            &mut self.marks.credentials_pass_until,
+            &mut self.marks.for_everyone_until,
+        ] {
+            *mark = mark.map(|until| match until > passed_at_most {
+                true => now,
+                false => until,
+            });
         }
         if let Some(doubt) = &mut self.marks.doubt {
             doubt.since = doubt.since.min(latest);
@@ -214,6 +218,7 @@ mod tests {
                     seen: now,
                 }],
                 credentials_pass_until: Some(now.plus(PASS)),
+                for_everyone_until: Some(now.plus(PASS)),
                 invalidated: Some(now),
                 purged: Some(now),
                 softened: Some(now),
@@ -282,8 +287,9 @@ mod tests {
 
     #[test]
     fn credentials_are_not_passed_for_longer_than_a_pass_mark_lasts() {
-        let until = a_day_ahead().marks.credentials_pass_until.unwrap();
-        assert!(until <= NOW);
+        let marks = a_day_ahead().marks;
+        assert!(marks.credentials_pass_until.unwrap() <= NOW);
+        assert!(marks.for_everyone_until.unwrap() <= NOW);
     }
 
     #[test]
@@ -378,6 +384,7 @@ mod tests {
             cell.marks.retry.as_mut().unwrap().not_before = at(latest.plus(RETRY));
             cell.marks.pass.as_mut().unwrap().until = at(latest.plus(PASS));
             cell.marks.credentials_pass_until = Some(at(latest.plus(PASS)));
+            cell.marks.for_everyone_until = Some(at(latest.plus(PASS)));
             cell.marks.doubt.as_mut().unwrap().since = at(latest);
             cell.marks.unsettled.as_mut().unwrap().not_before =
                 at(latest.plus(BOUNDS.lease).plus(RETRY));
@@ -389,6 +396,10 @@ mod tests {
             assert_eq!(bounded.marks.pass == cell.marks.pass, !beyond);
             assert_eq!(
                 bounded.marks.credentials_pass_until == cell.marks.credentials_pass_until,
+                !beyond
+            );
+            assert_eq!(
+                bounded.marks.for_everyone_until == cell.marks.for_everyone_until,
                 !beyond
             );
             assert_eq!(bounded.marks.doubt == cell.marks.doubt, !beyond);
@@ -426,6 +437,8 @@ mod tests {
             prop_assert!(pass.is_none_or(|mark| mark.until <= now.plus(PASS + SKEW)));
             let credentials = bounded.marks.credentials_pass_until;
             prop_assert!(credentials.is_none_or(|until| until <= now.plus(PASS + SKEW)));
+            let everyone = bounded.marks.for_everyone_until;
+            prop_assert!(everyone.is_none_or(|until| until <= now.plus(PASS + SKEW)));
             let unsettled = bounded.marks.unsettled;
             let longest = now.plus(BOUNDS.lease + RETRY + SKEW);
             prop_assert!(unsettled.is_none_or(|mark| mark.not_before <= longest));

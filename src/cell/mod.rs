@@ -130,8 +130,8 @@ impl Lease {
 ///
 /// Marks are of three kinds. A question's own: `pass`, `retry`, `doubt`,
 /// `unsettled`, `asked_again`. A key's, in the key's own cell, which concern all of its
-/// questions: `resident`, `vary`, `credentials_pass_until` and the times of
-/// purges. And the list of a key's variants, in a cell of its own.
+/// questions: `resident`, `vary`, `credentials_pass_until`, `for_everyone_until` and the
+/// times of purges. And the list of a key's variants, in a cell of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
     /// Responses to the question cannot be stored: requests need not queue.
@@ -161,6 +161,10 @@ pub struct Marks {
     /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_pass_until: Option<Time>,
+    /// Until then a request with credentials asks the question where there is no entry:
+    /// the answer to another such request was for everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_everyone_until: Option<Time>,
     /// In a cell that lists a key's variants: their cells, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Listed>,
@@ -186,6 +190,13 @@ pub struct Marks {
 }
 
 impl Marks {
+    /// Has requests with credentials passed until then, or forgets what is known of whom
+    /// answers are for.
+    pub fn note_credentials(&mut self, pass_until: Option<Time>) {
+        self.credentials_pass_until = pass_until;
+        self.for_everyone_until = None;
+    }
+
     /// The names of the fields that select a question of the key.
     pub fn selecting(&self) -> Vec<HeaderName> {
         self.vary

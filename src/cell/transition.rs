@@ -440,12 +440,37 @@ fn remember(marks: &mut Marks, names: &[String], now: Time) -> bool {
 /// Notes in a key's own cell that requests with credentials are passed until
 /// then. Returns none where it says so already.
 pub fn pass_credentials(cell: Option<&Cell>, key: &str, until: Time, nonce: Nonce) -> Option<Cell> {
-    let known = cell.and_then(|cell| cell.marks.credentials_pass_until);
-    if known.is_some_and(|known| known >= until) {
+    let says_so = |marks: &Marks| {
+        let known = marks.credentials_pass_until;
+        known.is_some_and(|known| known >= until) && marks.for_everyone_until.is_none()
+    };
+    if cell.is_some_and(|cell| says_so(&cell.marks)) {
         return None;
     }
     let mut next = next(cell, key, nonce);
-    next.marks.credentials_pass_until = Some(until);
+    let known = next.marks.credentials_pass_until;
+    next.marks.note_credentials(known.max(Some(until)));
+    Some(next)
+}
+
+/// Notes in a key's own cell that an answer to a request with credentials was for
+/// everyone: until then such a request asks the question. Returns none where there is an
+/// entry by now, and where the cell says so already.
+pub fn note_for_everyone(
+    cell: Option<&Cell>,
+    key: &str,
+    until: Time,
+    nonce: Nonce,
+) -> Option<Cell> {
+    let is_known = |cell: &Cell| {
+        let known = cell.marks.for_everyone_until;
+        cell.entry.is_some() || known.is_some_and(|known| known >= until)
+    };
+    if cell.is_some_and(is_known) {
+        return None;
+    }
+    let mut next = next(cell, key, nonce);
+    next.marks.for_everyone_until = Some(until);
     Some(next)
 }
 
@@ -534,7 +559,7 @@ pub fn purge(cell: &Cell, purge: Purge, stamp: Stamp) -> Cell {
             // The key starts from nothing: which fields select its questions,
             // which question is the resident, and who is passed.
             next.marks.vary.clear();
-            next.marks.credentials_pass_until = None;
+            next.marks.note_credentials(None);
             leave(&mut next.marks);
         }
     }
@@ -557,7 +582,7 @@ pub fn sweep(cell: &Cell, clock_skew: Duration, stamp: Stamp) -> Option<Cell> {
     next.end_lease(stamp.now);
     next.replace_entry(None, stamp.now);
     leave(&mut next.marks);
-    next.marks.credentials_pass_until = None;
+    next.marks.note_credentials(None);
     next.marks.swept = Some(stamp.now);
     Some(next)
 }

@@ -52,7 +52,7 @@ impl Told<'_> {
             ..
         } = self
         {
-            cell.marks.credentials_pass_until = Some(until);
+            cell.marks.note_credentials(Some(until));
         }
     }
 }

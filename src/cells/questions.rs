@@ -21,6 +21,8 @@ pub(crate) struct Located {
     pub(crate) vary: Vec<Selecting>,
     /// Until when the key passes requests with credentials.
     pub(crate) credentials_pass_until: Option<Time>,
+    /// Until when a request with credentials asks the question where there is no entry.
+    pub(crate) for_everyone_until: Option<Time>,
     /// The question's selector, if its cell is the key's own.
     resident: Option<String>,
 }
@@ -63,6 +65,7 @@ impl<P: Platform> Cells<P> {
         let question = question(&marks);
         let selector = question.selector();
         let credentials_pass_until = marks.credentials_pass_until;
+        let for_everyone_until = marks.for_everyone_until;
         if marks
             .resident
             .as_ref()
@@ -73,6 +76,7 @@ impl<P: Platform> Cells<P> {
                 loaded: primary,
                 vary: marks.vary,
                 credentials_pass_until,
+                for_everyone_until,
                 resident: Some(selector),
             };
         }
@@ -89,6 +93,7 @@ impl<P: Platform> Cells<P> {
             loaded,
             vary: marks.vary,
             credentials_pass_until,
+            for_everyone_until,
             resident: None,
         }
     }
@@ -182,6 +187,16 @@ impl<P: Platform> Cells<P> {
         let loaded = self.load(key).await;
         self.apply(loaded, |cell| {
             transition::pass_credentials(cell, key, until, self.nonce())
+        })
+        .await;
+    }
+
+    /// Has requests with credentials ask the question of a key until then, where there is no
+    /// entry.
+    pub(crate) async fn note_for_everyone(&self, key: &str, until: Time) {
+        let loaded = self.load(key).await;
+        self.apply(loaded, |cell| {
+            transition::note_for_everyone(cell, key, until, self.nonce())
         })
         .await;
     }

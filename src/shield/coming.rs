@@ -73,6 +73,7 @@ impl<P: Platform> Shield<P> {
         let view = View {
             cell: Some(&published),
             credentials_pass_until: located.credentials_pass_until,
+            for_everyone_until: located.for_everyone_until,
             accepts_coding: visit.visitor.accepts(&coming.entry.headers),
         };
         let step = decide(view, &visit.asker, visit.rules(), now, NO_EARLY_REFRESH);

@@ -52,6 +52,8 @@ pub(super) struct View<'a> {
     pub(super) cell: Option<&'a Cell>,
     /// Until when the key passes requests with credentials.
     pub(super) credentials_pass_until: Option<Time>,
+    /// Until when requests with credentials ask the question where there is no entry.
+    pub(super) for_everyone_until: Option<Time>,
     /// Whether the request accepts the coding of the entry.
     pub(super) accepts_coding: bool,
 }
@@ -225,7 +227,9 @@ fn nothing_stored<'a>(
     match backoff {
         Some(until) => unavailable(asker, rules, until),
         None if asker.directives.no_store => Step::Pass(Passed::RequestNoStore, None),
-        None if asker.scouts => Step::Scout,
+        None if asker.scouts && view.for_everyone_until.is_none_or(|until| now >= until) => {
+            Step::Scout
+        }
         None => Step::Fetch(None),
     }
 }
@@ -424,6 +428,7 @@ mod tests {
         let view = View {
             cell: Some(&cell),
             credentials_pass_until: with.credentials_pass.then(|| at(NOW + 1_000)),
+            for_everyone_until: None,
             accepts_coding: !with.undecodable,
         };
         match decide(view, &asker, rules, at(NOW), 1) {
@@ -610,6 +615,7 @@ mod tests {
             let view = View {
                 cell: Some(&cell),
                 credentials_pass_until: None,
+                for_everyone_until: None,
                 accepts_coding: true,
             };
             let fallback = cell.entry.as_ref().filter(|_| preset == Preset::Uptime);
@@ -725,12 +731,24 @@ mod tests {
             since: at(NOW),
             times: 1,
         };
-        for (has, credentials_pass_until, marked, expected) in [
-            (None, None, false, Step::Scout),
-            (None, until, false, Step::Pass(Passed::Credentials, None)),
-            (None, None, true, Step::Pass(Passed::Uncacheable, None)),
+        let over = Some(at(NOW));
+        let pass_credentials = Step::Pass(Passed::Credentials, None);
+        for (has, credentials_pass_until, for_everyone_until, marked, expected) in [
+            (None, None, None, false, Step::Scout),
+            (None, until, None, false, pass_credentials),
+            (
+                None,
+                None,
+                None,
+                true,
+                Step::Pass(Passed::Uncacheable, None),
+            ),
             // It was for everyone.
-            (entry(Has::Dead), None, false, Step::Fetch(None)),
+            (entry(Has::Dead), None, None, false, Step::Fetch(None)),
+            // Another was told so.
+            (None, None, until, false, Step::Fetch(None)),
+            (None, None, over, false, Step::Scout),
+            (None, until, until, false, pass_credentials),
         ] {
             let cell = Cell {
                 coming: None,
@@ -748,6 +766,7 @@ mod tests {
             let view = View {
                 cell: Some(&cell),
                 credentials_pass_until,
+                for_everyone_until,
                 accepts_coding: true,
             };
             assert_eq!(decide(view, &asker, rules, at(NOW), 0), expected);
@@ -771,6 +790,7 @@ mod tests {
         let view = View {
             cell: None,
             credentials_pass_until: None,
+            for_everyone_until: None,
             accepts_coding: true,
         };
         assert_eq!(decide(view, &asker, rules, at(NOW), 0), Step::Fetch(None));

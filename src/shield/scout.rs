@@ -114,13 +114,15 @@ impl<P: Platform> Shield<P> {
             .is_ok_and(|answered| answered.response.status().is_client_error());
         match heard {
             Some(Heard::ForItsVisitor) if !is_refused => self.pass_credentials_behind(&visit),
-            // Where no other waits for the question, the next visitor asks it.
             Some(Heard::ForEveryone)
                 if visit.parts.method == Method::GET
                     && self.audiences.borrow_mut().take_extra() =>
             {
                 self.refresh_behind(&visit, located, Reason::HitForMiss);
             }
+            // Where no other waits for the question, the next visitor asks it, of whatever
+            // instance.
+            Some(Heard::ForEveryone) => self.note_for_everyone_behind(&visit),
             Some(_) | None => {}
         }
         self.passed_answer(&visit.parts, passed, answered, &config)
@@ -141,6 +143,16 @@ impl<P: Platform> Shield<P> {
         let (cells, key) = (Rc::clone(&self.cells), visit.visitor.key().to_owned());
         self.platform.spawn(async move {
             cells.pass_credentials(&key, until).await;
+        });
+    }
+
+    /// Has the next visitor with credentials ask the question. Behind the answer: an
+    /// instance may end with its request, and another knows only what the store keeps.
+    fn note_for_everyone_behind(self: &Rc<Self>, visit: &Visit) {
+        let until = self.platform.now().plus(visit.config.origin.pass);
+        let (cells, key) = (Rc::clone(&self.cells), visit.visitor.key().to_owned());
+        self.platform.spawn(async move {
+            cells.note_for_everyone(&key, until).await;
         });
     }
 }

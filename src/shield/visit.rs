@@ -546,6 +546,7 @@ impl<P: Platform> Shield<P> {
         View {
             cell: located.loaded.cell.as_ref(),
             credentials_pass_until: located.credentials_pass_until,
+            for_everyone_until: located.for_everyone_until,
             accepts_coding: entry.is_none_or(|entry| visit.visitor.accepts(&entry.headers)),
         }
     }

@@ -167,6 +167,13 @@ impl World {
         .await
     }
 
+    /// A world of this number of nodes on a store of this kind.
+    pub async fn of(kind: StoreKind, nodes: usize, settings: Settings) -> Self {
+        let turn = turn().await;
+        let store = Arc::new(kind.make().await);
+        Self::build(store, kind.behaviour(), nodes, settings, &[], Some(turn)).await
+    }
+
     /// A world of this number of nodes on this store, which does what the contract says.
     pub async fn on(store: Store, nodes: usize, settings: Settings) -> Self {
         let turn = turn().await;

@@ -70,6 +70,7 @@ async fn akamai_on_its_own_store() {
 /// One after the other on one world: a node compiles the component for some seconds.
 async fn all_scenarios(world: &World) {
     cold_key(world, CROWD).await;
+    public_page_with_sessions(world).await;
     refresh_behind_the_answer(world).await;
     slow_origin(world).await;
     long_body(world).await;
@@ -110,6 +111,24 @@ async fn what_the_host_refuses(world: &World) {
     let reply = get(world.node(0), "/closed").await;
     let got = (reply.status, reply.text());
     assert_eq!(got, (StatusCode::OK, numbered("/closed", 2)), "{reply}");
+}
+
+/// Each of them went to the origin, and the page was never stored.
+async fn public_page_with_sessions(world: &World) {
+    let path = "/goods/1";
+    let page = Answer::numbered().cache_control("public, max-age=600");
+    world.origin.always(path, page);
+    let number = std::cell::Cell::new(0);
+    wait::until("the page is stored", wait::SOON, async || {
+        number.set(number.get() + 1);
+        let cookie = format!("ASP.NET_SessionId={}", number.get());
+        let visitor = Ask::get(path).header("cookie", &cookie);
+        let reply = ask(world.node(0), &visitor).await;
+        reply.is_fresh_hit().then_some(())
+    })
+    .await;
+    let asked = world.origin.count(path);
+    assert!(asked <= number.get(), "{asked} for {}", number.get());
 }
 
 async fn cold_key(world: &World, crowd: usize) {

@@ -8,7 +8,7 @@
 
 use http::{Method, StatusCode};
 use leeward_tests::client::{Reply, ask, get};
-use leeward_tests::{Answer, Ask, Gate, Settings, World, wait};
+use leeward_tests::{Answer, Ask, Gate, Settings, StoreKind, World, wait};
 
 async fn with(more: &'static str) -> World {
     let settings = Settings {
@@ -86,6 +86,33 @@ async fn a_session_among_private_and_public_pages_costs_a_tenth_more_at_most() {
         more <= 50,
         "{more} for three visitors of fifty pages: {log}"
     );
+}
+
+/// Each instance sent a visitor of its own to the origin before it asked the question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_a_page_is_for_everyone_is_known_to_other_nodes() {
+    let world = World::of(StoreKind::Exact, 2, Settings::default()).await;
+    world.origin.always("/goods/1", public());
+    let visited = async |node, session: &str| {
+        let cookie = format!("ASP.NET_SessionId={session}");
+        let visitor = Ask::get("/goods/1").header("cookie", &cookie);
+        ask(world.node(node), &visitor).await;
+        world.origin.count("/goods/1")
+    };
+    assert_eq!(visited(0, "a").await, 1);
+    wait::until("the store keeps it", wait::SOON, async || {
+        (!world.store.cells().is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(visited(1, "b").await, 2);
+    wait::until("the page is stored", wait::SOON, async || {
+        let reply = get(world.node(0), "/goods/1").await;
+        reply.is_fresh_hit().then_some(())
+    })
+    .await;
+    for (node, session) in [(0, "a"), (0, "c"), (1, "d")] {
+        assert_eq!(visited(node, session).await, 2, "{session} on node {node}");
+    }
 }
 
 /// What the question brought was no answer to a visitor with a session, who got 504.

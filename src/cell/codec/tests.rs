@@ -80,6 +80,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
                 seen: Time::from_unix_millis(3),
             }],
             credentials_pass_until: Some(Time::from_unix_millis(11)),
+            for_everyone_until: Some(Time::from_unix_millis(13)),
             variants: [false, true]
                 .map(|again| Listed {
                     id: format!("cell/{again}"),
@@ -521,7 +522,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
     let selecting = ("\\PC{0,9}", moment()).prop_map(|(name, seen)| Selecting { name, seen });
     let listed = ("\\PC{0,9}", any::<bool>()).prop_map(|(id, again)| Listed { id, again });
     let maybe = proptest::option::of::<BoxedStrategy<Time>>;
-    let times = [(); 5].map(|()| maybe(moment().boxed()));
+    let times = [(); 6].map(|()| maybe(moment().boxed()));
     (
         (
             proptest::option::of(pass),
@@ -544,7 +545,14 @@ fn any_marks() -> impl Strategy<Value = Marks> {
                 variants,
                 (times, kept),
             )| {
-                let [credentials_pass_until, invalidated, purged, softened, swept] = times;
+                let [
+                    credentials_pass_until,
+                    for_everyone_until,
+                    invalidated,
+                    purged,
+                    softened,
+                    swept,
+                ] = times;
                 Marks {
                     pass,
                     retry,
@@ -554,6 +562,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
                     resident,
                     vary,
                     credentials_pass_until,
+                    for_everyone_until,
                     variants,
                     invalidated,
                     purged,

@@ -680,6 +680,7 @@ fn a_hard_purge_forgets_what_the_key_has_learned_and_others_do_not() {
     cell = learn(Some(&cell), "k", &strings(["dnt"]), stamp(1_000)).unwrap();
     cell.marks.resident = Some("r".into());
     cell.marks.credentials_pass_until = Some(at(9_000));
+    cell.marks.for_everyone_until = Some(at(9_000));
     cell.marks.pass = Some(Pass {
         until: at(9_000),
         since: at(1_000),
@@ -715,6 +716,28 @@ fn credentials_are_passed_until_the_latest_time_that_was_noted() {
         let next = pass_credentials(Some(&first), "k", at(until), nonce());
         assert_eq!(next.is_some(), written, "{until}");
     }
+}
+
+#[test]
+fn an_answer_for_everyone_is_noted_where_there_is_no_entry_until_one_is_not() {
+    let first = note_for_everyone(None, "k", at(5_000), nonce()).unwrap();
+    assert_eq!(first.marks.for_everyone_until, Some(at(5_000)));
+    for (until, written) in [(5_000, false), (5_001, true)] {
+        let next = note_for_everyone(Some(&first), "k", at(until), nonce());
+        assert_eq!(next.is_some(), written, "{until}");
+    }
+    let held = lease(Some(&first), "k", Some("r"), &claim(ME, 1_000), nonce()).unwrap();
+    let stored = publish(Some(&held), ME, entry("new", ME), None, stamp(1_000)).unwrap();
+    assert_eq!(
+        note_for_everyone(Some(&stored), "k", at(9_000), nonce()),
+        None
+    );
+    // Also where it has been passed for longer.
+    let mut both = pass_credentials(None, "k", at(9_000), nonce()).unwrap();
+    both.marks.for_everyone_until = Some(at(5_000));
+    let passed = pass_credentials(Some(&both), "k", at(8_000), nonce()).unwrap();
+    assert_eq!(passed.marks.for_everyone_until, None);
+    assert_eq!(passed.marks.credentials_pass_until, Some(at(9_000)));
 }
 
 #[test]

@@ -62,8 +62,10 @@ pub(super) fn fate(cell: &Cell, size: usize, now: Time, rules: &Rules) -> Fate {
     }
     let pass = marks.pass.map(|pass| pass.until);
     let retry = marks.retry.map(|retry| retry.not_before);
-    let is_marked = [pass, retry, marks.credentials_pass_until]
+    let of_credentials = [marks.credentials_pass_until, marks.for_everyone_until];
+    let is_marked = [pass, retry]
         .into_iter()
+        .chain(of_credentials)
         .flatten()
         .any(|until| now < until);
     let until = cell.entry.as_ref().map(|entry| {
