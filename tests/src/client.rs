@@ -182,6 +182,16 @@ impl Ask {
         }
     }
 
+    /// A request of these parts.
+    pub fn made(method: &Method, path: &str, headers: &HeaderMap, body: &Bytes) -> Self {
+        Ask {
+            method: method.clone(),
+            path: path.to_owned(),
+            headers: headers.clone(),
+            body: body.clone(),
+        }
+    }
+
     /// A GET request.
     pub fn get(path: &str) -> Self {
         Self::new(Method::GET, path)

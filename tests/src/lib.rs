@@ -12,6 +12,7 @@
 //! | [`origin`] | answers by script, holds them at a gate, counts, crashes |
 //! | [`client`] | one request, a crowd at one moment, load over a while |
 //! | [`foreign`] | nodes on the programs of other WASI hosts |
+//! | [`ledger`] | sites and their visitors: what the origin gets of what they send |
 //! | [`nats`] | a NATS server of the test's own |
 //! | [`redis`] | a Redis server of the test's own |
 //! | [`spin`] | nodes on a real Spin, for `cargo xtask spin` |
@@ -31,6 +32,7 @@
 
 pub mod client;
 pub mod foreign;
+pub mod ledger;
 pub mod link;
 pub mod nats;
 pub mod nodes;

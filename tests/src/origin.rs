@@ -705,6 +705,9 @@ async fn answer(
         if let Some(gate) = &answer.gate {
             gate.pass().await;
         }
+        if let Some(takes) = answer.takes {
+            tokio::time::sleep(takes).await;
+        }
     }
     if answer.hang_up {
         return Err("the script says to hang up".into());

@@ -13,6 +13,7 @@ mod harmless;
 mod harness;
 mod hostile;
 mod http;
+mod ledger;
 mod messages;
 mod preflight;
 mod questions;
