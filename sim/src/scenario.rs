@@ -516,6 +516,9 @@ pub(crate) struct Scenario {
     /// The shield does not see visitors' credentials, and so shares their
     /// answers; to show that the oracle sees it.
     pub(crate) anonymous: bool,
+    /// The shield sends each request without content to the origin twice; to show that the
+    /// oracle sees it.
+    pub(crate) repeats: bool,
     /// To show that the oracle sees it.
     pub(crate) smuggles: Smuggles,
     /// What an instance sees and writes of the origin's record; to show that the oracle
@@ -594,6 +597,7 @@ impl Scenario {
             careless: false,
             forgetful: false,
             anonymous: false,
+            repeats: false,
             smuggles: Smuggles::Nothing,
             budget: Distortion::None,
             healed,

@@ -316,6 +316,14 @@ fn what_is_one_visitors_alone_is_seen_with_others() {
 }
 
 #[test]
+fn a_request_at_the_origin_that_no_visitor_has_caused_is_seen() {
+    let broken = broken_besides(&["B1", "B2", "B4", "B6", "S1"], 40, |scenario| {
+        scenario.repeats = true;
+    });
+    assert!(broken.contains(&"H1"), "{broken:?}");
+}
+
+#[test]
 fn purges_that_were_only_said_to_be_done_are_seen() {
     for how in [Purge::Soft, Purge::Invalidate, Purge::Hard] {
         let broken = broken_besides(QUESTIONS, 40, |scenario| {

@@ -247,6 +247,7 @@ impl Oracle {
             ..Flight::default()
         });
         self.exclusive(&flight);
+        self.has_cause(&flight, asked);
         self.state.borrow_mut().flights.push(Rc::clone(&flight));
         self.count(Kind::Asked);
         self.within_budget(&flight);

@@ -3,6 +3,7 @@
 //!
 //! - [`cells`](self): what may happen to a cell in the store (S1, S2, S5);
 //! - `flights`: who may have the origin busy for a cell (S1);
+//! - `ledger`: that each request at the origin has a cause in what visitors sent (H1);
 //! - `lineage`: which writes count on a store without a swap (S2);
 //! - `bodies`: that no chunk is missing and none is forgotten (S3);
 //! - `answers`: what a visitor may get, and when (S3, S4, S5, L1, L2, L3);
@@ -18,6 +19,7 @@ mod bodies;
 mod budget;
 mod cells;
 mod flights;
+mod ledger;
 mod lineage;
 mod made;
 mod purges;
@@ -94,6 +96,8 @@ struct State {
     /// Visitors that have their answer.
     answered: HashSet<u64>,
     flights: Vec<Rc<Flight>>,
+    /// Those that fill a cell behind the answer to a visitor who was forwarded.
+    extras: Vec<Rc<Flight>>,
     /// When store operations of the instance went wrong, or it was held up.
     hampered: HashMap<Owner, Vec<Micros>>,
     /// Those among them that cost time: the store did not say at once that it fails.
@@ -327,6 +331,7 @@ impl Oracle {
         let now = self.executor.now();
         self.slots_are_free();
         self.tokens_are_spent();
+        self.extras_are_few();
         for (visitor, (arrived, owner)) in waiting {
             if now - arrived > crate::executor::micros(self.deadline(*visitor, *owner)) {
                 let what = format!("visitor {visitor} never got an answer");
