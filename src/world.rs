@@ -3,7 +3,7 @@
 //! The component implements it over WASI, the simulation over virtual time; the
 //! code above it is the same.
 
-use crate::store::{STORE_TIMEOUT, Store};
+use crate::store::Store;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
 use futures::future::LocalBoxFuture;
@@ -28,13 +28,6 @@ pub trait Platform: 'static {
     /// Whether an instance serves one request and ends when the work for that is done.
     /// Then nothing is kept for a next request, and no work is left for later.
     const ENDS_WITH_REQUEST: bool = false;
-
-    /// How long a visitor's request waits for the store to read. A store beyond the node's own
-    /// network may take longer, and such a platform has an instance for each request.
-    const READ_PATIENCE: Duration = match Self::ENDS_WITH_REQUEST {
-        true => STORE_TIMEOUT,
-        false => Duration::from_millis(750),
-    };
 
     /// The store that all nodes share.
     fn store(&self) -> &Self::Store;

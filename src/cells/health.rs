@@ -225,8 +225,7 @@ impl<P: Platform> Cells<P> {
         let access = self.enter(Part::Reads, urgency)?;
         let most = match urgency {
             Urgency::Hit => HIT_PATIENCE,
-            Urgency::Usual => P::READ_PATIENCE,
-            Urgency::Forced => STORE_TIMEOUT,
+            Urgency::Usual | Urgency::Forced => STORE_TIMEOUT,
         };
         let started = self.platform.now();
         let result = self.within(most, work).await;
