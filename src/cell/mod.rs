@@ -187,6 +187,10 @@ pub struct Marks {
     /// store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<u32>,
+    /// In the sweeper's cell: its last round had to end although there were far more cells
+    /// than there may be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overfull: bool,
 }
 
 impl Marks {

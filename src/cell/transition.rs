@@ -604,6 +604,8 @@ pub struct Swept<'a> {
     pub settled: &'a [Orphan],
     /// How many cells are left.
     pub kept: u32,
+    /// The round had to end although there were far more cells than there may be.
+    pub overfull: bool,
     /// No sweep before this has passed.
     pub pause: Duration,
 }
@@ -617,6 +619,7 @@ pub fn end_sweep(
 ) -> Result<Cell, Fenced> {
     let mut next = pass(cell, holder, swept.pause, None, stamp)?;
     next.marks.kept = Some(swept.kept);
+    next.marks.overfull = swept.overfull;
     next.forget_orphans(swept.settled);
     next.adopt_orphans(swept.found);
     Ok(next)

@@ -1,10 +1,10 @@
 //! Whether the shared store has room for new cells.
 //!
 //! The sweeper removes what is too much. Where it cannot keep up, because the platform bounds
-//! the writes of an instance or cells come too fast, the store would grow without bound. So as
-//! long as the last round has left more cells than `limits.keys`, no cells are created: new
-//! pages are shared and kept in the memory of the instance, as while the store does not write.
-//! What is in the store is served and refreshed as before.
+//! the writes of an instance or cells come too fast, the store would grow without bound. So
+//! while the last round had to end although there were a quarter more cells than `limits.keys`,
+//! no cells are created: new pages are shared and kept in the memory of the instance, as while
+//! the store does not write. What is in the store is served and refreshed as before.
 //!
 //! An instance knows it from the sweeper's mark, which it reads anyway while cells are created.
 
@@ -30,10 +30,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Notes how many cells the last round has left, of at most `keys_max`. Returns whether
-    /// the log is to say so.
-    fn note(&self, kept: usize, keys_max: usize, now: Time) -> bool {
-        let is_full = kept > keys_max;
+    /// Notes whether the store is full. Returns whether the log is to say so.
+    fn note(&self, is_full: bool, now: Time) -> bool {
         self.full.set(is_full.then_some(now));
         let is_told = |at: Time| now >= at && now.since(at) < TOLD_EVERY;
         if !is_full || self.told.get().is_some_and(is_told) {
@@ -51,15 +49,13 @@ impl Room {
 }
 
 impl<P: Platform> Cells<P> {
-    /// Notes how many cells the last round of the sweeper has left.
-    pub(super) fn note_kept(&self, kept: usize) {
-        let most = self.config.limits.keys;
-        if self.room.note(kept, most, self.platform.now()) {
+    /// Notes whether the last round of the sweeper has left far too many cells.
+    pub(super) fn note_room(&self, overfull: bool) {
+        if self.room.note(overfull, self.platform.now()) {
             self.platform.log(&event(
                 "store-full",
                 &[
-                    ("cells", kept.into()),
-                    ("limit", most.into()),
+                    ("limit", self.config.limits.keys.into()),
                     (
                         "effect",
                         "pages that are not in the store are cached in the memory of the \
@@ -93,25 +89,25 @@ mod tests {
     }
 
     #[test]
-    fn a_store_counts_as_full_for_a_moment_after_a_round_has_left_too_many_cells() {
+    fn a_store_counts_as_full_for_a_moment_after_a_round_that_had_to_end_early() {
         let room = Room::default();
         assert!(!room.is_full(at(0)));
-        assert!(!room.note(100, 100, at(0)));
+        assert!(!room.note(false, at(0)));
         assert!(!room.is_full(at(0)));
-        assert!(room.note(101, 100, at(0)));
+        assert!(room.note(true, at(0)));
         assert!(room.is_full(at(1_999)) && !room.is_full(at(2_000)));
-        assert!(!room.note(101, 100, at(3_000)), "the log has said so");
+        assert!(!room.note(true, at(3_000)), "the log has said so");
         assert!(room.is_full(at(3_000)));
-        assert!(!room.note(99, 100, at(3_100)));
+        assert!(!room.note(false, at(3_100)));
         assert!(!room.is_full(at(3_100)));
-        assert!(room.note(200, 100, at(60_000)));
+        assert!(room.note(true, at(60_000)));
     }
 
     #[test]
     fn a_clock_that_is_set_back_makes_room() {
         let room = Room::default();
-        assert!(room.note(101, 100, at(3_600_000)));
+        assert!(room.note(true, at(3_600_000)));
         assert!(!room.is_full(at(0)));
-        assert!(room.note(101, 100, at(0)));
+        assert!(room.note(true, at(0)));
     }
 }

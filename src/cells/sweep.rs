@@ -79,6 +79,9 @@ const GUARDS_MAX: usize = 1_000;
 /// Most cells that a round empties or deletes.
 const CHANGES_MAX: usize = 5_000;
 
+/// A store with more cells than `limits.keys` by this part of it is overfull.
+const OVERFULL_PART: usize = 4;
+
 /// Most bodies without a cell that a round finds.
 const FOUND_MAX: usize = 32;
 
@@ -135,6 +138,14 @@ impl Tally {
     fn is_unfinished(&self) -> bool {
         let changed = self.emptied.saturating_add(self.deleted);
         self.is_over && (self.read < self.cells || changed >= CHANGES_MAX)
+    }
+
+    /// Whether the round leaves more cells than there may be by more than a part: it had no
+    /// time for them, or the platform lets this instance write no more. A store of many cells
+    /// is always a little over its limit.
+    fn is_overfull(&self, keys_max: usize) -> bool {
+        let left = self.kept().saturating_sub(self.emptied);
+        left > keys_max.saturating_add(keys_max / OVERFULL_PART)
     }
 
     /// The pause until the next round.
@@ -216,9 +227,7 @@ impl<P: Platform> Cells<P> {
         let cell = loaded.raw.as_ref().map(|raw| codec::decode(raw, SWEEPER));
         let marks = cell.and_then(Result::ok).map(|cell| cell.marks);
         let marks = marks.unwrap_or_default();
-        if let Some(kept) = marks.kept {
-            self.note_kept(kept as usize);
-        }
+        self.note_room(marks.overfull);
         if loaded.backing == Backing::Local || !is_due(marks.pass, look, now) {
             return;
         }
@@ -248,9 +257,9 @@ impl<P: Platform> Cells<P> {
             Err(Stopped) => SWEEP_INTERVAL,
         };
         let pause = pause.max(took.min(SWEEP_PAUSE_MAX));
-        if tally.cells > 0 {
-            self.note_kept(tally.kept());
-        }
+        let is_done = matches!(round, Ok(_) if !tally.is_unfinished());
+        let overfull = !is_done && tally.is_overfull(self.config.limits.keys);
+        self.note_room(overfull);
         let holder = held.holder;
         self.settle(
             held.loaded,
@@ -259,6 +268,7 @@ impl<P: Platform> Cells<P> {
                     found: &left.found,
                     settled: &left.settled,
                     kept: u32::try_from(tally.kept()).unwrap_or(u32::MAX),
+                    overfull,
                     pause,
                 };
                 transition::end_sweep(cell, holder, swept, self.stamp())

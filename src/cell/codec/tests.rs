@@ -92,6 +92,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             softened: Some(Time::from_unix_millis(6)),
             swept: None,
             kept: Some(100),
+            overfull: true,
         },
         orphans: vec![Orphan {
             body: Nonce::new(6),
@@ -534,7 +535,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
         proptest::option::of("\\PC{0,9}"),
         proptest::collection::vec(selecting, 0..4),
         proptest::collection::vec(listed, 0..4),
-        (times, proptest::option::of(any::<u32>())),
+        (times, proptest::option::of(any::<u32>()), any::<bool>()),
     )
         .prop_map(
             |(
@@ -543,7 +544,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
                 resident,
                 vary,
                 variants,
-                (times, kept),
+                (times, kept, overfull),
             )| {
                 let [
                     credentials_pass_until,
@@ -569,6 +570,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
                     softened,
                     swept,
                     kept,
+                    overfull,
                 }
             },
         )
