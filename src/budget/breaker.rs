@@ -257,9 +257,18 @@ impl Breaker {
                 self.window = Window::default();
                 return self.succeed(now, slots);
             }
-            Outcome::CheckFailed { retry_after } => {
+            Outcome::CheckFailed { retry_after } if self.checks.is_known(report.target) => {
                 self.checks.fail();
                 return self.open(retry_after, now, settings, random);
+            }
+            // Another page has worked since the check began, and has taken the place of the
+            // one that failed. Failures since then are checked by it.
+            Outcome::CheckFailed { retry_after } => {
+                self.checks.give_up();
+                if self.is_failing(settings) && !self.checks.begin(now) {
+                    self.open(retry_after, now, settings, random);
+                }
+                return;
             }
             // All slots wait for the origin, unless a request has succeeded meanwhile.
             Outcome::CheckBusy => {
@@ -314,6 +323,10 @@ impl Breaker {
 
     fn succeed(&mut self, now: Time, slots: u32) {
         self.failed.clear();
+        // If the check gets no slot, what failed before does not open the breaker.
+        if self.checks.state.is_under_way() {
+            self.window = Window::default();
+        }
         match self.phase {
             Phase::Closed => {
                 self.window.roll(now);

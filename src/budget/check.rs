@@ -213,6 +213,13 @@ impl Checks {
         self.state = Check::None;
     }
 
+    /// Whether the page that is known is the one of this target: another may have taken its
+    /// place while a check was under way.
+    pub(super) fn is_known(&self, target: u32) -> bool {
+        let known = self.known_good.as_ref();
+        known.is_some_and(|page| page.target == target)
+    }
+
     /// The origin has failed the check. Another page takes the place of this one, as soon
     /// as one works.
     pub(super) fn fail(&mut self) {

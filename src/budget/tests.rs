@@ -414,6 +414,37 @@ fn a_check_that_fails_opens_the_breaker_for_as_long_as_the_origin_asks() {
     assert!(record.breaker.checks.prefers(page.as_ref()));
 }
 
+/// The check of a page failed after another page had worked and taken its place: the breaker
+/// opened, and the page that worked counted as failed.
+#[test]
+fn a_check_of_a_page_that_was_replaced_meanwhile_does_not_open_the_breaker() {
+    for fails_since in [false, true] {
+        let mut record = with_known_good();
+        for target in 1..=3 {
+            report(&mut record, BAD, target, at(0));
+        }
+        assert!(record.breaker.checks.state.is_under_way());
+        record.breaker.checks.known_good = KnownGood::new("/other", None, false, 98);
+        report(&mut record, Outcome::Good, 98, at(10));
+        if fails_since {
+            for target in 1..=3 {
+                report(&mut record, BAD, target, at(15));
+            }
+        }
+        let failed = Outcome::CheckFailed { retry_after: None };
+        report(&mut record, failed, 99, at(20));
+        assert_eq!(record.breaker.phase, Phase::Closed);
+        // Only what has failed since is checked, by the other page.
+        assert_eq!(record.breaker.checks.state.is_under_way(), fails_since);
+        let css = KnownGood::new("/site.css", None, false, 97);
+        assert!(!record.breaker.checks.prefers(css.as_ref()));
+        if fails_since {
+            report(&mut record, failed, 98, at(30));
+            assert!(record.breaker.open_until(at(30)).is_some());
+        }
+    }
+}
+
 /// The path of the page that is remembered was among those that failed, with a visitor's
 /// query: the breaker opened without a check.
 #[test]
@@ -480,6 +511,27 @@ fn a_check_that_finds_no_slot_opens_the_breaker_unless_a_request_succeeded() {
         let is_open = record.breaker.open_until(at(5_000)).is_some();
         assert_eq!(is_open, !succeeds);
         assert_eq!(record.breaker.checks.state, Check::None);
+    }
+}
+
+/// The share of failures in the last ten seconds opened the breaker, though requests had
+/// succeeded while the check waited for a slot.
+#[test]
+fn the_share_of_failures_before_a_success_does_not_count_if_the_check_finds_no_slot() {
+    for succeeds in [true, false] {
+        let mut record = with_known_good();
+        for number in 0..10 {
+            report(&mut record, Outcome::Good, 50, at(0));
+            report(&mut record, BAD, 1 + number % 2, at(0));
+        }
+        assert!(record.breaker.checks.state.is_under_way());
+        if succeeds {
+            report(&mut record, Outcome::Good, 50, at(100));
+            report(&mut record, BAD, 1, at(200));
+        }
+        report(&mut record, Outcome::CheckBusy, 99, at(5_000));
+        let is_open = record.breaker.open_until(at(5_000)).is_some();
+        assert_eq!(is_open, !succeeds);
     }
 }
 
