@@ -113,6 +113,12 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // A check got no slot. The breaker opened for failures from before requests that had
     // succeeded while the check waited (B5).
     42_002_870,
+    // The origin's answer was not believed, for the sake of an entry whose body could not be
+    // read: the visitor got neither (L3).
+    31_002_535,
+    // A visitor with a session went to the origin first, and could not be sent there. It got
+    // an error, although another request had stored the page meanwhile (L3).
+    42_005_514, 42_006_166, 42_013_924,
 ];
 
 fn seeds(lists: &[&'static [u64]]) -> impl Iterator<Item = u64> {

@@ -77,6 +77,9 @@ pub(super) enum Head<B> {
     /// Nothing of use: the stale entry, if there is one. The origin asks to be left
     /// alone for so long, at most `origin.retry.after_max`.
     Failed(Own, Option<Duration>),
+    /// The origin works, and its answer may not be stored. The stale entry, for as long as
+    /// that is not believed; the request goes to the origin itself if it cannot have it.
+    Doubted,
 }
 
 /// The origin's response to a question.

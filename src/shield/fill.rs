@@ -354,7 +354,7 @@ impl<P: Platform> Shield<P> {
                 self.refresh_failed(start, entry.status, retry_after, None)
             }
             Effect::Doubt(reason) => {
-                head.send(Head::Failed(Own::OriginFailed, None));
+                head.send(Head::Doubted);
                 doubted(reason)
             }
             // The visitor may have it, and nobody after.
@@ -456,7 +456,7 @@ impl<P: Platform> Shield<P> {
                 self.refresh_failed(start, status, retry_after, None)
             }
             Effect::Doubt(reason) => {
-                head.send(Head::Failed(Own::OriginFailed, None));
+                head.send(Head::Doubted);
                 doubted(reason)
             }
             Effect::Pass(reason) => {

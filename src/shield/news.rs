@@ -152,7 +152,7 @@ impl<P: Platform> Shield<P> {
         match receiver.await {
             Ok(Head::Response(fetched)) => (fetched.parts, fetched.body, fetched.stored),
             // A body that is kept is always handed on.
-            Ok(Head::Entry(..) | Head::Failed(..)) | Err(_) => {
+            Ok(Head::Entry(..) | Head::Failed(..) | Head::Doubted) | Err(_) => {
                 let mut parts = Response::new(()).into_parts().0;
                 parts.status = StatusCode::BAD_GATEWAY;
                 (parts, AnswerBody::Empty, false)

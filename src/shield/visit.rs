@@ -785,18 +785,20 @@ impl<P: Platform> Shield<P> {
                     Err(_) => Next::Look(Waited::Changed),
                 }
             }
+            Ok(Head::Doubted) => match self.stored_for_lack(visit, fallback, located).await {
+                Some(answer) => Next::Answer(answer),
+                // The entry may be known while its body cannot be read.
+                None => Next::Pass(Passed::Uncacheable),
+            },
             Ok(Head::Failed(why, retry_after)) => {
-                if let Ok(answer) = self.make_do(visit, fallback, located, Stale::OnError).await {
-                    return Next::Answer(answer);
-                }
-                match self.stored_by_now(visit).await {
-                    Ok(answer) => Next::Answer(answer),
+                match self.stored_for_lack(visit, fallback, located).await {
+                    Some(answer) => Next::Answer(answer),
                     // The question was asked without credentials: its failure says nothing
                     // about a visitor with them.
-                    Err(_) if visit.may_go_itself() && why.is_of_the_origin() => {
+                    None if visit.may_go_itself() && why.is_of_the_origin() => {
                         Next::Pass(Passed::Credentials)
                     }
-                    Err(_) => {
+                    None => {
                         // The fetch is about to leave a retry mark, which ends by
                         // then: at the end of the backoff, or when the origin has
                         // said.
@@ -815,6 +817,20 @@ impl<P: Platform> Shield<P> {
                     }
                 }
             }
+        }
+    }
+
+    /// What is stored, for a fetch that brought nothing of use: the fallback, or what has been
+    /// stored since.
+    async fn stored_for_lack(
+        self: &Rc<Self>,
+        visit: &Visit,
+        fallback: &Option<Entry>,
+        located: &Located,
+    ) -> Option<Answer<P::Body>> {
+        match self.make_do(visit, fallback, located, Stale::OnError).await {
+            Ok(answer) => Some(answer),
+            Err(_) => self.stored_by_now(visit).await.ok(),
         }
     }
 
@@ -851,45 +867,57 @@ impl<P: Platform> Shield<P> {
     ) -> Answer<P::Body> {
         let config = Rc::clone(&visit.config);
         let answered = self.send_visit(&mut visit, passed).await;
-        let now = self.platform.now();
-        let failed = match &answered {
-            Ok(answered) => answered.response.status().is_server_error(),
-            Err(NoAnswer::Failed(OriginError::ConnectionAuth)) => false,
-            Err(_) => true,
-        };
-        if failed && gives_fallback(&config) {
-            // A refusal that was made without credentials says nothing about a visitor with them.
-            let usable = |entry: &Entry, now| {
-                entry.freshness.may_serve_on_error(now)
-                    && visit.visitor.accepts(&entry.headers)
-                    && (!visit.asker.credentials || may_be_for_everyone(entry.status))
-            };
-            // Another request may have stored one since.
-            let later = match fallback.as_ref().is_some_and(|entry| usable(entry, now)) {
-                true => None,
-                false => Some(self.locate(&visit).await),
-            };
-            let (entry, located) = match &later {
-                Some(later) => (later.loaded.entry(), later),
-                None => (fallback.as_ref(), &located),
-            };
-            let now = self.platform.now();
-            if let Some(entry) = entry.filter(|entry| usable(entry, now))
-                && let Ok(answer) = self
-                    .hit(&visit, entry, located, now, Some(Stale::Fallback))
-                    .await
-            {
-                return answer;
-            }
-            if let Some(answer) = self.other_variant(&visit).await {
-                return answer;
-            }
+        let stored = (fallback, &located);
+        if let Some(answer) = self.in_place_of(&answered, &visit, stored).await {
+            return answer;
         }
         if let Ok(answered) = &answered {
             self.note_head(&visit.parts, answered, &config);
             self.consider_filling(&visit, located, passed, answered);
         }
         self.passed_answer(&visit.parts, passed, answered, &config)
+    }
+
+    /// What is stored, in place of the failure that a forwarded visit got: the fallback that
+    /// was known before, what another request has stored since, or another variant.
+    pub(super) async fn in_place_of(
+        self: &Rc<Self>,
+        answered: &Result<Answered<OriginBody<P::Body>>, NoAnswer>,
+        visit: &Visit,
+        (fallback, located): (Option<Entry>, &Located),
+    ) -> Option<Answer<P::Body>> {
+        let failed = match answered {
+            Ok(answered) => answered.response.status().is_server_error(),
+            Err(NoAnswer::Failed(OriginError::ConnectionAuth)) => false,
+            Err(_) => true,
+        };
+        if !failed || !gives_fallback(&visit.config) {
+            return None;
+        }
+        // A refusal that was made without credentials says nothing about a visitor with them.
+        let usable = |entry: &Entry, now| {
+            entry.freshness.may_serve_on_error(now)
+                && visit.visitor.accepts(&entry.headers)
+                && (!visit.asker.credentials || may_be_for_everyone(entry.status))
+        };
+        let now = self.platform.now();
+        let later = match fallback.as_ref().is_some_and(|entry| usable(entry, now)) {
+            true => None,
+            false => Some(self.locate(visit).await),
+        };
+        let (entry, located) = match &later {
+            Some(later) => (later.loaded.entry(), later),
+            None => (fallback.as_ref(), located),
+        };
+        let now = self.platform.now();
+        if let Some(entry) = entry.filter(|entry| usable(entry, now))
+            && let Ok(answer) = self
+                .hit(visit, entry, located, now, Some(Stale::Fallback))
+                .await
+        {
+            return Some(answer);
+        }
+        self.other_variant(visit).await
     }
 
     /// Forwards a visit with its own fields. It has a part of `wait.budget` to get a slot,
