@@ -119,6 +119,15 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // A visitor with a session went to the origin first, and could not be sent there. It got
     // an error, although another request had stored the page meanwhile (L3).
     42_005_514, 42_006_166, 42_013_924,
+    // The oracle did not know that the store had refused the origin's record, which many
+    // instances had made too long, so that one used the slots that it has alone (B1).
+    904_744,
+    // It asked for good answers from an origin whose slots were used all the time by what may
+    // not be stored (L1).
+    40_002_694, 41_001_972,
+    // It did not know of the selecting fields that an instance had learned from its own
+    // answers while it left the store alone (S3).
+    42_000_294, 42_006_798, 42_008_427,
 ];
 
 fn seeds(lists: &[&'static [u64]]) -> impl Iterator<Item = u64> {

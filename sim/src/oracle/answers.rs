@@ -458,9 +458,11 @@ impl Oracle {
             return;
         }
         let Some(made) = made.filter(|made| made.normal) else {
-            // Where the store has no swap, a burst of what may not be stored waits for
-            // the few slots that instances have alone: B4 is not asked there.
-            if got.says("origin-busy") && !self.has_swaps() {
+            // Visitors may ask for more of what may not be stored than the slots bear. Where
+            // the store has no swap, they wait for the few slots that instances have alone:
+            // B4 is not asked there.
+            let is_full = !self.has_swaps() || self.slots_were_used(got.arrived);
+            if got.says("origin-busy") && is_full {
                 return;
             }
             return self.violated(

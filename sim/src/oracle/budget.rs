@@ -393,7 +393,13 @@ impl Oracle {
                     .iter()
                     .any(|(owner, _)| *owner == flight.owner)
         };
-        stalled || left_alone || self.hampered_since(flight.owner, since) > 0
+        // The record of many instances may be too long for the store.
+        let refused = {
+            let state = self.state.borrow();
+            let refused = state.record_refused.get(&flight.owner);
+            refused.is_some_and(|times| times.iter().any(|at| *at >= since))
+        };
+        stalled || left_alone || refused || self.hampered_since(flight.owner, since) > 0
     }
 
     /// B2: while the breaker is open nothing goes out, and half open little does.

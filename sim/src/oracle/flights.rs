@@ -234,7 +234,7 @@ impl Oracle {
             None => format!("asks the origin for key {key} without a lease"),
         });
         let visitor = self.on_whose_behalf();
-        self.asks(visitor, asked, lease.is_some(), now);
+        self.asks((visitor, owner), asked, lease.is_some(), now);
         let flight = Rc::new(Flight {
             owner,
             key,

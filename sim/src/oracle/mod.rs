@@ -120,6 +120,8 @@ struct State {
     leaving_alone: HashSet<(Owner, String)>,
     /// When the store refused a value of an instance.
     too_long: HashMap<Owner, Vec<Micros>>,
+    /// When the store refused the origin's record from an instance.
+    record_refused: HashMap<Owner, Vec<Micros>>,
     /// The keys, as cells have them, of which the store refused a cell.
     refused_keys: HashSet<String>,
     /// When instances used it again.
@@ -256,6 +258,9 @@ impl Oracle {
             .refused_keys
             .extend(read(value).map(|cell| cell.key.clone()));
         state.too_long.entry(owner).or_default().push(now);
+        if leeward::budget::decode(value).is_ok() {
+            state.record_refused.entry(owner).or_default().push(now);
+        }
     }
 
     /// Whether the store has refused a value of an instance since then.

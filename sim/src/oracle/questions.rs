@@ -133,9 +133,9 @@ impl Oracle {
             return;
         }
         let wrong = self
-            .brought(&made)
+            .brought(&made, by)
             .or_else(|| self.misnamed(new, &made, by))
-            .or_else(|| self.differs_from_before(old, new, &made));
+            .or_else(|| self.differs_from_before(old, new, (&made, by)));
         if let Some(wrong) = wrong {
             self.violated(
                 by,
@@ -152,9 +152,9 @@ impl Oracle {
         learned.get(&key).cloned().unwrap_or_default()
     }
 
-    /// All that the key has ever learned to vary on.
-    fn learned(&self, request: &Asked) -> BTreeSet<String> {
-        let alone = self.learned_alone(request);
+    /// All that the key has ever learned to vary on, as an instance may know it.
+    fn learned(&self, request: &Asked, by: Owner) -> BTreeSet<String> {
+        let alone = self.learned_alone(request, by);
         self.marks_of(request)
             .into_iter()
             .flatten()
@@ -162,18 +162,27 @@ impl Oracle {
             .collect()
     }
 
-    /// What instances may have learned in their memory of a key whose cell the store has
-    /// refused for its length.
-    fn learned_alone(&self, request: &Asked) -> BTreeSet<String> {
+    /// What an instance may have learned in its memory, where the key's cell does not say it:
+    /// from any answer, if the store has refused the key's cell for its length; from the
+    /// answers that the instance got itself, if it has left the store alone.
+    fn learned_alone(&self, request: &Asked, by: Owner) -> BTreeSet<String> {
         let key = self.key_text(request);
+        let has_been_alone = self.has_been_alone(by);
         let state = self.state.borrow();
         let mut refused = state.refused_keys.iter();
-        if !refused.any(|refused| refused.starts_with(&key)) {
+        let answers: Vec<&Made> = if refused.any(|refused| refused.starts_with(&key)) {
+            state.made.iter().collect()
+        } else if has_been_alone {
+            let flights = state.flights.iter().filter(|flight| flight.owner == by);
+            let serials = flights.filter_map(|flight| usize::try_from(flight.serial()?).ok());
+            serials
+                .filter_map(|serial| state.made.get(serial))
+                .collect()
+        } else {
             return BTreeSet::new();
-        }
-        let answers = state
-            .made
-            .iter()
+        };
+        let answers = answers
+            .into_iter()
             .filter(|made| self.key_text(&made.asked) == key);
         let named = answers.flat_map(|made| made.vary.iter().map(|(name, _)| (*name).to_owned()));
         named.chain([ACCEPT_ENCODING.as_str().to_owned()]).collect()
@@ -191,16 +200,7 @@ impl Oracle {
             vary.into_iter().collect()
         });
         marks.extend(widened.collect::<Vec<_>>());
-        // What an instance learned while it left the store alone, only its memory knows.
-        if made.depends.coding != Dependence::No && self.has_been_alone(by) {
-            for mut vary in marks.clone() {
-                vary.push(ACCEPT_ENCODING.as_str().to_owned());
-                vary.sort_unstable();
-                vary.dedup();
-                marks.push(vary);
-            }
-        }
-        for name in self.learned_alone(&made.asked) {
+        for name in self.learned_alone(&made.asked, by) {
             for mut vary in marks.clone() {
                 if vary.contains(&name) {
                     continue;
@@ -234,7 +234,7 @@ impl Oracle {
     }
 
     /// What of a visitor's request is in a fill and must not be.
-    fn brought(&self, made: &Made) -> Option<String> {
+    fn brought(&self, made: &Made, by: Owner) -> Option<String> {
         let asked = &made.asked;
         if asked.headers.contains_key(COOKIE) || asked.credentials().is_some() {
             return Some("credentials".into());
@@ -242,7 +242,7 @@ impl Oracle {
         if asked.has_ignored_parameters() {
             return Some("a parameter that is ignored".into());
         }
-        let learned = self.learned(asked);
+        let learned = self.learned(asked, by);
         let mut dropped = asked.dropped();
         let dropped = dropped.find(|name| !learned.contains(*name))?;
         Some(format!("{dropped}, on which nothing varies"))
@@ -252,8 +252,13 @@ impl Oracle {
     /// what the key has learned to vary on. This does not depend on names. An
     /// answer without a coding serves all who accept one or the other; whether
     /// somebody gets one that it does not accept is asked of the answer.
-    fn differs_from_before(&self, old: Option<&Cell>, new: &Cell, made: &Made) -> Option<String> {
-        let learned = self.learned(&made.asked);
+    fn differs_from_before(
+        &self,
+        old: Option<&Cell>,
+        new: &Cell,
+        (made, by): (&Made, Owner),
+    ) -> Option<String> {
+        let learned = self.learned(&made.asked, by);
         let mut fill: Vec<(String, String)> = made
             .asked
             .headers
@@ -396,7 +401,13 @@ impl Oracle {
 
     /// A request reaches the origin on behalf of a visitor: what is to be seen
     /// of questions and passes.
-    pub(super) fn asks(&self, visitor: u64, asked: &Asked, leased: bool, began: Micros) {
+    pub(super) fn asks(
+        &self,
+        (visitor, by): (u64, Owner),
+        asked: &Asked,
+        leased: bool,
+        began: Micros,
+    ) {
         let Some(request) = self.request_of(visitor) else {
             return;
         };
@@ -412,7 +423,7 @@ impl Oracle {
         if !(behind && leased && self.scenario.settings.strict) {
             return;
         }
-        let learned = self.learned(asked);
+        let learned = self.learned(asked, by);
         let unknown = asked.unknown().into_iter().map(|(name, _)| name);
         let dropped = asked.dropped().map(str::to_owned);
         let brought = unknown.chain(dropped).find(|name| !learned.contains(name));
