@@ -257,7 +257,7 @@ impl<P: Platform> Cells<P> {
             Err(Stopped) => SWEEP_INTERVAL,
         };
         let pause = pause.max(took.min(SWEEP_PAUSE_MAX));
-        let is_done = matches!(round, Ok(_) if !tally.is_unfinished());
+        let is_done = round.is_ok() && !tally.is_unfinished();
         let overfull = !is_done && tally.is_overfull(self.config.limits.keys);
         self.note_room(overfull);
         let holder = held.holder;
