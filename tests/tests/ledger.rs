@@ -4,7 +4,7 @@
 //!
 //! A store behaviour of Spin is seen on two nodes alone: one node differs there in nothing.
 
-use leeward_tests::ledger::{SITES, SLOW};
+use leeward_tests::ledger::SITES;
 use leeward_tests::{Settings, StoreKind, World};
 
 /// Each site, on one world: they have no path in common.
@@ -20,17 +20,11 @@ async fn every_site(world: &World) {
 
 async fn ledger(kind: StoreKind, worlds: &[usize]) {
     for nodes in worlds.iter().copied() {
-        let settings = Settings {
-            more: SLOW,
-            ..Settings::default()
-        };
-        every_site(&World::of(kind, nodes, settings).await).await;
+        every_site(&World::of(kind, nodes, Settings::default()).await).await;
     }
 }
 
-/// Settings of the flavours for clouds; their rate is for another test. A slow page there is
-/// no slower than the timeout: instances learn from the store that the origin answers others,
-/// and the store says so for spans of ten seconds.
+/// Settings of the flavours for clouds; their rate is for another test.
 const CLOUD: &str = "\
     origin.max_per_hour = 0\n\
     freshness = { default_ttl = \"60s\", jitter = 0.0, early_refresh = false }\n";

@@ -18,7 +18,7 @@ use http::{Method, StatusCode};
 use crate::client::{Reply, ask};
 use crate::origin::{Answer, Origin};
 pub use page::{For, Page, Sent};
-pub use sites::{Bound, Come, SITES, SLOW, Site};
+pub use sites::{Bound, Come, SITES, Site};
 
 /// Visitors of a site.
 const VISITORS: usize = 5;
