@@ -41,6 +41,23 @@ impl Time {
         Time(self.0.saturating_add(millis(by)))
     }
 
+    /// This deadline as it counts at `now` in the memory of whoever made it, if at most
+    /// `most` can be left of it. Where more is left, the clock was set back after the
+    /// deadline was made: then it is over.
+    #[must_use]
+    pub fn within(self, most: Duration, now: Time) -> Self {
+        match self.since(now) <= most {
+            true => self,
+            false => now,
+        }
+    }
+
+    /// Whether this moment, as its maker remembers it, was less than `span` ago. A moment
+    /// after `now` was not: the clock has been set back since.
+    pub fn was_within(self, span: Duration, now: Time) -> bool {
+        self <= now && now.since(self) < span
+    }
+
     /// This moment, `by` earlier.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
@@ -57,4 +74,32 @@ impl fmt::Display for Time {
 /// Whole milliseconds of a duration; saturates at `u64::MAX`.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Wherever a clock is set, a deadline that it made is not further ahead than when it
+        /// was made, and a moment does not stay recent.
+        #[test]
+        fn a_clock_that_is_set_keeps_nothing_alive(
+            made in any::<u64>(),
+            most in 0_u64..100_000,
+            now in any::<u64>(),
+        ) {
+            let (made, now) = (Time::from_unix_millis(made), Time::from_unix_millis(now));
+            let most = Duration::from_millis(most);
+            let deadline = made.plus(most).within(most, now);
+            prop_assert!(deadline.since(now) <= most);
+            if deadline != made.plus(most) {
+                prop_assert!(now < made && deadline == now);
+            }
+            if made.was_within(most, now) {
+                prop_assert!(made <= now && now < made.plus(most));
+            }
+        }
+    }
 }

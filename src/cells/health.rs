@@ -86,7 +86,8 @@ impl<P: Platform> Cells<P> {
 
     /// Whether the shared store has failed at `moment` or after it.
     pub(crate) fn store_failed_since(&self, moment: Time) -> bool {
-        self.health.borrow().has_failed_since(moment)
+        let now = self.platform.now();
+        self.health.borrow().has_failed_since(moment, now)
     }
 
     /// Whether this instance leaves swaps to others that others can make as well:

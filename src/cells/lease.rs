@@ -4,6 +4,7 @@ use super::swap::Applied;
 use super::{Backing, Cells, Loaded, Located, Settled};
 use crate::cell::transition::{self, Claim, Failure, Fenced, Learned, NoLease};
 use crate::cell::{Cell, Coming, Draft, Entry, Lease, Marks, Nonce, Orphan};
+use crate::config::LeaseConfig;
 use crate::question::Question;
 use crate::time::Time;
 use crate::world::{Platform, event};
@@ -193,7 +194,12 @@ impl<P: Platform> Cells<P> {
 
     /// Until when the holder may start something under the lease.
     pub(crate) fn acts_until(&self, held: &Held) -> Time {
-        Lease::acts_until(held.deadline, self.config.lease.clock_skew)
+        let LeaseConfig {
+            duration,
+            clock_skew,
+        } = self.config.lease;
+        let deadline = held.deadline.within(duration, self.platform.now());
+        Lease::acts_until(deadline, clock_skew)
     }
 
     /// Whether enough of the lease is left for the holder to ask the origin: as
@@ -207,12 +213,17 @@ impl<P: Platform> Cells<P> {
     /// Moves the deadline of a lease, and notes how far the body is that is being
     /// written under it.
     pub(crate) async fn renew(&self, held: &mut Held) -> Settled {
-        let deadline = self.platform.now().plus(self.config.lease.duration);
+        let now = self.platform.now();
+        let deadline = now.plus(self.config.lease.duration);
         let holder = held.holder;
+        // A deadline of a clock that was set back since does not count.
+        let bounded = |cell: &Cell| cell.clone().bounded(now, &self.bounds);
         let (settled, loaded) = self
             .settle(
                 held.loaded.clone(),
                 |cell| {
+                    let cell = cell.map(bounded);
+                    let cell = cell.as_ref();
                     let mut cell = transition::renew(cell, holder, deadline, self.nonce())?;
                     cell.advance(held.done.get());
                     Ok(cell)

@@ -17,6 +17,8 @@ const GENERATION_BYTES_MAX: usize = 4 << 20;
 #[derive(Debug)]
 struct Value {
     raw: Bytes,
+    /// When it was read or written.
+    noted: Time,
     /// Until when it answers requests; zero where it does not.
     fresh_until: Time,
 }
@@ -64,6 +66,7 @@ impl Recent {
         });
         let value = Value {
             raw: raw.clone(),
+            noted: now,
             fresh_until,
         };
         let size = size(id, &value);
@@ -90,9 +93,11 @@ impl Recent {
             .or_else(|| self.old.values.get(id))
     }
 
-    /// Whether the cell has an entry that is fresh at `now`.
+    /// Whether the cell has an entry that is fresh at `now`. Not if the clock was set back
+    /// since it was read.
     pub(super) fn is_fresh(&self, id: &str, now: Time) -> bool {
-        self.get(id).is_some_and(|value| now < value.fresh_until)
+        let is_fresh = |value: &Value| (value.noted..value.fresh_until).contains(&now);
+        self.get(id).is_some_and(is_fresh)
     }
 
     /// The cell of a key.

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// How long the record counts after it was read.
 pub(super) const KNOWN_FOR: Duration = Duration::from_secs(1);
 
+/// No pause between two looks for a free slot is longer.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// How long an instance keeps its slots while others wait for one.
 const QUANTUM: Duration = Duration::from_secs(1);
 
@@ -149,10 +152,16 @@ impl Grant {
         self.held.counted().saturating_sub(self.used.counted())
     }
 
+    /// When the slots end unless renewed, as it counts at `now`: a clock that was set back
+    /// does not lengthen a lease.
+    fn ends(&self, now: Time, settings: &Settings) -> Time {
+        self.deadline.within(settings.limits.lease, now)
+    }
+
     /// Whether a request may be started with a slot of it at `now`. While the store
     /// fails nobody else can take the slots of an instance, so they do not expire.
     fn is_live(&self, now: Time, settings: &Settings) -> bool {
-        self.backing == Backing::Local || now < settings.acts_until(self.deadline)
+        self.backing == Backing::Local || now < settings.acts_until(self.ends(now, settings))
     }
 }
 
@@ -167,7 +176,7 @@ pub(super) struct Known {
 impl Known {
     /// Whether it is new enough at `now`.
     fn counts(&self, now: Time) -> bool {
-        now.since(self.at) < KNOWN_FOR
+        self.at.was_within(KNOWN_FOR, now)
     }
 }
 
@@ -500,31 +509,33 @@ impl<W> Slots<W> {
         let mut next: Option<Time> = None;
         let mut due = |at: Time| next = Some(next.map_or(at, |next| next.min(at)));
         if self.has_waiters() {
-            due(self.look_after);
+            due(self.look_after.within(LOOK_PAUSE_MAX, now));
         }
+        let write_after = self.write_after.within(settings.limits.lease, now);
         if self.has_urgent_report() || self.has_first_page() {
-            due(self.write_after);
+            due(write_after);
         }
         let linger = settings.linger();
         if let Some(at) = self.tokens.next(&self.wanting(), linger, now) {
-            due(at.max(self.write_after));
+            due(at.max(write_after));
         }
         for grant in self.grant.iter().chain(&self.old) {
-            let ends = settings.acts_until(grant.deadline);
-            if grant.used.is_empty() && now >= ends {
+            let deadline = grant.ends(now, settings);
+            if grant.used.is_empty() && now >= settings.acts_until(deadline) {
                 continue;
             }
             if !grant.used.is_empty() && grant.backing == Backing::Shared {
-                due(settings.renewal(grant.deadline).max(self.write_after));
+                due(settings.renewal(deadline).max(write_after));
             }
             if grant.differs {
-                due(self.write_after);
+                due(write_after);
             } else if (grant.idle() > 0 || grant.used.is_empty()) && !grant.rests {
                 let pause = match grant.yields {
                     true => Duration::ZERO,
                     false => settings.linger(),
                 };
-                due(grant.idle_since.plus(pause).max(self.write_after));
+                let rested = grant.idle_since.plus(pause).within(pause, now);
+                due(rested.max(write_after));
             }
         }
         next
@@ -738,17 +749,18 @@ impl<W> Slots<W> {
                 continue;
             }
             grant.yields |= grant.epoch != epoch
-                || (has_waiters && others_wait && now.since(grant.since) >= QUANTUM);
-            let rested = now >= grant.idle_since.plus(settings.linger());
+                || (has_waiters && others_wait && !grant.since.was_within(QUANTUM, now));
+            let rested = !grant.idle_since.was_within(settings.linger(), now);
+            let deadline = grant.ends(now, settings);
             // One slot at most is left to expire: others may need the rest soon.
             let is_scarce = is_scarce || grant.idle() > 1;
             // Others may have taken what was idle.
-            let lapsed = backing == Backing::Shared && now >= settings.lapses(grant.deadline);
+            let lapsed = backing == Backing::Shared && now >= settings.lapses(deadline);
             // Idle slots are too old to start a request with.
             let is_wanted = has_waiters && !lapsed && !grant.yields && grant.idle() > 0;
             let is_due = match grant.used.is_empty() {
                 true => is_wanted && !grant.is_live(now, settings),
-                false => now >= settings.renewal(grant.deadline),
+                false => now >= settings.renewal(deadline),
             };
             let gives = grant.differs
                 || grant.yields
@@ -781,7 +793,7 @@ impl<W> Slots<W> {
                 draft.renewed.push((grant.number, grant.id, grant.held));
                 draft.writes = true;
                 if !grant.used.is_empty() {
-                    let lapses = settings.lapses(grant.deadline);
+                    let lapses = settings.lapses(deadline);
                     let first = draft.lapses.map_or(lapses, |first| first.min(lapses));
                     draft.lapses = Some(first);
                 }
@@ -892,7 +904,8 @@ impl<W> Slots<W> {
             }
         }
         let is_over = |grant: &Grant| {
-            grant.used.is_empty() && (now >= grant.deadline || grant.backing != known.backing)
+            let is_over = now >= grant.ends(now, settings);
+            grant.used.is_empty() && (is_over || grant.backing != known.backing)
         };
         self.old.retain(|grant| !is_over(grant));
         if self.grant.as_ref().is_some_and(is_over) {

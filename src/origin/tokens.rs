@@ -29,7 +29,7 @@ pub(super) struct Token {
 impl Token {
     /// Whether it is too old to send a request with it at `now`.
     pub(super) fn has_lapsed(&self, now: Time) -> bool {
-        now.since(self.taken) >= TOKEN_KEPT
+        !self.taken.was_within(TOKEN_KEPT, now)
     }
 }
 
@@ -55,7 +55,7 @@ struct Reserved {
 impl Reserved {
     fn is_over(&self, now: Time) -> bool {
         let is_empty = !self.differs && self.kept().is_empty() && self.used.is_empty();
-        is_empty || (self.given.is_empty() && now.since(self.taken) >= TOKEN_KEPT)
+        is_empty || (self.given.is_empty() && !self.taken.was_within(TOKEN_KEPT, now))
     }
 
     /// What may still be sent, by bucket.
@@ -175,7 +175,7 @@ impl Tokens {
                 |class: &Class| *waiting.of(*class) == 0 && !reserved.free.of(*class).is_empty();
             reserved.differs || Class::COUNTED.iter().any(spare)
         });
-        returns.then(|| self.idle_since.plus(linger))
+        returns.then(|| self.idle_since.plus(linger).within(linger, now))
     }
 
     /// Writes into `rate`, which is the record's, what became of the tokens. Those that
@@ -193,7 +193,7 @@ impl Tokens {
         let mut settled = Settled::new();
         let mut gives_back = false;
         self.reserved.retain(|reserved| !reserved.is_over(now));
-        let has_rested = now >= self.idle_since.plus(linger);
+        let has_rested = !self.idle_since.was_within(linger, now);
         for reserved in &mut self.reserved {
             if reserved.backing != backing {
                 continue;
@@ -236,7 +236,7 @@ impl Tokens {
 }
 
 fn is_given(reserved: &Reserved, now: Time) -> bool {
-    now.since(reserved.taken) < GIVEN_FOR
+    reserved.taken.was_within(GIVEN_FOR, now)
 }
 
 fn add(count: &mut u32, more: u32) {

@@ -178,10 +178,10 @@ impl<P: Platform> Shield<P> {
     ) -> (T, Option<Settled>) {
         let lease = self.config.lease.duration;
         loop {
-            let due = held.deadline.minus(lease - lease / RENEW_AFTER);
-            let pause = due
-                .since(self.platform.now())
-                .max(lease / RENEWAL_PAUSE_MIN);
+            let now = self.platform.now();
+            let deadline = held.deadline.within(lease, now);
+            let due = deadline.minus(lease - lease / RENEW_AFTER);
+            let pause = due.since(now).max(lease / RENEWAL_PAUSE_MIN);
             let pause = pin!(self.platform.sleep(pause));
             work = match select(work, pause).await {
                 Either::Left((done, _)) => return (done, None),

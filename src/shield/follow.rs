@@ -152,20 +152,24 @@ impl<P: Platform> Shield<P> {
         until: Time,
         polling: Polling,
     ) -> Waited {
+        let began = self.platform.now();
+        let (most, most_for_lease) = (limit.since(began), until.since(began));
+        let mut waited = Duration::ZERO;
         let mut pause = polling.first;
         loop {
             let now = self.platform.now();
-            if now >= limit {
+            // By both: the clock may be set back meanwhile.
+            if now >= limit || waited >= most {
                 return Waited::Expired;
             }
-            if now >= until {
+            if now >= until || waited >= most_for_lease {
                 return Waited::Changed;
             }
             let spread = u32::try_from(self.platform.random() % 512).unwrap_or(0);
             let pause_spread = pause / 2 + pause.saturating_mul(spread) / 512;
-            self.platform
-                .sleep(pause_spread.min(limit.since(now)).min(until.since(now)))
-                .await;
+            let pause_spread = pause_spread.min(limit.since(now)).min(until.since(now));
+            self.platform.sleep(pause_spread).await;
+            waited = waited.saturating_add(pause_spread);
             match self.cells.reload(loaded).await {
                 Ok(current) if current.differs(loaded) => return Waited::Changed,
                 Ok(_) => {}

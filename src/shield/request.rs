@@ -57,6 +57,16 @@ impl Gone {
 }
 
 impl Visit {
+    /// A clock that is set back does not make the wait longer than it may be.
+    pub(super) fn keep_within_budget(&mut self, now: Time) {
+        let most = self
+            .config
+            .wait
+            .budget
+            .max(self.config.origin.first_byte_timeout);
+        self.deadline = self.deadline.min(now.plus(most));
+    }
+
     /// Ignores an unreadable entry for this request. Counts as a look, so that the
     /// loop terminates.
     pub(super) fn lose(&mut self, entry: &Entry, lost: &Lost) {

@@ -231,7 +231,9 @@ impl<P: Platform> Copy<P> {
     /// slow. Renewals of the lease say it as well.
     async fn note_progress(&mut self, storing: &Storing<'_>, done: u32) -> Result<(), KeptBody> {
         let now = self.shield.platform.now();
-        if self.noted.is_none_or(|due| now < due) {
+        // Not after a clock that was set back.
+        let longest = storing.config.lease.duration;
+        if self.noted.is_none_or(|due| now < due.within(longest, now)) {
             return Ok(());
         }
         let loaded = self.loaded.clone();

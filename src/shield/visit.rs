@@ -205,6 +205,7 @@ impl<P: Platform> Shield<P> {
         while visit.looks < LOOKS_MAX {
             let located = self.locate(&visit).await;
             let now = self.platform.now();
+            visit.keep_within_budget(now);
             let view = Self::view(&visit, &located);
             let dice = self.platform.random();
             let fallback = match decide(view, &visit.asker, visit.rules(), now, dice) {
@@ -690,7 +691,9 @@ impl<P: Platform> Shield<P> {
         let head = match soft {
             None => receiver.await,
             Some(soft) => {
-                let timeout = self.platform.sleep(soft.since(self.platform.now()));
+                let left = soft.since(self.platform.now());
+                let most = visit.config.origin.soft_timeout;
+                let timeout = self.platform.sleep(left.min(most));
                 match select(receiver, pin!(timeout)).await {
                     Either::Left((head, _)) => head,
                     Either::Right(((), receiver)) => {

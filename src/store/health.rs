@@ -245,9 +245,9 @@ impl Health {
         }
     }
 
-    /// Whether reads or writes have failed at `moment` or after it.
-    pub fn has_failed_since(&self, moment: Time) -> bool {
-        self.last_failure != Time::default() && self.last_failure >= moment
+    /// Whether reads or writes have failed at `moment` or after it, by `now`.
+    pub fn has_failed_since(&self, moment: Time, now: Time) -> bool {
+        self.last_failure != Time::default() && (moment..=now).contains(&self.last_failure)
     }
 
     /// A swap took this long.
@@ -301,7 +301,8 @@ mod tests {
         assert_eq!(health.enter(Part::Reads, at(0)), Access::Open);
         assert_eq!(health.enter(Part::Hits, at(0)), Access::Open);
         assert_eq!(health.enter(Part::Writes, at(0)), Access::Closed);
-        assert!(health.has_failed_since(at(0)) && !health.has_failed_since(at(1)));
+        let since = |from| health.has_failed_since(at(from), at(9));
+        assert!(since(0) && !since(1));
     }
 
     #[test]
@@ -376,6 +377,8 @@ mod tests {
         assert!(health.has_slow_swaps(at(100_000)));
         assert_eq!(health.enter(Part::Reads, at(50_000)), Access::Probe);
         assert!(!health.has_slow_swaps(at(50_000)));
+        assert!(health.has_failed_since(at(90_000), at(100_000)));
+        assert!(!health.has_failed_since(at(40_000), at(50_000)));
     }
 
     proptest! {

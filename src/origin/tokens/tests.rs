@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::budget::{BreakerSettings, Limits, Record};
+use crate::budget::{BreakerSettings, Limits, Phase, Record};
 use crate::cell::transition::Backoff;
 use crate::origin::slot::{Pool, Slot};
 use crate::origin::slots::{KNOWN_FOR, Known, LINGER, Settings, Slots, Verdict};
+use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -271,4 +272,91 @@ fn tokens_that_were_taken_slowly_are_kept_for_the_requests_that_wait() {
     let mut slot = slot(&verdict).unwrap();
     assert!(slot.spend(NOW.plus(Duration::from_secs(20))).is_err());
     assert!(slot.spend(NOW.plus(Duration::from_millis(19_999))).is_ok());
+}
+
+/// Hours were lost: slots seemed held, and what the record said seemed new, until the clock
+/// had come back to where it was.
+#[test]
+fn a_clock_that_is_set_back_keeps_nothing_of_an_instance_alive() {
+    let mut rated = Rated::new(true, 480);
+    let ahead = NOW.plus(Duration::from_secs(3_600));
+    let verdict = rated.queue(Class::Fill, true);
+    rated.write(7, ahead);
+    assert!(rated.serve(ahead));
+    let mut used = slot(&verdict).unwrap();
+    // The breaker opened then, for all that the instance knows.
+    rated.record.breaker.phase = Phase::Open {
+        until: ahead.plus(Duration::from_secs(60)),
+    };
+    rated.write(8, ahead);
+    assert!(
+        rated
+            .slots
+            .halted(Class::Fill, 7, ahead, &rated.settings)
+            .is_some()
+    );
+    rated.slots.look_after = ahead.plus(Duration::from_millis(250));
+    rated.slots.write_after = ahead.plus(Duration::from_millis(400));
+
+    // It is looked again at once, and the slot in use is renewed by the new clock.
+    assert!(
+        rated
+            .slots
+            .halted(Class::Fill, 7, NOW, &rated.settings)
+            .is_none()
+    );
+    let next = rated.slots.next(NOW, &rated.settings);
+    assert!(next.is_some_and(|next| next <= NOW), "{next:?}");
+    let _waits = rated.queue(Class::Fill, true);
+    assert!(!rated.serve(NOW));
+    // A token of then is of no use.
+    assert!(used.spend(NOW).is_err() && used.spend(ahead).is_ok());
+    rated.record.breaker.phase = Phase::Closed;
+    rated.write(9, NOW);
+    let furthest = NOW.plus(rated.settings.limits.lease);
+    assert!(rated.record.used() >= 1);
+    for holder in &rated.record.holders {
+        assert!(holder.deadline <= furthest, "{holder:?}");
+    }
+}
+
+proptest! {
+    /// Wherever the clock is set, and whatever the instance was doing: it acts again
+    /// within a lease.
+    #[test]
+    fn an_instance_never_sleeps_for_longer_than_a_lease(
+        keeps_idle in any::<bool>(),
+        steps in prop::collection::vec((0_u8..5, -7_200_000_i64..7_200_000, any::<bool>()), 1..40),
+    ) {
+        let mut rated = Rated::new(keeps_idle, 480);
+        let mut now = NOW.plus(Duration::from_secs(100_000_000));
+        let mut verdicts = Vec::new();
+        let mut slots: Vec<Slot> = Vec::new();
+        for (number, (what, by, is_small)) in steps.into_iter().enumerate() {
+            let by = if is_small { by.rem_euclid(3_000) } else { by };
+            let millis = Duration::from_millis(by.unsigned_abs());
+            now = if by < 0 { now.minus(millis) } else { now.plus(millis) };
+            match what {
+                0 => verdicts.push(rated.queue(Class::COUNTED[number % 4], number % 3 > 0)),
+                1 => rated.write(number as u128 + 7, now),
+                2 => {
+                    rated.serve(now);
+                    slots.extend(verdicts.iter().filter_map(slot));
+                }
+                3 => {
+                    if let Some(slot) = slots.last_mut() && slot.spend(now).is_ok()
+                        && let Some(token) = rated.back.spent.take()
+                    {
+                        rated.slots.spend(token);
+                    }
+                }
+                _ => if let Some(slot) = slots.pop() {
+                    rated.end(slot, now);
+                },
+            }
+            let most = now.plus(rated.settings.limits.lease);
+            let next = rated.slots.next(now, &rated.settings);
+            prop_assert!(next.is_none_or(|next| next <= most), "{:?} at {}", next, now);
+        }
+    }
 }
