@@ -161,7 +161,7 @@ pub struct Marks {
     /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_pass_until: Option<Time>,
-    /// Until then a request with credentials asks the question where there is no entry:
+    /// The time before which a request with credentials asks the question, where there is no entry:
     /// the answer to another such request was for everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_everyone_until: Option<Time>,

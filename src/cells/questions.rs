@@ -21,7 +21,8 @@ pub(crate) struct Located {
     pub(crate) vary: Vec<Selecting>,
     /// Until when the key passes requests with credentials.
     pub(crate) credentials_pass_until: Option<Time>,
-    /// Until when a request with credentials asks the question where there is no entry.
+    /// The time before which a request with credentials asks the question, where there is no
+    /// entry.
     pub(crate) for_everyone_until: Option<Time>,
     /// The question's selector, if its cell is the key's own.
     resident: Option<String>,

@@ -231,9 +231,7 @@ impl<P: Platform> Copy<P> {
     /// slow. Renewals of the lease say it as well.
     async fn note_progress(&mut self, storing: &Storing<'_>, done: u32) -> Result<(), KeptBody> {
         let now = self.shield.platform.now();
-        // Not after a clock that was set back.
-        let longest = storing.config.lease.duration;
-        if self.noted.is_none_or(|due| now < due.within(longest, now)) {
+        if self.noted.is_none_or(|due| now < due) {
             return Ok(());
         }
         let loaded = self.loaded.clone();
