@@ -23,6 +23,7 @@
 //!   platforms whose word cannot be trusted.
 //! - [`question`] says what the origin is asked on behalf of all visitors that ask
 //!   the same: the question, its key, and the request that the origin gets.
+//! - [`purges`] has the record of purges that concern more than one URL.
 //! - [`config`] has every option, defined once, and the rules.
 //! - [`world`] is the one seam to the host: clock, randomness, store, origin.
 //! - [`cells`] says which cell a question has, reads and changes cells, and does
@@ -47,6 +48,7 @@ pub mod cells;
 pub mod config;
 mod origin;
 pub mod platform;
+pub mod purges;
 pub mod question;
 pub mod semantics;
 pub mod shield;

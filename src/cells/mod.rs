@@ -15,7 +15,7 @@
 //! values in the store. `read` reads cells, `values` what lies beside them. `swap`
 //! applies a transition until it is stored or refused; `lease` has the transitions
 //! that take, keep and end a lease, `purge` those of a purge, and the queue of purges
-//! that the store has not taken yet. `bodies` has bodies in chunks, `variants` the list
+//! that the store has not taken yet; `purges` has those of more than one URL. `bodies` has bodies in chunks, `variants` the list
 //! of a key's variants. `health` bounds the time of each operation, and leaves what
 //! failed of the store alone until a probe finds that it works again. `recent` has what
 //! was read of the store lately, for when it does not answer. `sweep` keeps the store
@@ -26,6 +26,7 @@ mod health;
 mod lease;
 mod names;
 mod purge;
+mod purges;
 mod questions;
 mod read;
 mod recent;
@@ -49,7 +50,8 @@ pub(crate) use swap::Settled;
 use crate::cell::bounds::Bounds;
 use crate::cell::transition::{Backoff, Stamp};
 use crate::cell::{Cell, Entry, Nonce};
-use crate::config::Config;
+use crate::config::{Config, Origin};
+use crate::purges::Moments;
 use crate::store::Memory;
 use crate::store::health::Health;
 use crate::time::Time;
@@ -57,6 +59,7 @@ use crate::world::Platform;
 use bytes::Bytes;
 use health::Refused;
 use purge::queue::PurgeQueue;
+use purges::KnownPurges;
 use recent::Recent;
 use room::Room;
 use std::cell::RefCell;
@@ -71,6 +74,8 @@ const LOCAL_STORE_LIMIT: usize = 16 << 20;
 pub struct Cells<P: Platform> {
     platform: Rc<P>,
     config: Rc<Config>,
+    /// The origin's address, which names its records in the store.
+    origin: String,
     /// Stands in for the platform's store while that fails.
     memory: Memory,
     /// What a cell may claim.
@@ -95,15 +100,18 @@ pub struct Cells<P: Platform> {
     purges: RefCell<PurgeQueue>,
     /// Whether a task works off `purges`.
     retries_purges: std::cell::Cell<bool>,
+    /// The purges of more than one URL.
+    known_purges: KnownPurges,
 }
 
 impl<P: Platform> Cells<P> {
-    /// The cells in the store of `platform`.
-    pub(crate) fn new(platform: Rc<P>, config: Rc<Config>) -> Rc<Self> {
+    /// The cells of an origin in the store of `platform`.
+    pub(crate) fn new(platform: Rc<P>, config: Rc<Config>, origin: &Origin) -> Rc<Self> {
         let bounds = bounds(&config);
         Rc::new(Cells {
             platform,
             config,
+            origin: origin.to_string(),
             bounds,
             memory: Memory::new(LOCAL_STORE_LIMIT),
             health: RefCell::default(),
@@ -115,6 +123,7 @@ impl<P: Platform> Cells<P> {
             fills_up: std::cell::Cell::default(),
             purges: RefCell::default(),
             retries_purges: std::cell::Cell::default(),
+            known_purges: KnownPurges::default(),
         })
     }
 
@@ -189,9 +198,9 @@ pub(crate) struct Loaded {
     is_informed: bool,
     /// Read for a purge: it is swapped even while the store is left alone.
     is_forced: bool,
-    /// A variant's: when its key was last invalidated or purged, by the key's
-    /// own cell.
-    pub(crate) key_purges: [Option<Time>; 3],
+    /// When what is stored under its key was last purged, but for what its own cell says: a
+    /// variant's by the key's own cell, and purges of more than one URL.
+    pub(crate) key_purges: Moments,
 }
 
 impl Loaded {

@@ -6,6 +6,7 @@
 //! | `cell/` and a hash of the key | a cell |
 //! | `body/`, a nonce, `/`, a number | a chunk of a body |
 //! | `budget/` and a hash of the origin | the origin's record |
+//! | `purges/` and a hash of the origin | the purges of more than one URL |
 //!
 //! The key of a target contains no line break. The key of its preflights adds the line
 //! `preflight`, which begins like no line that is added here. So the keys that are made
@@ -28,6 +29,11 @@ pub fn cell_id(key: &str) -> String {
 /// The name of the record of an origin.
 pub fn budget_id(origin: &str) -> String {
     hashed("budget/", origin)
+}
+
+/// The name of the record of purges of an origin.
+pub(super) fn purges_id(origin: &str) -> String {
+    hashed("purges/", origin)
 }
 
 fn hashed(prefix: &str, text: &str) -> String {

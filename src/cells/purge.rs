@@ -8,6 +8,8 @@
 
 pub(super) mod queue;
 
+pub(super) use queue::PURGE_ROUNDS;
+
 use super::health::Urgency;
 use super::names::cell_id;
 use super::{Cells, Loaded, Settled, doubled};
@@ -24,10 +26,10 @@ use std::time::Duration;
 /// The longest pause between two rounds. It begins with [`PAUSE_FIRST`], doubles
 /// with each round, and is cut at random, because the purges of several instances can
 /// fail because of each other.
-const PURGE_PAUSE_MAX: Duration = Duration::from_secs(8);
+pub(super) const PURGE_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// How long a purge waits for a store that has just failed.
-const PAUSED_PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const PAUSED_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How far a purge has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use super::names::variant_key;
 use super::{Backing, Cells, Loaded};
 use crate::cell::transition;
 use crate::cell::{Marks, Selecting};
+use crate::purges::Moments;
 use crate::question::{Question, Visitor};
 use crate::time::Time;
 use crate::world::Platform;
@@ -47,7 +48,7 @@ impl<P: Platform> Cells<P> {
         let key = visitor.key();
         let primary = match without_store {
             true => self.load_local(key).await,
-            false => self.load(key).await,
+            false => self.load_with_purges(key).await,
         };
         let question = |marks: &Marks| visitor.question(&marks.selecting());
         self.locate_by(primary, question, without_store).await
@@ -55,7 +56,7 @@ impl<P: Platform> Cells<P> {
 
     async fn locate_by(
         &self,
-        primary: Loaded,
+        mut primary: Loaded,
         question: impl Fn(&Marks) -> Question,
         without_store: bool,
     ) -> Located {
@@ -72,6 +73,7 @@ impl<P: Platform> Cells<P> {
             .as_ref()
             .is_none_or(|resident| *resident == selector)
         {
+            self.apply_purges(&mut primary);
             return Located {
                 question,
                 loaded: primary,
@@ -89,6 +91,7 @@ impl<P: Platform> Cells<P> {
             (false, Backing::Shared) => self.load(&name).await,
         };
         self.apply_key_marks(&mut loaded, &marks);
+        self.apply_purges(&mut loaded);
         Located {
             question,
             loaded,
@@ -128,7 +131,18 @@ impl<P: Platform> Cells<P> {
 
     /// Applies the marks of a key to the cell of one of its variants.
     pub(super) fn apply_key_marks(&self, loaded: &mut Loaded, marks: &Marks) {
-        loaded.key_purges = [marks.invalidated, marks.purged, marks.softened];
+        let moments = Moments {
+            softened: marks.softened,
+            invalidated: marks.invalidated,
+            purged: marks.purged,
+        };
+        loaded.key_purges = Moments::default();
+        self.apply_moments(loaded, moments);
+    }
+
+    /// Purges a cell as it was read of what the origin was asked for before one of the moments.
+    pub(super) fn apply_moments(&self, loaded: &mut Loaded, moments: Moments) {
+        loaded.key_purges = loaded.key_purges.or(moments);
         let now = self.platform.now();
         let Some(cell) = loaded.cell.as_mut() else {
             return;
@@ -137,16 +151,16 @@ impl<P: Platform> Cells<P> {
         if cell
             .entry
             .as_ref()
-            .is_some_and(|entry| predates(entry.request_time, marks.purged))
+            .is_some_and(|entry| predates(entry.request_time, moments.purged))
         {
             cell.drop_entry(now);
         }
         if let Some(entry) = &mut cell.entry {
-            if predates(entry.request_time, marks.invalidated) {
+            if predates(entry.request_time, moments.invalidated) {
                 entry.invalidated = true;
             }
-            if let Some(softened) = marks.softened
-                && predates(entry.request_time, marks.softened)
+            if let Some(softened) = moments.softened
+                && predates(entry.request_time, moments.softened)
             {
                 // A mark in the future, by this node's clock, would leave it fresh.
                 entry.freshness.end_at(softened.min(now));

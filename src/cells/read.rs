@@ -5,9 +5,11 @@ use super::names::cell_id;
 use super::{Backing, Cells, Loaded, Place};
 use crate::cell::Cell;
 use crate::cell::codec::{self, Unreadable};
+use crate::purges::Moments;
 use crate::store::{Store, StoreError};
 use crate::world::{Platform, event};
 use bytes::Bytes;
+use futures::future::join;
 
 impl<P: Platform> Cells<P> {
     /// Reads the cell of `key`. Never fails: without the shared store, or where a
@@ -16,12 +18,7 @@ impl<P: Platform> Cells<P> {
     /// store is not written, or does not take this cell.
     pub(crate) async fn load(&self, key: &str) -> Loaded {
         let id = cell_id(key);
-        let now = self.platform.now();
-        let urgency = match self.recent.borrow().is_fresh(&id, now) {
-            true => Urgency::Hit,
-            false => Urgency::Usual,
-        };
-        match self.load_shared(key, urgency).await {
+        match self.load_shared(key, self.urgency_of(&id)).await {
             // A newer version's cell is left to that version.
             Ok(loaded) if loaded.is_newer => self.load_local(key).await,
             Ok(loaded) if self.writes_are_closed() || self.is_refused(&id) => {
@@ -31,6 +28,21 @@ impl<P: Platform> Cells<P> {
             Ok(loaded) => loaded,
             Err(_) => self.load_local(key).await,
         }
+    }
+
+    /// A read is given up early where memory can answer.
+    fn urgency_of(&self, id: &str) -> Urgency {
+        let now = self.platform.now();
+        match self.recent.borrow().is_fresh(id, now) {
+            true => Urgency::Hit,
+            false => Urgency::Usual,
+        }
+    }
+
+    /// Reads the cell of `key`, and beside it the purges that may concern it.
+    pub(super) async fn load_with_purges(&self, key: &str) -> Loaded {
+        let looking = self.look_for_purges(self.urgency_of(&cell_id(key)));
+        join(self.load(key), looking).await.0
     }
 
     /// Reads the cell of `key` from the instance's own store, with what the
@@ -110,7 +122,7 @@ impl<P: Platform> Cells<P> {
             ..own
         };
         self.apply_key_marks(&mut merged, &marks);
-        merged.key_purges = [None; 3];
+        merged.key_purges = Moments::default();
         merged
     }
 
@@ -175,7 +187,7 @@ impl<P: Platform> Cells<P> {
             is_newer: false,
             is_informed: false,
             is_forced: false,
-            key_purges: [None; 3],
+            key_purges: Moments::default(),
         }))
     }
 
@@ -205,7 +217,7 @@ impl<P: Platform> Cells<P> {
             is_newer,
             is_informed: false,
             is_forced: false,
-            key_purges: [None; 3],
+            key_purges: Moments::default(),
         }
     }
 

@@ -266,7 +266,7 @@ pub(super) fn with(config: Config) -> Rc<Cells<World>> {
         tasks: RefCell::default(),
         log: RefCell::default(),
     };
-    Cells::new(Rc::new(world), Rc::new(config))
+    Cells::new(Rc::new(world), Rc::new(config), &origin())
 }
 
 /// An entry that is fresh for ten seconds, and not used afterwards.
@@ -322,4 +322,9 @@ pub(super) fn run_tasks(cells: &Cells<World>) -> usize {
         block_on(task);
     }
     count
+}
+
+/// The origin that the cells are of.
+pub(super) fn origin() -> Origin {
+    Origin::parse("http://origin.test").unwrap()
 }

@@ -17,6 +17,7 @@ mod names;
 mod options;
 mod path;
 mod problem;
+mod purging;
 mod reference;
 mod rule;
 mod settings;
@@ -31,6 +32,7 @@ pub use names::Refused;
 pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
 pub use problem::ConfigError;
+pub use purging::{INVALIDATES_MAX, Invalidated};
 pub use reference::reference;
 pub use rule::{Match, RULES_MAX, Rule};
 pub use value::{FIELD_VALUE_MAX, Kind, LIST_MAX};
@@ -38,6 +40,7 @@ pub use value::{FIELD_VALUE_MAX, Kind, LIST_MAX};
 use crate::cell::transition::Backoff;
 pub use crate::question::{Origin, OriginError};
 
+use crate::purges::Tag;
 use crate::question::policy::{Failure, KeyPolicy, Pattern, RequestPolicy};
 use crate::semantics::{BrowserTtl, ConnectionAuth, Policy, Preset};
 use contradictions::Further;
@@ -81,6 +84,10 @@ pub struct Config {
     pub pass: bool,
     /// What unsafe requests do to what is stored for their targets.
     pub invalidate: Invalidation,
+    /// What they invalidate besides.
+    pub invalidates: Vec<Invalidated>,
+    /// Tags of the answers, for purges.
+    pub tags: Vec<Tag>,
     /// What is accepted and kept.
     pub limits: Limits,
     /// Settings for some paths. The first rule that matches wins.

@@ -76,6 +76,8 @@ pub(super) const RULE_KEYS: &[&str] = &[
     "fallback",
     "pass",
     "invalidate",
+    "invalidates",
+    "tags",
 ];
 
 /// Makes a setter. [`Kind::check`] made the value, so it is of the right kind.

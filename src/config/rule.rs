@@ -7,7 +7,7 @@ use super::problem::{Fault, Problems};
 use super::settings::{Places, Reader, Scope};
 use super::suggest::{nearest, one_of};
 use super::value::{Kind, LIST_MAX, Value, integer, type_of};
-use super::{Config, Invalidation, contradictions};
+use super::{Config, Invalidation, contradictions, purging};
 use crate::question::policy::{FAILURE_BODY_MAX, Failure};
 use crate::semantics::{IgnoreOrigin, RuledWindows, is_safe};
 use http::Method;
@@ -61,9 +61,6 @@ impl Match {
         self.path == other.path && self.has_method(other.method.as_ref())
     }
 }
-
-/// Keys that other versions have.
-const LATER_KEYS: &[&str] = &["tags", "invalidates"];
 
 const MATCH_KEYS: &[&str] = &["path", "method"];
 
@@ -213,6 +210,7 @@ struct Written {
     /// If it is true.
     pass: Option<usize>,
     invalidate: Option<usize>,
+    invalidates: Option<usize>,
 }
 
 /// What keys of a rule contradict: the key, where it stands, and what to do instead.
@@ -248,6 +246,21 @@ fn of_keys(
         let message = "requests of this method change nothing; remove it, or match the method \
                        that does, for instance method = \"POST\"";
         found.push(("invalidate", at, message));
+    }
+    if let Some(at) = written.invalidates
+        && method.is_some_and(is_safe)
+    {
+        let message = "requests of this method change nothing; remove it, or match the method \
+                       that does, for instance method = \"POST\"";
+        found.push(("invalidates", at, message));
+    }
+    if let (Some(at), true, Invalidation::Nothing) = (
+        written.invalidates,
+        written.invalidate.is_some(),
+        config.invalidate,
+    ) {
+        let message = "invalidate = false says that nothing changes; remove one of the two";
+        found.push(("invalidates", at, message));
     }
     found
 }
@@ -320,11 +333,17 @@ impl Reader<'_, '_> {
                     self.problem(name, place, message.to_owned());
                 }
             },
-            name if LATER_KEYS.contains(&name) => self.problem(
-                name,
-                at,
-                "is not available in this version; remove it".to_owned(),
-            ),
+            "tags" => match purging::tags(value) {
+                Ok(tags) => self.config.tags = tags,
+                Err(fault) => self.problem(name, place, fault),
+            },
+            "invalidates" => match purging::invalidates(value, &self.config.key) {
+                Ok(invalidates) => {
+                    self.config.invalidates = invalidates;
+                    written.invalidates = Some(place);
+                }
+                Err(fault) => self.problem(name, place, fault),
+            },
             name => self.read(name, at, value),
         }
     }

@@ -636,3 +636,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn host_and_target_are_read_back_from_a_key() {
+    let hosts = KeyPolicy {
+        hosts: vec!["shop.example".to_owned()],
+        ..key_policy()
+    };
+    for (policy, host) in [(key_policy(), None), (hosts, Some("shop.example"))] {
+        let origin = Origin::parse("http://10.0.0.5:8080/app").unwrap();
+        let key = key_of(
+            &origin,
+            "http",
+            Some("Shop.example:80"),
+            "/%61?b:c",
+            &policy,
+        );
+        for key in [
+            key.clone(),
+            preflight::preflight_key(&key),
+            format!("{key}\nvary accept"),
+        ] {
+            assert_eq!(parts_of_key(&key), Some((host, "/a?b:c")), "{key:?}");
+        }
+    }
+    for other in ["", "\nsweeper", "a", "3:ab", "1:a-", "1:ab2:cc", "1:ä-"] {
+        assert_eq!(parts_of_key(other), None, "{other:?}");
+    }
+}

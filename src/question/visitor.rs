@@ -142,6 +142,27 @@ fn key_text(origin: &Origin, host: Option<&str>, target: &str) -> String {
     text
 }
 
+/// The host, where keys have one, and the canonical target of a key of this module, or of a
+/// key that was made of one by adding lines.
+pub fn parts_of_key(key: &str) -> Option<(Option<&str>, &str)> {
+    let (_, rest) = counted(key)?;
+    let (host, rest) = match rest.strip_prefix('-') {
+        Some(rest) => (None, rest),
+        None => {
+            let (host, rest) = counted(rest)?;
+            (Some(host), rest)
+        }
+    };
+    let (target, _) = counted(rest)?;
+    Some((host, target))
+}
+
+/// A counted text, and what follows it.
+fn counted(text: &str) -> Option<(&str, &str)> {
+    let (length, rest) = text.split_once(':')?;
+    rest.split_at_checked(length.parse().ok()?)
+}
+
 impl Visitor {
     /// Reads a GET or HEAD, or the plain form of a preflight. `content` says whether it
     /// has any.

@@ -126,7 +126,10 @@ impl<P: Platform> Shield<P> {
     pub(super) fn is_unpurged(&self, loaded: &Loaded, entry: &Entry) -> bool {
         let lease = loaded.cell.as_ref().and_then(|cell| cell.lease);
         lease.is_some_and(|lease| lease.holder == entry.lease && !lease.revoked)
-            && !self.cells.predates(entry.request_time, &loaded.key_purges)
+            && !self
+                .cells
+                .predates(entry.request_time, &loaded.key_purges.all())
+            && !self.cells.is_purged_since(&loaded.key, entry)
     }
 
     /// Looks at a cell that another instance is filling until it changes, its

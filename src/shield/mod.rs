@@ -111,7 +111,7 @@ impl<P: Platform> Shield<P> {
     /// A shield in front of `origin`.
     pub fn new(platform: P, origin: Origin, config: Config) -> Rc<Self> {
         let (platform, config) = (Rc::new(platform), Rc::new(config));
-        let cells = Cells::new(Rc::clone(&platform), Rc::clone(&config));
+        let cells = Cells::new(Rc::clone(&platform), Rc::clone(&config), &origin);
         Rc::new(Shield {
             door: OriginDoor::new(Rc::clone(&platform), Rc::clone(&cells), origin, &config),
             cells,

@@ -20,7 +20,7 @@ impl<P: Platform> Shield<P> {
     pub(super) fn apply_settings(&self, located: &mut Located, config: &Config) {
         let now = self.platform.now();
         let question = &located.question;
-        let [_, _, softened_by_key] = located.loaded.key_purges;
+        let softened_by_key = located.loaded.key_purges.softened;
         let Some(cell) = located.loaded.cell.as_mut() else {
             return;
         };

@@ -11,8 +11,9 @@ use super::{Answer, Shield};
 use crate::budget::Class;
 use crate::cell::transition::Purge;
 use crate::cells::Backing;
-use crate::config::{Config, Invalidation};
+use crate::config::{Config, Invalidated, Invalidation};
 use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of};
+use crate::purges::Scope;
 use crate::question::{destination, is_secure, is_served, key_of, location};
 use crate::semantics::{
     Forward, Hop, Target, announced, count_hop, invalidation_targets, is_safe,
@@ -94,8 +95,7 @@ impl<P: Platform> Shield<P> {
             }
         };
         location::rewrite(answered.response.headers_mut(), self.door.origin());
-        self.invalidate(&visitor, &answered.response, config.invalidate)
-            .await;
+        self.invalidate(&visitor, &answered.response, config).await;
         let forwarded = match visitor.method == Method::POST {
             true => self.forwarded(&visitor, &answered, config),
             false => None,
@@ -199,12 +199,12 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         visitor: &request::Parts,
         response: &Response<OriginBody<P::Body>>,
-        invalidation: Invalidation,
+        config: &Config,
     ) {
         if is_safe(&visitor.method) {
             return;
         }
-        let purge = match invalidation {
+        let purge = match config.invalidate {
             Invalidation::Invalidate => Purge::Invalidate,
             Invalidation::Refresh => Purge::Soft,
             Invalidation::Nothing => return,
@@ -227,10 +227,31 @@ impl<P: Platform> Shield<P> {
         if !paths.is_empty() {
             // What a WebDAV COPY or MOVE has made, or has found there.
             paths.extend(destination(visitor));
+            self.invalidate_others(&config.invalidates, purge, &mut paths)
+                .await;
         }
         for path in paths {
             let key = self.key(target.scheme, target.host, &path);
             self.cells.purge(key, purge).await;
+        }
+    }
+
+    /// Makes invalid what a rule names besides, and adds the single paths of it to `paths`.
+    async fn invalidate_others(
+        self: &Rc<Self>,
+        invalidates: &[Invalidated],
+        purge: Purge,
+        paths: &mut Vec<String>,
+    ) {
+        let mut prefixes = Vec::new();
+        for invalidated in invalidates {
+            match invalidated {
+                Invalidated::Path(path) => paths.push(path.clone()),
+                Invalidated::Prefix(prefix) => prefixes.push(Scope::Prefix(prefix.clone())),
+            }
+        }
+        if !prefixes.is_empty() {
+            self.cells.purge_scopes(&prefixes, purge).await;
         }
     }
 

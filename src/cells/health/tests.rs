@@ -5,7 +5,7 @@
 )]
 
 use super::*;
-use crate::cells::testing::{World, cells, entry, visitor, visitor_of};
+use crate::cells::testing::{World, cells, entry, origin, visitor, visitor_of};
 use crate::cells::{Backing, Election, Held, Located, Settled, Told};
 use futures::executor::block_on;
 use futures::future::join_all;
@@ -222,7 +222,11 @@ fn an_entry_in_memory_is_dropped_by_a_purge_in_the_store() {
     block_on(cells.platform.sleep(Duration::from_secs(1)));
     // The other node's instance, on the same store.
     cells.platform.store.is_read_only.set(false);
-    let other = crate::cells::Cells::new(Rc::clone(&cells.platform), Rc::clone(&cells.config));
+    let other = crate::cells::Cells::new(
+        Rc::clone(&cells.platform),
+        Rc::clone(&cells.config),
+        &origin(),
+    );
     block_on(other.purge(visitor().key().to_owned(), Purge::Hard));
     cells.platform.store.is_read_only.set(true);
     cells.note_store_failure("swap", &StoreError::new("still"));
@@ -245,7 +249,11 @@ fn a_value_that_the_store_refuses_concerns_its_key_alone() {
     assert_eq!(logged(&cells, "value-refused"), 1);
     assert_eq!(logged(&cells, "store-failed"), 0);
     // Others are free to try, and know that their visitors need not wait for it.
-    let other = crate::cells::Cells::new(Rc::clone(&cells.platform), Rc::clone(&cells.config));
+    let other = crate::cells::Cells::new(
+        Rc::clone(&cells.platform),
+        Rc::clone(&cells.config),
+        &origin(),
+    );
     let found = locate(&other, "/large");
     let marks = found.loaded.cell.as_ref().map(|cell| cell.marks.clone());
     assert!(marks.is_some_and(|marks| marks.pass.is_some()));
@@ -261,7 +269,11 @@ fn a_page_that_grew_too_long_for_the_store_is_not_left_there_as_it_was() {
     block_on(cells.platform.sleep(Duration::from_secs(11)));
     let long = &[b'x'; 5_000];
     assert_eq!(fill(&cells, "/a", long), Some(Settled::Refused));
-    let other = crate::cells::Cells::new(Rc::clone(&cells.platform), Rc::clone(&cells.config));
+    let other = crate::cells::Cells::new(
+        Rc::clone(&cells.platform),
+        Rc::clone(&cells.config),
+        &origin(),
+    );
     assert!(!is_stored(&locate(&other, "/a")));
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 const PURGES_MAX: usize = 1_024;
 
 /// How many rounds a purge waits for before it is given up.
-const PURGE_ROUNDS: u32 = 24;
+pub(in crate::cells) const PURGE_ROUNDS: u32 = 24;
 
 /// A purge that waits. Its number is another when a further purge of its key has
 /// joined it.

@@ -8,7 +8,7 @@ use super::*;
 use crate::cell::Body;
 use crate::cells::Told;
 use crate::cells::names::chunk_name;
-use crate::cells::testing::{World, entry, run_tasks, visitor_of, with};
+use crate::cells::testing::{World, entry, origin, run_tasks, visitor_of, with};
 use crate::config::Config;
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -312,7 +312,11 @@ fn flood(settings: &str, is_blind: bool, pages_per_second: u64, lives_for: u64) 
     let mut most = 0;
     for number in 0..(20 * pages_per_second).max(500) {
         if number % lives_for == 0 {
-            cells = Cells::new(Rc::clone(&first.platform), Rc::clone(&first.config));
+            cells = Cells::new(
+                Rc::clone(&first.platform),
+                Rc::clone(&first.config),
+                &origin(),
+            );
             cells.platform.store.swaps.set(0);
         }
         assert!(fill(&cells, &format!("/?x={number}")), "{number}");
@@ -402,7 +406,9 @@ fn a_full_store_that_changes_slowly_is_swept_seldom() {
         (20..=120).contains(&rounds),
         "{rounds} rounds in half an hour"
     );
-    assert!(names(&cells).len() <= 1_001);
+    let left = names(&cells).len();
+    // A round is due by chance while cells are created.
+    assert!(left <= 1_100, "{left}");
 }
 
 /// With room for a minute of what came in a moment, it cost half of the store.

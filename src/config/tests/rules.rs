@@ -433,12 +433,18 @@ fn a_wrong_rule_is_refused_with_its_place_and_a_remedy() {
             "config:3:1: rule.rule: a rule has no rules of its own; write another [[rule]]",
         ),
         (
-            "tags = [\"a\"]",
-            "config:3:1: rule.tags: is not available in this version; remove it",
+            "tags = [\"a\", \"b c\"]",
+            "config:3:14: rule.tags: \"b c\" is not a tag; write 1 to 1024 characters without \
+             spaces and commas",
         ),
         (
-            "invalidates = [\"/a\"]",
-            "config:3:1: rule.invalidates: is not available in this version; remove it",
+            "tags = \"a\"",
+            "config:3:8: rule.tags: is a list, not a text; write for instance [\"quotes\"]",
+        ),
+        (
+            "invalidates = [\"a\"]",
+            "config:3:16: rule.invalidates: a prefix begins with a slash, or with http:// or \
+             https:// and a host; write for instance \"/products/\"",
         ),
         (
             "fallback = \"{}\"",
