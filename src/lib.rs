@@ -33,6 +33,7 @@
 //! - [`shield`] is the algorithm: a request in, an answer out, over a
 //!   [`world::Platform`]. Its file `decide` says what a cell means for a request, its
 //!   file `judge` what an answer does to a cell.
+//! - [`admin`] stands before the shield: what the operator asks of it.
 //! - [`platform`] binds all this to a host. The bindings themselves are compiled
 //!   for WebAssembly only.
 
@@ -42,6 +43,7 @@
 // They panic where the stream cannot be written: see `platform::log`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
 pub mod budget;
 pub mod cell;
 pub mod cells;

@@ -55,6 +55,7 @@ mod tests {
             "--store ",
             "--config",
             "--limits",
+            "--admin-token",
         ] {
             assert!(options.contains(shown), "{shown}: {options}");
         }
@@ -63,7 +64,6 @@ mod tests {
             "--replication-delay",
             "--max-instance",
             "--idle-instance-timeout",
-            "--admin-token",
             "--allow-unreachable-origin",
         ] {
             assert!(!options.contains(hidden), "{hidden}: {options}");

@@ -70,8 +70,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PLATFORM", value_enum, default_value_t = Platform::None)]
     pub(crate) limits: Platform,
 
-    /// Reserved for the admin interface [else: SPIN_VARIABLE_ADMIN_TOKEN]
-    #[arg(long, value_name = "TOKEN", hide = true)]
+    /// The secret of the admin interface. Others on this machine may see it: better use the
+    /// environment variable SPIN_VARIABLE_ADMIN_TOKEN
+    #[arg(long, value_name = "TOKEN")]
     pub(crate) admin_token: Option<String>,
 
     /// The component to run [default: leeward.wasm as built beside this program]

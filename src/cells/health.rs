@@ -84,6 +84,12 @@ impl<P: Platform> Cells<P> {
         health.is_failing(Part::Reads) || health.is_failing(Part::Writes)
     }
 
+    /// Whether reading and writing fail.
+    pub(crate) fn store_parts(&self) -> [bool; 2] {
+        let health = self.health.borrow();
+        [Part::Reads, Part::Writes].map(|part| health.is_failing(part))
+    }
+
     /// Whether the shared store has failed at `moment` or after it.
     pub(crate) fn store_failed_since(&self, moment: Time) -> bool {
         let now = self.platform.now();

@@ -18,12 +18,14 @@
 //! that the store has not taken yet; `purges` has those of more than one URL. `bodies` has bodies in chunks, `variants` the list
 //! of a key's variants. `health` bounds the time of each operation, and leaves what
 //! failed of the store alone until a probe finds that it works again. `recent` has what
-//! was read of the store lately, for when it does not answer. `sweep` keeps the store
+//! was read of the store lately, for when it does not answer. `listing` shows the operator what
+//! is stored. `sweep` keeps the store
 //! within its limits.
 
 mod bodies;
 mod health;
 mod lease;
+mod listing;
 mod names;
 mod purge;
 mod purges;

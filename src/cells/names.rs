@@ -92,9 +92,17 @@ pub(super) fn is_variant_of(variant: &str, key: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(VARIANT))
 }
 
+/// What ends the key of a list of variants.
+const LIST: &str = "\nvariants";
+
 /// The key of the cell that lists the variants of `key`.
 pub(super) fn list_key(key: &str) -> String {
-    format!("{key}\nvariants")
+    format!("{key}{LIST}")
+}
+
+/// Whether a key is that of a list of variants.
+pub(super) fn is_list(key: &str) -> bool {
+    key.ends_with(LIST)
 }
 
 #[cfg(test)]

@@ -42,6 +42,17 @@ pub enum Purged {
     Pending,
 }
 
+impl Purged {
+    /// How far two purges have come.
+    #[must_use]
+    pub fn and(self, other: Purged) -> Self {
+        match (self, other) {
+            (Purged::Stored, Purged::Stored) => Purged::Stored,
+            (Purged::Pending, _) | (_, Purged::Pending) => Purged::Pending,
+        }
+    }
+}
+
 impl<P: Platform> Cells<P> {
     /// Purges the cell of a key, if there is one, in the instance's own store and
     /// in the shared one. While the shared store fails, the attempt is repeated

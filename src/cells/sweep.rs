@@ -186,7 +186,29 @@ fn is_due(mark: Option<Pass>, look: Look, now: Time) -> bool {
 /// Why a round ended early: the store fails, or the lease is lost.
 struct Stopped;
 
+/// How many cells there are, as the sweeper last counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) cells: u32,
+    /// When the last round ended.
+    pub(crate) counted: Time,
+    /// There were far more than there may be.
+    pub(crate) is_overfull: bool,
+}
+
 impl<P: Platform> Cells<P> {
+    /// What the sweeper's last round has left; none before the first, and while the store
+    /// fails.
+    pub(crate) async fn stored(&self) -> Option<Stored> {
+        let loaded = self.load_named(&cell_id(SWEEPER)).await.ok()??;
+        let marks = loaded.cell?.marks;
+        Some(Stored {
+            cells: marks.kept?,
+            counted: marks.pass?.since,
+            is_overfull: marks.overfull,
+        })
+    }
+
     /// Begins a round of the sweeper behind an answer, if one may be due.
     pub(crate) fn sweep_if_due(self: &Rc<Self>) {
         let look = self.next_look();

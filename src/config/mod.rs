@@ -88,6 +88,8 @@ pub struct Config {
     pub invalidates: Vec<Invalidated>,
     /// Tags of the answers, for purges.
     pub tags: Vec<Tag>,
+    /// The admin interface.
+    pub admin: AdminConfig,
     /// What is accepted and kept.
     pub limits: Limits,
     /// Settings for some paths. The first rule that matches wins.
@@ -194,6 +196,13 @@ pub struct ResponseConfig {
     /// Fields that are not served from the cache besides the built-in ones, in
     /// lower case.
     pub drop: Vec<Pattern>,
+}
+
+/// The admin interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Whether this node says without a token that it can answer.
+    pub health: bool,
 }
 
 /// How leases are timed.

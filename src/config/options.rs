@@ -544,6 +544,16 @@ pub const OPTIONS: &[Definition] = &[
         set: set!(Duration => lease.clock_skew),
     },
     Definition {
+        name: "admin.health",
+        kind: Kind::Boolean,
+        default: "true",
+        strict: None,
+        per_rule: false,
+        doc: "Whether `/.leeward/health` and `/.leeward/ready` say, without a token, that this \
+              node can answer. Otherwise these paths belong to the origin.",
+        set: set!(Boolean => admin.health),
+    },
+    Definition {
         name: "wait.budget",
         kind: millis(0, 600),
         default: "\"10s\"",

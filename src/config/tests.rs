@@ -344,8 +344,8 @@ fn what_is_wrong_is_said_with_its_place_and_a_remedy() {
         (
             "zzz = 1",
             "config:1:1: zzz: there is no such setting; known are rule, fallback, preset, cookies, \
-             credentials, browser_ttl, freshness.*, origin.*, lease.*, wait.*, key.*, request.*, response.*, \
-             limits.*, health.*",
+             credentials, browser_ttl, freshness.*, origin.*, lease.*, admin.*, wait.*, key.*, request.*, \
+             response.*, limits.*, health.*",
         ),
         (
             "key.zzz = 1",

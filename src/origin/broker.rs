@@ -207,6 +207,18 @@ impl<P: Platform> Broker<P> {
         self.settings.limits.slots
     }
 
+    /// The record as it counts now, read for who watches; none while the store fails.
+    pub(super) async fn overview(&self) -> Option<Record> {
+        let asked = self.platform.now();
+        let raw = self.cells.load_record(&self.name).await?;
+        let stored = match raw.as_ref().map(|raw| decode(raw)) {
+            Some(Ok(record)) => record,
+            Some(Err(Unreadable::Newer)) => return None,
+            Some(Err(Unreadable::Corrupt)) | None => Record::default(),
+        };
+        Some(self.as_seen(stored, asked, self.platform.now()))
+    }
+
     /// Whether each request takes a token of the rate.
     pub(super) fn is_rated(&self) -> bool {
         self.settings.limits.rate.is_some()

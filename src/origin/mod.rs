@@ -30,7 +30,7 @@ pub(crate) use broker::Admission;
 pub use slot::Slot;
 pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
 
-use crate::budget::{BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, RateLimit};
+use crate::budget::{BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, RateLimit, Record};
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
@@ -158,6 +158,16 @@ impl<P: Platform> OriginDoor<P> {
     /// not know.
     pub(crate) async fn refuses_refresh(&self, target: &str) -> bool {
         self.broker.refuses_refresh(hash(target)).await
+    }
+
+    /// What all nodes know of the origin; none while the store does not tell.
+    pub(crate) async fn overview(&self) -> Option<Record> {
+        self.broker.overview().await
+    }
+
+    /// Most requests at once, of all nodes.
+    pub(crate) fn slots_max(&self) -> u32 {
+        self.broker.slots_max()
     }
 
     /// Whom it leads to.

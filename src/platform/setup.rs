@@ -1,5 +1,6 @@
 //! What an instance makes once, from settings that it may fail to read.
 
+use crate::admin::{FrontSettings, mark_of};
 use crate::config::{Config, Origin};
 use crate::world::event;
 
@@ -23,39 +24,33 @@ impl SetupError {
     }
 }
 
-/// What the operator sets.
-#[derive(Debug)]
-pub struct Settings {
-    /// The server to protect.
-    pub origin: Origin,
-    /// Options and rules.
-    pub config: Config,
-}
-
-impl Settings {
-    /// Reads them from the platform's variables `origin` and `config`. `variable` returns
-    /// none for a variable that is not set. Some options have other defaults on the
-    /// platform, see [`Config::parse_over`].
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with them, for the operator, or why they could not be read.
-    pub async fn read(
-        defaults: &[(&str, &str)],
-        variable: impl AsyncFn(&'static str) -> Result<Option<String>, SetupError>,
-    ) -> Result<Self, SetupError> {
-        let origin = variable("origin").await?.ok_or_else(|| {
-            SetupError::Misconfigured(
-                "the variable `origin` is not set; set it to the base URL of the server to \
-                 protect, for instance SPIN_VARIABLE_ORIGIN=http://10.0.0.5:8080"
-                    .to_owned(),
-            )
-        })?;
-        let origin = Origin::parse(&origin).map_err(misconfigured)?;
-        let config = variable("config").await?.unwrap_or_default();
-        let config = Config::parse_over(defaults, &config).map_err(misconfigured)?;
-        Ok(Settings { origin, config })
-    }
+/// Reads what the operator sets from the platform's variables `origin`, `config` and
+/// `admin_token`. `variable` returns none for a variable that is not set. Some options have
+/// other defaults on the platform, see [`Config::parse_over`].
+///
+/// # Errors
+///
+/// What is wrong with them, for the operator, or why they could not be read.
+pub async fn read(
+    defaults: &[(&str, &str)],
+    variable: impl AsyncFn(&'static str) -> Result<Option<String>, SetupError>,
+) -> Result<FrontSettings, SetupError> {
+    let origin = variable("origin").await?.ok_or_else(|| {
+        SetupError::Misconfigured(
+            "the variable `origin` is not set; set it to the base URL of the server to protect, \
+             for instance SPIN_VARIABLE_ORIGIN=http://10.0.0.5:8080"
+                .to_owned(),
+        )
+    })?;
+    let origin = Origin::parse(&origin).map_err(misconfigured)?;
+    let text = variable("config").await?.unwrap_or_default();
+    let config = Config::parse_over(defaults, &text).map_err(misconfigured)?;
+    Ok(FrontSettings {
+        mark: mark_of(&origin.to_string(), &text),
+        origin,
+        config,
+        admin_token: variable("admin_token").await?,
+    })
 }
 
 fn misconfigured(error: impl std::fmt::Display) -> SetupError {

@@ -73,6 +73,7 @@ use crate::cell::transition::Purge;
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::origin::OriginDoor;
+use crate::purges::Scope;
 use crate::question::policy::KeyPolicy;
 use crate::question::preflight::preflight_key;
 use crate::question::target::{canonical, path_of};
@@ -185,10 +186,39 @@ impl<P: Platform> Shield<P> {
         let path = target.path_and_query().map_or("/", |path| path.as_str());
         let key = self.key(target.scheme_str().unwrap_or("http"), host, path);
         let preflights = self.cells.purge(preflight_key(&key), purge);
-        match join(self.cells.purge(key, purge), preflights).await {
-            (Purged::Stored, Purged::Stored) => Purged::Stored,
-            (Purged::Pending, _) | (_, Purged::Pending) => Purged::Pending,
-        }
+        let (own, of_preflights) = join(self.cells.purge(key, purge), preflights).await;
+        own.and(of_preflights)
+    }
+
+    /// Purges what is stored for more than one URL. From a second after it is
+    /// [`Purged::Stored`] on, it holds as [`Shield::purge_target`] says.
+    pub async fn purge_scopes(self: &Rc<Self>, scopes: &[Scope], purge: Purge) -> Purged {
+        self.cells.purge_scopes(scopes, purge).await
+    }
+
+    /// The platform.
+    pub(crate) fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// The settings outside rules, and the rules.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whom it shields.
+    pub(crate) fn origin(&self) -> &Origin {
+        self.door.origin()
+    }
+
+    /// The way to the origin, for who watches.
+    pub(crate) fn door(&self) -> &OriginDoor<P> {
+        &self.door
+    }
+
+    /// The cells, for who watches.
+    pub(crate) fn cells(&self) -> &Rc<Cells<P>> {
+        &self.cells
     }
 
     /// What is not for a cache, or more than the operator accepts.

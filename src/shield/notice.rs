@@ -81,6 +81,11 @@ impl Notices {
         self.is_news(name, now)
     }
 
+    /// The names that were told lately.
+    pub(super) fn told(&self) -> impl Iterator<Item = &str> {
+        self.told.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Whether a name has not been told lately.
     fn is_news(&mut self, name: &str, now: Time) -> bool {
         self.told

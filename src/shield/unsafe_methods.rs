@@ -256,7 +256,7 @@ impl<P: Platform> Shield<P> {
     }
 
     /// The key of a target.
-    pub(super) fn key(&self, scheme: &str, host: &str, path_and_query: &str) -> String {
+    pub(crate) fn key(&self, scheme: &str, host: &str, path_and_query: &str) -> String {
         let path = crate::question::target::path_of(path_and_query);
         let rule = self.config_for(&Method::GET, path);
         key_of(

@@ -86,6 +86,11 @@ enum Useless {
     Lost(Box<Entry>, Lost),
 }
 
+/// What helps against a field whose every value is new.
+fn drop_field(name: &str) -> String {
+    format!("if {name} changes no answer, add it to request.drop: request.drop = [\"{name}\"]")
+}
+
 impl<P: Platform> Shield<P> {
     /// Answers a GET or HEAD.
     pub(super) async fn get(
@@ -148,9 +153,7 @@ impl<P: Platform> Shield<P> {
                 continue;
             }
             drop(notices);
-            let remedy = format!(
-                "if {name} changes no answer, add it to request.drop: request.drop = [\"{name}\"]"
-            );
+            let remedy = drop_field(name.as_str());
             self.platform.log(&event(
                 "field-differs",
                 &[
@@ -167,6 +170,20 @@ impl<P: Platform> Shield<P> {
                 ],
             ));
         }
+    }
+
+    /// What keeps requests from sharing answers, as this instance has noticed, and what to
+    /// write against it.
+    pub(crate) fn advice(&self) -> Vec<serde_json::Value> {
+        let notices = self.notices.borrow();
+        let told = notices.told().map(|name| {
+            serde_json::json!({
+                "field": name,
+                "effect": "each of its many values is asked for and stored apart",
+                "remedy": drop_field(name),
+            })
+        });
+        told.collect()
     }
 
     /// Answers a request that asks a question.

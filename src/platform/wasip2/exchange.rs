@@ -9,7 +9,7 @@ use super::bindings::wasi::http::types::{
 };
 use super::bindings::wasi::random::random::get_random_u64;
 use super::body::{Gone, HostBody, Upload, Writer};
-use super::{log, monotonic, ready, run, shield, sleep, spawn};
+use super::{front, log, monotonic, ready, run, sleep, spawn};
 use crate::platform::host_fields::{REFUSED, append_all, fits, list_of, refused_line, with_added};
 use crate::platform::message::{
     announce_nothing, has_content, headers_from, method_from_host, method_to_host, nanos,
@@ -48,9 +48,9 @@ impl Guest for Leeward {
 
 async fn handle(request: IncomingRequest, response_out: ResponseOutparam) {
     let is_head = matches!(request.method(), HostMethod::Head);
-    let answer = match shield().await {
-        Ok(shield) => match incoming(request) {
-            Ok(request) => shield.handle(request).await,
+    let answer = match front().await {
+        Ok(front) => match incoming(request) {
+            Ok(request) => front.handle_while(request, None).await,
             Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
         },
         Err(error) => not_set_up(&error, get_random_u64()),

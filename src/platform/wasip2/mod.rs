@@ -12,13 +12,14 @@ pub(crate) mod bindings;
 mod body;
 mod exchange;
 
+use crate::admin::Front;
 use crate::platform::flavour;
 use crate::platform::log::write_line;
 use crate::platform::message::nanos;
 use crate::platform::reactor::{Reactor, Source};
-use crate::platform::setup::{Settings, Setup, SetupError};
+use crate::platform::setup::{Setup, SetupError, read};
 use crate::platform::tasks::{Spawner, Tasks, Turn, end_of_work};
-use crate::shield::{OriginError, OriginRequest, Platform, Shield};
+use crate::shield::{OriginError, OriginRequest, Platform};
 use crate::time::Time;
 use crate::world::event;
 use bindings::wasi::clocks::{monotonic_clock, wall_clock};
@@ -124,8 +125,8 @@ thread_local! {
     /// Starts tasks of the request.
     static SPAWNER: Spawner = Spawner::default();
 
-    /// The instance's shield.
-    static SHIELD: RefCell<Setup<Rc<Shield<Host>>>> = const { RefCell::new(Setup::new()) };
+    /// The instance's shield, and the operator's door beside it.
+    static FRONT: RefCell<Setup<Rc<Front<Host>>>> = const { RefCell::new(Setup::new()) };
 }
 
 /// Resolves when `pollable` is ready.
@@ -187,34 +188,33 @@ fn abandon(tasks: &mut Tasks, why: &str) {
         &[("tasks", count.into()), ("why", why.into())],
     ));
     // A host that uses the instance again finds nothing that has ended half-way.
-    SHIELD.with_borrow_mut(|setup| *setup = Setup::new());
+    FRONT.with_borrow_mut(|setup| *setup = Setup::new());
 }
 
-/// The instance's shield. The first request makes it.
+/// The instance's shield, and the operator's door beside it. The first request makes it.
 ///
 /// # Errors
 ///
 /// What is wrong with the platform's variables, for the operator.
-async fn shield() -> Result<Rc<Shield<Host>>, SetupError> {
-    if let Some(outcome) = SHIELD.with_borrow(Setup::outcome) {
+async fn front() -> Result<Rc<Front<Host>>, SetupError> {
+    if let Some(outcome) = FRONT.with_borrow(Setup::outcome) {
         return outcome;
     }
-    let made = make_shield().await;
+    let made = make_front().await;
     if let Err(error) = &made {
         log(&error.log_line());
     }
-    SHIELD.with_borrow_mut(|setup| setup.note(made))
+    FRONT.with_borrow_mut(|setup| setup.note(made))
 }
 
-async fn make_shield() -> Result<Rc<Shield<Host>>, SetupError> {
-    let settings = Settings::read(flavour::DEFAULTS, flavour::variable).await?;
+async fn make_front() -> Result<Rc<Front<Host>>, SetupError> {
+    let settings = read(flavour::DEFAULTS, flavour::variable).await?;
     let store = flavour::cells(&settings.config, now).await?;
-    Ok(Shield::new(
+    Ok(Front::new(
         Host {
             store,
             closes_connections: exchange::closes_connections(),
         },
-        settings.origin,
-        settings.config,
+        settings,
     ))
 }

@@ -3,7 +3,7 @@
 use super::body::{End, HostBody, outgoing, written};
 use super::client_watch::ClientWatch;
 use super::spawn::{Spawning, spawn};
-use super::{log, shield};
+use super::{front, log};
 use crate::platform::host_fields::{REFUSED, append_all, list_of, refused_line, with_added};
 use crate::platform::message::{
     announce_nothing, has_content, headers_from, method_from_host, method_to_host, nanos,
@@ -37,11 +37,11 @@ impl wasip3::exports::http::handler::Guest for Leeward {
 }
 
 async fn handle(request: Request) -> Result<Response, ErrorCode> {
-    let answer = match shield().await {
-        Ok(shield) => match incoming(request) {
+    let answer = match front().await {
+        Ok(front) => match incoming(request) {
             Ok(Incoming { request, client }) => {
                 let gone = client.map(|client| client.gone().boxed_local());
-                shield.handle_while(request, gone).await
+                front.handle_while(request, gone).await
             }
             Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
         },

@@ -9,10 +9,11 @@ mod client_watch;
 mod exchange;
 mod spawn;
 
+use crate::admin::Front;
 use crate::platform::flavour;
 use crate::platform::log::write_line;
-use crate::platform::setup::{Settings, Setup, SetupError};
-use crate::shield::{OriginError, OriginRequest, Platform, Shield};
+use crate::platform::setup::{Setup, SetupError, read};
+use crate::shield::{OriginError, OriginRequest, Platform};
 use crate::time::Time;
 use body::HostBody;
 use http::HeaderMap;
@@ -102,36 +103,35 @@ fn now() -> Time {
 }
 
 thread_local! {
-    /// The instance's shield. Instances have one thread.
-    static SHIELD: RefCell<Setup<Rc<Shield<Host>>>> = const { RefCell::new(Setup::new()) };
+    /// The instance's shield, and the operator's door beside it. Instances have one thread.
+    static FRONT: RefCell<Setup<Rc<Front<Host>>>> = const { RefCell::new(Setup::new()) };
 }
 
-/// The instance's shield. The first request makes it; if the platform's variables
+/// The instance's shield, and the operator's door beside it. The first request makes it; if the platform's variables
 /// could not be read, the next request tries again.
 ///
 /// # Errors
 ///
 /// What is wrong with the platform's variables, for the operator.
-async fn shield() -> Result<Rc<Shield<Host>>, SetupError> {
-    if let Some(outcome) = SHIELD.with_borrow(Setup::outcome) {
+async fn front() -> Result<Rc<Front<Host>>, SetupError> {
+    if let Some(outcome) = FRONT.with_borrow(Setup::outcome) {
         return outcome;
     }
-    let made = make_shield().await;
+    let made = make_front().await;
     if let Err(error) = &made {
         log(&error.log_line());
     }
-    SHIELD.with_borrow_mut(|setup| setup.note(made))
+    FRONT.with_borrow_mut(|setup| setup.note(made))
 }
 
-async fn make_shield() -> Result<Rc<Shield<Host>>, SetupError> {
-    let settings = Settings::read(flavour::DEFAULTS, flavour::variable).await?;
+async fn make_front() -> Result<Rc<Front<Host>>, SetupError> {
+    let settings = read(flavour::DEFAULTS, flavour::variable).await?;
     let store = flavour::cells(&settings.config, now).await?;
-    Ok(Shield::new(
+    Ok(Front::new(
         Host {
             store,
             closes_connections: exchange::closes_connections(),
         },
-        settings.origin,
-        settings.config,
+        settings,
     ))
 }
