@@ -69,6 +69,8 @@ kinds! {
     PurgedInvalidating = "invalidating purges acknowledged",
     /// The store took a hard purge of the administrator's.
     PurgedHard = "hard purges acknowledged",
+    /// The store took a purge of more than one URL.
+    PurgedWidely = "purges by prefix, by tag and of everything acknowledged",
     /// The store did not take a purge of the administrator's at once.
     PurgePending = "purges not acknowledged",
     /// A purge of the administrator's came while the origin was being asked.

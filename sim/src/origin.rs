@@ -19,6 +19,14 @@ use std::time::{Duration, SystemTime};
 /// Names the response; the oracle knows the rest.
 pub(crate) const SERIAL: &str = "x-serial";
 
+/// The field with an answer's tags.
+const TAGS: &str = "surrogate-key";
+
+/// The tag of a key's answers.
+pub(crate) fn tag_of(key: usize) -> String {
+    format!("of-{key}")
+}
+
 /// How long an answer that says nothing about itself, and is no success, may be
 /// handed to others (`freshness.error_ttl`).
 const ERROR_TTL: Duration = Duration::from_secs(1);
@@ -187,6 +195,11 @@ impl Origin {
         response
             .headers_mut()
             .insert(SERIAL, HeaderValue::from(serial));
+        if self.scenario.has_tags()
+            && let Ok(tag) = HeaderValue::try_from(tag_of(key))
+        {
+            response.headers_mut().insert(TAGS, tag);
+        }
         self.executor.sleep(latency - latency / 2).await;
         let trickles = fault == Some(OriginFault::Trickles);
         if trickles && self.executor.random(fastrand::Rng::bool) {

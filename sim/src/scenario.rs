@@ -232,6 +232,31 @@ pub(crate) struct PurgeCall {
     /// Through which node, modulo those that are up.
     pub(crate) node: usize,
     pub(crate) how: Purge,
+    pub(crate) breadth: Breadth,
+}
+
+/// What a purge reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breadth {
+    /// The key, at once.
+    Key,
+    /// All keys that begin like it.
+    Prefix,
+    /// All answers with its tag.
+    Tag,
+    /// All keys.
+    Everything,
+}
+
+impl PurgeCall {
+    /// Whether a key is purged.
+    pub(crate) fn concerns(&self, key: usize) -> bool {
+        match self.breadth {
+            Breadth::Key | Breadth::Tag => key == self.key,
+            Breadth::Prefix => key.to_string().starts_with(&self.key.to_string()),
+            Breadth::Everything => true,
+        }
+    }
 }
 
 /// The methods that visitors use.
@@ -723,6 +748,13 @@ impl Scenario {
         self.settings.budget + self.settings.first_byte * 2 + store + self.write_delay * 20
     }
 
+    /// Whether answers have tags.
+    pub(crate) fn has_tags(&self) -> bool {
+        self.purges
+            .iter()
+            .any(|purge| purge.breadth == Breadth::Tag)
+    }
+
     /// Whether the store loses all that it has: leases and purges too.
     pub(crate) fn is_emptied(&self) -> bool {
         let mut faults = self.faults.iter();
@@ -788,6 +820,9 @@ const APART: u64 = 0x1002;
 /// The same, for purges.
 const PURGES_APART: u64 = 0x301a;
 
+/// The same, for what they reach.
+const BREADTHS_APART: u64 = 0x7a65;
+
 /// One scenario in this number has purges.
 const PURGES_ONE_IN: u32 = 3;
 
@@ -830,12 +865,19 @@ fn purges(seed: u64, keys: usize, healed: Micros) -> Vec<PurgeCall> {
     if rng.u32(..PURGES_ONE_IN) != 0 {
         return Vec::new();
     }
+    let mut breadths = fastrand::Rng::with_seed(seed ^ BREADTHS_APART);
     (0..rng.usize(1..=8))
         .map(|_| PurgeCall {
             at: rng.u64(..healed),
             key: rng.usize(..keys),
             node: rng.usize(..64),
             how: [Purge::Soft, Purge::Invalidate, Purge::Hard][rng.usize(..3)],
+            breadth: match breadths.u32(..6) {
+                0..=2 => Breadth::Key,
+                3 => Breadth::Prefix,
+                4 => Breadth::Tag,
+                _ => Breadth::Everything,
+            },
         })
         .collect()
 }

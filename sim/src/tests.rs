@@ -5,8 +5,8 @@ use crate::executor::Micros;
 use crate::requests::ODD_REFERER;
 use crate::run::{Args, many};
 use crate::scenario::{
-    Brings, Dependence, Depends, Distortion, Fault, FaultKind, Method, Operations, OriginFault,
-    Reply, Resource, Scenario, SetsCookie, Smuggles, Speech, StoreFault, StoreKind,
+    Breadth, Brings, Dependence, Depends, Distortion, Fault, FaultKind, Method, Operations,
+    OriginFault, Reply, Resource, Scenario, SetsCookie, Smuggles, Speech, StoreFault, StoreKind,
     VARIANTS_ENOUGH,
 };
 use crate::world::play;
@@ -352,6 +352,17 @@ fn purges_that_were_only_said_to_be_done_are_seen() {
             scenario.purges.retain(|purge| purge.how == how);
         });
         assert!(broken.contains(&"S6"), "{how:?}: {broken:?}");
+    }
+}
+
+#[test]
+fn wide_purges_that_were_only_said_to_be_done_are_seen() {
+    for breadth in [Breadth::Prefix, Breadth::Tag, Breadth::Everything] {
+        let broken = broken_besides(QUESTIONS, 60, |scenario| {
+            scenario.forgetful = true;
+            scenario.purges.retain(|purge| purge.breadth == breadth);
+        });
+        assert!(broken.contains(&"S6"), "{breadth:?}: {broken:?}");
     }
 }
 

@@ -4,16 +4,18 @@ use crate::clock::Clocks;
 use crate::coverage::{Coverage, Kind};
 use crate::executor::{Executor, Micros, Owner, micros};
 use crate::oracle::{Got, Oracle, Violation};
-use crate::origin::{Origin, SimBody};
+use crate::origin::{Origin, SimBody, tag_of};
 use crate::platform::{Busy, SimPlatform};
 use crate::requests::Asked;
-use crate::scenario::{FaultKind, Method, PurgeCall, Scenario, StoreKind, Visit};
+use crate::scenario::{Breadth, FaultKind, Method, PurgeCall, Scenario, StoreKind, Visit};
 use crate::stores::{Link, Server, Watched};
 use crate::trace::Trace;
 use crate::views::Views;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Request, header};
 use leeward::config::{self, Config};
+use leeward::purges::{Prefix, Scope, Tag};
+use leeward::question::policy::KeyPolicy;
 use leeward::shield::{Answer, Body, Purged, Shield};
 use leeward::store::{WRITE_DELAY_MAX, WriteDelayTooLong};
 use std::cell::{Cell, RefCell};
@@ -283,7 +285,10 @@ impl World {
         self.executor.spawn(owner, async move {
             let purged = match world.scenario.forgetful {
                 true => Purged::Stored,
-                false => shield.purge_target(&target, call.how).await,
+                false => match scope(&call) {
+                    None => shield.purge_target(&target, call.how).await,
+                    Some(scope) => shield.purge_scopes(&[scope], call.how).await,
+                },
             };
             world.oracle.purged(owner, &call, requested, purged);
             drop((head, busy));
@@ -497,5 +502,19 @@ pub(crate) fn asked(visit: &Visit) -> Asked {
         },
         headers,
         content: visit.brings.content,
+    }
+}
+
+/// What a purge is for; none if it is for one key.
+fn scope(call: &PurgeCall) -> Option<Scope> {
+    match call.breadth {
+        Breadth::Key => None,
+        Breadth::Prefix => {
+            let path = format!("/k{}", call.key);
+            let prefix = Prefix::parse(None, &path, &KeyPolicy::default());
+            prefix.ok().map(Scope::Prefix)
+        }
+        Breadth::Tag => Tag::named(&tag_of(call.key)).map(Scope::Tag),
+        Breadth::Everything => Some(Scope::Everything),
     }
 }

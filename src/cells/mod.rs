@@ -43,7 +43,7 @@ mod variants;
 
 pub(crate) use bodies::Lost;
 pub(crate) use lease::{Election, Held, Told};
-pub use names::{budget_id, cell_id};
+pub use names::{budget_id, cell_id, purges_id};
 pub use purge::Purged;
 pub(crate) use questions::Located;
 pub(crate) use record::Unwritten;

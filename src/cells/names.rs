@@ -32,7 +32,7 @@ pub fn budget_id(origin: &str) -> String {
 }
 
 /// The name of the record of purges of an origin.
-pub(super) fn purges_id(origin: &str) -> String {
+pub fn purges_id(origin: &str) -> String {
     hashed("purges/", origin)
 }
 

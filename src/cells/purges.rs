@@ -65,11 +65,15 @@ struct Known {
 impl Known {
     /// Whether a request at `now` has to read the record before it uses what is known.
     fn is_due(&self, now: Time) -> bool {
-        let within = |moment: Option<Time>, span| {
-            moment.is_some_and(|moment: Time| moment.was_within(span, now))
-        };
-        let is_read = within(self.read, TRUSTED_FOR);
-        !is_read || !within(self.read, READ_EVERY) && !within(self.asked, READ_EVERY)
+        let is_recent =
+            |moment: Option<Time>| moment.is_some_and(|moment| moment.was_within(READ_EVERY, now));
+        !self.is_trusted(now) || !is_recent(self.read) && !is_recent(self.asked)
+    }
+
+    /// Whether a request at `now` may use what is known.
+    fn is_trusted(&self, now: Time) -> bool {
+        self.read
+            .is_some_and(|read| read.was_within(TRUSTED_FOR, now))
     }
 
     /// Notes what was read by a request that began at `asked`.
@@ -187,35 +191,38 @@ impl<P: Platform> Cells<P> {
     }
 
     /// Reads the record, if what is known of it is too old for a request of now. `urgency`
-    /// is that of what the request reads besides.
-    pub(super) async fn look_for_purges(&self, urgency: Urgency) {
+    /// is that of what the request reads besides. Says whether what is known can be trusted.
+    pub(super) async fn look_for_purges(&self, urgency: Urgency) -> bool {
         let now = self.platform.now();
         {
             let mut known = self.known_purges.0.borrow_mut();
             if !known.is_due(now) {
-                return;
+                return true;
             }
             known.asked = Some(now);
         }
         let name = purges_id(&self.origin);
-        let Ok(raw) = self.load_value(Backing::Shared, &name, urgency).await else {
-            return;
+        let loading = self.load_value(Backing::Shared, &name, urgency);
+        let Ok(raw) = loading.await else {
+            return self.known_purges.0.borrow().is_trusted(now);
         };
-        let record = || {
-            let decoded = raw.as_ref().map(|raw| purges::decode(raw));
-            match decoded {
-                Some(Ok(record)) => record.seen_at(self.platform.now()),
-                Some(Err(problem)) => {
-                    let problem = problem.to_string();
-                    self.platform
-                        .log(&event("purges-unreadable", &[("problem", problem.into())]));
-                    Record::default()
-                }
-                None => Record::default(),
-            }
-        };
+        let record = || self.decode_purges(raw.as_ref());
         let mut known = self.known_purges.0.borrow_mut();
         known.note(raw.clone(), record, now);
+        true
+    }
+
+    fn decode_purges(&self, raw: Option<&Bytes>) -> Record {
+        match raw.map(|raw| purges::decode(raw)) {
+            Some(Ok(record)) => record.seen_at(self.platform.now()),
+            Some(Err(problem)) => {
+                let problem = problem.to_string();
+                self.platform
+                    .log(&event("purges-unreadable", &[("problem", problem.into())]));
+                Record::default()
+            }
+            None => Record::default(),
+        }
     }
 
     /// When what is stored under a key was last purged, tags apart.

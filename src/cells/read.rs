@@ -39,10 +39,14 @@ impl<P: Platform> Cells<P> {
         }
     }
 
-    /// Reads the cell of `key`, and beside it the purges that may concern it.
+    /// Reads the cell of `key`, and beside it the purges that may concern it. Where those are
+    /// not to be had, the shared store fails, and the instance's own stands in.
     pub(super) async fn load_with_purges(&self, key: &str) -> Loaded {
         let looking = self.look_for_purges(self.urgency_of(&cell_id(key)));
-        join(self.load(key), looking).await.0
+        match join(self.load(key), looking).await {
+            (loaded, true) => loaded,
+            (_, false) => self.load_local(key).await,
+        }
     }
 
     /// Reads the cell of `key` from the instance's own store, with what the

@@ -51,6 +51,8 @@ pub struct Settings {
     pub wait: Duration,
     /// Further settings: whole sections, as TOML.
     pub more: &'static str,
+    /// The secret of the admin interface; none for no such interface.
+    pub admin_token: Option<&'static str>,
 }
 
 impl Default for Settings {
@@ -66,6 +68,7 @@ impl Default for Settings {
             connection_auth: None,
             wait: Duration::from_secs(60),
             more: "",
+            admin_token: None,
         }
     }
 }
@@ -84,6 +87,7 @@ impl Settings {
             connection_auth,
             wait,
             more,
+            admin_token: _,
         } = self;
         let connection_auth = connection_auth.map_or(String::new(), |word| {
             format!("connection_auth = \"{word}\"")
@@ -229,9 +233,13 @@ impl World {
         arguments: &[&str],
         turn: Option<SemaphorePermit<'static>>,
     ) -> Self {
+        let token = settings.admin_token;
         let up = || {
             let mut command = nodes::up();
             command.args(arguments);
+            if let Some(token) = token {
+                command.args(["--admin-token", token]);
+            }
             command
         };
         let text = settings.text();

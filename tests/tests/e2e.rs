@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod ledger;
 mod messages;
+mod operate;
 mod preflight;
 mod questions;
 mod refusals;

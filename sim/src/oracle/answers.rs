@@ -10,6 +10,9 @@ use crate::stores::Server;
 use crate::world::SLOW_UPLOAD;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use leeward::cells::purges_id;
+use leeward::purges::{Moments, tags_of};
+use leeward::question::parts_of_key;
 use leeward::shield::cell_id;
 use std::time::Duration;
 
@@ -431,22 +434,44 @@ impl Oracle {
             .collect();
         let names = self.names(&request, &vary)?;
         let resident = primary.marks.resident.as_deref();
-        if resident.is_none_or(|resident| resident == names.selector) {
-            return Some(primary);
-        }
-        let variant = server.get(&cell_id(&names.question))?;
-        let mut cell = super::cells::read(&variant)?;
-        cell.marks.invalidated = primary.marks.invalidated;
+        let cell = match resident.is_none_or(|resident| resident == names.selector) {
+            true => primary,
+            false => {
+                let variant = super::cells::read(&server.get(&cell_id(&names.question))?)?;
+                self.as_purged(
+                    variant,
+                    Moments {
+                        softened: primary.marks.softened,
+                        invalidated: primary.marks.invalidated,
+                        purged: primary.marks.purged,
+                    },
+                )
+            }
+        };
+        let stored = server.get(&purges_id(super::ORIGIN));
+        let Some(Ok(purges)) = stored.map(|stored| leeward::purges::decode(&stored)) else {
+            return Some(cell);
+        };
+        let (_, target) = parts_of_key(&key)?;
+        let tags = cell.entry.iter().flat_map(|entry| tags_of(&entry.headers));
+        let tags = tags.map(|tag| purges.of_tag(tag));
+        let moments = tags.fold(purges.of_url(None, target), Moments::or);
+        Some(self.as_purged(cell, moments))
+    }
+
+    /// A cell after purges at these moments.
+    fn as_purged(&self, mut cell: leeward::cell::Cell, moments: Moments) -> leeward::cell::Cell {
         let skew = self.scenario.settings.skew;
-        let purged = primary.marks.purged.map(|purged| purged.plus(skew));
+        cell.marks.invalidated = cell.marks.invalidated.max(moments.invalidated);
+        let purged = moments.purged.map(|purged| purged.plus(skew));
         cell.entry
             .take_if(|entry| purged.is_some_and(|purged| entry.request_time <= purged));
-        if let (Some(entry), Some(softened)) = (&mut cell.entry, primary.marks.softened)
+        if let (Some(entry), Some(softened)) = (&mut cell.entry, moments.softened)
             && entry.request_time <= softened.plus(skew)
         {
             entry.freshness.end_at(softened);
         }
-        Some(cell)
+        cell
     }
 
     /// L1: some time after the last fault all is as if there had been none.

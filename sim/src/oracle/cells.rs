@@ -7,6 +7,7 @@ use crate::origin::{SERIAL, number};
 use crate::scenario::StoreKind;
 use bytes::Bytes;
 use leeward::cell::{Cell, codec};
+use leeward::cells::purges_id;
 use leeward::store::{StoreError, Swap};
 
 /// A task that took longer than this to its lease has waited for another's.
@@ -22,6 +23,9 @@ impl Oracle {
     pub(crate) fn applied(&self, id: &str, before: Option<&Bytes>, after: &Bytes, by: Owner) {
         if super::budget::is_budget(id) {
             return self.budget_changed(id, before, after, by);
+        }
+        if id == purges_id(super::ORIGIN) {
+            return self.purges_changed(before, after, by);
         }
         let Some(new) = read(after) else {
             return self.violated(by, "codec", format!("{id} was overwritten with no cell"));

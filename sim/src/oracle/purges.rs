@@ -4,20 +4,23 @@ use super::{Got, Made, Oracle};
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner, micros};
 use crate::origin::SERIAL;
-use crate::scenario::{PurgeCall, seconds};
+use crate::scenario::{Breadth, PurgeCall, seconds};
+use bytes::Bytes;
 use leeward::cell::transition::Purge;
 use leeward::shield::Purged;
 
 /// A purge that the store has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Acknowledged {
-    key: usize,
-    how: Purge,
+    call: PurgeCall,
     /// When the administrator asked for it.
     requested: Micros,
-    /// When the administrator was told that the store has it.
+    /// From when on all instances know it.
     at: Micros,
 }
+
+/// How long it takes until all instances know a purge of more than one URL.
+const KNOWN_WITHIN: Micros = 1_000_000;
 
 impl Oracle {
     /// The administrator was told how far a purge has come.
@@ -34,17 +37,41 @@ impl Oracle {
             Purge::Invalidate => Kind::PurgedInvalidating,
             Purge::Hard => Kind::PurgedHard,
         });
+        if call.breadth != Breadth::Key {
+            self.count(Kind::PurgedWidely);
+        }
         let state = &mut *self.state.borrow_mut();
         let mut flights = state.flights.iter();
-        if flights.any(|flight| flight.key == call.key && flight.is_busy(at)) {
+        if flights.any(|flight| call.concerns(flight.key) && flight.is_busy(at)) {
             state.coverage.count(Kind::PurgeInFlight);
         }
         state.purges.push(Acknowledged {
-            key: call.key,
-            how: call.how,
+            call: call.clone(),
             requested,
-            at,
+            at: match call.breadth {
+                Breadth::Key => at,
+                Breadth::Prefix | Breadth::Tag | Breadth::Everything => at + KNOWN_WITHIN,
+            },
         });
+    }
+
+    /// The record of purges was written: none is lost.
+    pub(super) fn purges_changed(&self, before: Option<&Bytes>, after: &Bytes, by: Owner) {
+        let Ok(new) = leeward::purges::decode(after) else {
+            return self.violated(by, "codec", "the record of purges cannot be read".into());
+        };
+        let Some(Ok(old)) = before.map(|before| leeward::purges::decode(before)) else {
+            return;
+        };
+        let mut both = new.clone();
+        both.add_all(&old);
+        if both != new {
+            self.violated(
+                by,
+                "S6",
+                format!("a write of {new:?} loses some of {old:?}"),
+            );
+        }
     }
 
     /// S6: who comes after a purge was acknowledged gets nothing that the origin
@@ -58,10 +85,10 @@ impl Oracle {
         let skew = micros(self.scenario.settings.skew) + 2_000;
         let fell_back = self.fell_back(got);
         let stale = fell_back || got.says("detail=stale") || got.says("detail=\"stale");
-        let missed = self.state.borrow().purges.iter().copied().find(|purge| {
-            let concerns = purge.key == made.key && made.started < purge.requested;
+        let missed = self.state.borrow().purges.iter().cloned().find(|purge| {
+            let concerns = purge.call.concerns(made.key) && made.started < purge.requested;
             concerns
-                && match purge.how {
+                && match purge.call.how {
                     Purge::Hard => purge.at < got.arrived,
                     Purge::Invalidate => purge.at < got.arrived && !fell_back,
                     // The entry's age at the purge is one node's word, and its
@@ -74,12 +101,12 @@ impl Oracle {
                 got.owner,
                 "S6",
                 format!(
-                    "visitor {} got response {:?} ({}), asked for before the {:?} purge that \
+                    "visitor {} got response {:?} ({}), asked for before the purge {:?} that \
                      was requested at {:.6}s and acknowledged at {:.6}s",
                     got.visitor,
                     got.headers.get(SERIAL),
                     got.word(),
-                    purge.how,
+                    purge.call,
                     seconds(purge.requested),
                     seconds(purge.at),
                 ),
