@@ -174,7 +174,7 @@ impl<P: Platform> Shield<P> {
         let Fetched {
             parts,
             body,
-            stored,
+            not_kept,
             ..
         } = response;
         let (status, mut headers) = (parts.status, parts.headers);
@@ -185,7 +185,7 @@ impl<P: Platform> Shield<P> {
         let now = self.platform.now();
         let handed = Handed {
             status,
-            is_stored: stored,
+            is_stored: not_kept.is_none(),
             now,
         };
         tell_lifetime(&mut headers, handed, &visit.config);

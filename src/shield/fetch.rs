@@ -86,8 +86,8 @@ pub(super) enum Head<B> {
 pub(super) struct Fetched<B> {
     pub(super) parts: response::Parts,
     pub(super) body: AnswerBody<B>,
-    /// Whether it is being stored.
-    pub(super) stored: bool,
+    /// Why it is not stored; none where it is being stored.
+    pub(super) not_kept: Option<NotKept>,
     pub(super) audience: Audience,
     /// The selecting fields that it names.
     pub(super) names: Vec<HeaderName>,
@@ -180,16 +180,23 @@ pub(super) enum NotKept {
     Refused,
 }
 
+impl NotKept {
+    /// A short name for logs and `Cache-Status` details.
+    pub(super) fn token(self) -> &'static str {
+        match self {
+            NotKept::Because(reason) => reason.token(),
+            NotKept::TooLong => "too-long",
+            NotKept::TooManySelectingFields => "too-many-vary-fields",
+            NotKept::Stream => "stream",
+            NotKept::TooSlow => "fill-timeout",
+            NotKept::Refused => "store-refused",
+        }
+    }
+}
+
 impl std::fmt::Display for NotKept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            NotKept::Because(reason) => reason.fmt(f),
-            NotKept::TooLong => f.write_str("too-long"),
-            NotKept::TooManySelectingFields => f.write_str("too-many-vary-fields"),
-            NotKept::Stream => f.write_str("stream"),
-            NotKept::TooSlow => f.write_str("fill-timeout"),
-            NotKept::Refused => f.write_str("store-refused"),
-        }
+        f.write_str(self.token())
     }
 }
 

@@ -359,11 +359,13 @@ impl<P: Platform> Shield<P> {
             }
             // The visitor may have it, and nobody after.
             Effect::Pass(reason) => {
-                self.hand_on_entry(start, entry, headers, head).await;
-                Outcome::Pass(NotKept::Because(reason))
+                let why = NotKept::Because(reason);
+                self.hand_on_entry(start, entry, (headers, why), head).await;
+                Outcome::Pass(why)
             }
             Effect::Nothing(reason) => {
-                self.hand_on_entry(start, entry, headers, head).await;
+                let why = NotKept::Because(reason);
+                self.hand_on_entry(start, entry, (headers, why), head).await;
                 Outcome::Release(format!("not-stored: {reason}"))
             }
         }
@@ -375,7 +377,7 @@ impl<P: Platform> Shield<P> {
         self: &Rc<Self>,
         start: &Start<'_>,
         entry: &Entry,
-        headers: HeaderMap,
+        (headers, why): (HeaderMap, NotKept),
         head: &mut HeadSender<P::Body>,
     ) {
         let body = match &entry.body {
@@ -393,7 +395,7 @@ impl<P: Platform> Shield<P> {
             head.send(Head::Response(Box::new(Fetched {
                 parts,
                 body,
-                stored: false,
+                not_kept: Some(why),
                 audience: Audience::Anonymous,
                 names,
             })));
@@ -411,7 +413,9 @@ impl<P: Platform> Shield<P> {
         let (parts, mut body) = response.into_parts();
         if is_loop_answer(parts.status, &parts.headers) && !self.is_usable(start) {
             // There is no origin to spare: the next visitor is told the same at once.
-            self.hand_on(start, parts, body, Audience::Everyone, head);
+            let why = NotKept::Because(NotStored::Failure);
+            let whom = Audience::Everyone;
+            self.hand_on(start, (parts, body), (whom, why), head);
             return Outcome::Release("not-stored: it led back to a shield".to_owned());
         }
         let is_failure = match self.is_failure(start, exchange, &parts, &mut body).await {
@@ -452,7 +456,9 @@ impl<P: Platform> Shield<P> {
                 brief: None,
             } => {
                 let status = parts.status;
-                self.hand_on(start, parts, body, audience_of_failure(start), head);
+                let why = NotKept::Because(NotStored::Failure);
+                let whom = audience_of_failure(start);
+                self.hand_on(start, (parts, body), (whom, why), head);
                 self.refresh_failed(start, status, retry_after, None)
             }
             Effect::Doubt(reason) => {
@@ -460,14 +466,19 @@ impl<P: Platform> Shield<P> {
                 doubted(reason)
             }
             Effect::Pass(reason) => {
-                self.hand_on(start, parts, body, Audience::Anonymous, head);
-                Outcome::Pass(NotKept::Because(reason))
+                let why = NotKept::Because(reason);
+                self.hand_on(start, (parts, body), (Audience::Anonymous, why), head);
+                Outcome::Pass(why)
             }
             Effect::Nothing(reason) => {
                 let endless = parts.status.is_success() && is_endless(&parts.headers);
-                self.hand_on(start, parts, body, Audience::Anonymous, head);
+                let why = match endless {
+                    true => NotKept::Stream,
+                    false => NotKept::Because(reason),
+                };
+                self.hand_on(start, (parts, body), (Audience::Anonymous, why), head);
                 match endless {
-                    true => Outcome::Pass(NotKept::Stream),
+                    true => Outcome::Pass(why),
                     false => Outcome::Release(format!("not-stored: {reason}")),
                 }
             }
@@ -604,9 +615,8 @@ impl<P: Platform> Shield<P> {
     fn hand_on(
         &self,
         start: &Start<'_>,
-        mut parts: response::Parts,
-        body: OriginBody<P::Body>,
-        audience: Audience,
+        (mut parts, body): (response::Parts, OriginBody<P::Body>),
+        (audience, why): (Audience, NotKept),
         head: &mut HeadSender<P::Body>,
     ) {
         strip_connection_fields(&mut parts.headers);
@@ -618,7 +628,7 @@ impl<P: Platform> Shield<P> {
         head.send(Head::Response(Box::new(Fetched {
             parts,
             body,
-            stored: false,
+            not_kept: Some(why),
             audience,
             names,
         })));
@@ -638,16 +648,18 @@ impl<P: Platform> Shield<P> {
             kept.freshness.alone = before.unwrap_or(0).saturating_add(1);
         }
         if is_endless(&parts.headers) {
-            self.hand_on(start, parts, body, kept.audience, head);
-            return Outcome::Pass(NotKept::Stream);
+            let why = NotKept::Stream;
+            self.hand_on(start, (parts, body), (kept.audience, why), head);
+            return Outcome::Pass(why);
         }
         let announced = announced(&parts.headers);
         let limits = &start.config.limits;
         if announced.is_some_and(|length| length > limits.body)
             || has_too_many_fields(&parts.headers, start.config)
         {
-            self.hand_on(start, parts, body, kept.audience, head);
-            return Outcome::Pass(NotKept::TooLong);
+            let why = NotKept::TooLong;
+            self.hand_on(start, (parts, body), (kept.audience, why), head);
+            return Outcome::Pass(why);
         }
         strip_connection_fields(&mut parts.headers);
         let names = self.names(&parts.headers, start.config);
@@ -673,7 +685,7 @@ impl<P: Platform> Shield<P> {
         head.send(Head::Response(Box::new(Fetched {
             parts,
             body: AnswerBody::Stream(stream),
-            stored: true,
+            not_kept: None,
             audience: kept.audience,
             names,
         })));

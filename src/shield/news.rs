@@ -150,7 +150,10 @@ impl<P: Platform> Shield<P> {
             }
         });
         match receiver.await {
-            Ok(Head::Response(fetched)) => (fetched.parts, fetched.body, fetched.stored),
+            Ok(Head::Response(fetched)) => {
+                let is_stored = fetched.not_kept.is_none();
+                (fetched.parts, fetched.body, is_stored)
+            }
             // A body that is kept is always handed on.
             Ok(Head::Entry(..) | Head::Failed(..) | Head::Doubted) | Err(_) => {
                 let mut parts = Response::new(()).into_parts().0;

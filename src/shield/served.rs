@@ -177,8 +177,8 @@ pub enum Served {
         why: Forward,
         /// The origin's status.
         status: StatusCode,
-        /// Whether the answer is stored for later requests.
-        stored: bool,
+        /// Why the answer is not stored for later requests; none where it is.
+        not_stored: Option<&'static str>,
     },
     /// Forwarded with its own fields.
     Passed {
@@ -236,11 +236,12 @@ impl Served {
             Served::Fetched {
                 why,
                 status,
-                stored,
+                not_stored,
             } => CacheStatus {
                 fwd: Some(why),
                 fwd_status: Some(status.as_u16()),
-                stored,
+                stored: not_stored.is_none(),
+                detail: not_stored.map(str::to_owned),
                 ..CacheStatus::default()
             },
             Served::Passed { why, status } => CacheStatus {

@@ -4,7 +4,7 @@
 use super::answer::Trouble;
 use super::coming::Readiness;
 use super::decide::{Asker, Step, View, decide};
-use super::fetch::{Brought, Head, Job, Reason};
+use super::fetch::{Brought, Head, Job, NotKept, Reason};
 use super::flight::{Flight, Role};
 use super::follow::{Polling, Waited};
 use super::notice::{VALUES_MAX, WINDOW};
@@ -748,9 +748,9 @@ impl<P: Platform> Shield<P> {
                     .is_asked_by(&visit.visitor, &response.names)
                 {
                     // It varies on what was not asked for.
-                    return match response.stored {
-                        true => Next::Look(Waited::Changed),
-                        false => Next::Pass(Passed::Uncacheable),
+                    return match response.not_kept {
+                        None => Next::Look(Waited::Changed),
+                        Some(_) => Next::Pass(Passed::Uncacheable),
                     };
                 }
                 let is_long =
@@ -765,7 +765,7 @@ impl<P: Platform> Shield<P> {
                 let served = Served::Fetched {
                     why,
                     status: response.parts.status,
-                    stored: response.stored,
+                    not_stored: response.not_kept.map(NotKept::token),
                 };
                 // A session that was made for a visitor without one is not for
                 // a visitor that has one.
@@ -786,7 +786,7 @@ impl<P: Platform> Shield<P> {
                 let served = Served::Fetched {
                     why,
                     status: StatusCode::NOT_MODIFIED,
-                    stored: true,
+                    not_stored: None,
                 };
                 let now = self.platform.now();
                 let answer = self
