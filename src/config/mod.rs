@@ -98,6 +98,8 @@ pub struct Config {
     health_paths: Vec<PathPattern>,
     /// The implicit rules for `health.paths`, which come after all others.
     pub health: Vec<Rule>,
+    /// What is valid, and probably not meant so: each with its place and what to write.
+    pub warnings: Vec<String>,
 }
 
 /// What an unsafe request that succeeds does to what is stored for its targets (RFC 9111
@@ -310,6 +312,7 @@ impl Config {
             ),
         }
         if problems.len() == 0 {
+            config.warnings = problems.warnings();
             Ok(config)
         } else {
             Err(problems.into_error())

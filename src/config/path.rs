@@ -68,6 +68,12 @@ impl PathPattern {
         &self.0
     }
 
+    /// Whether it matches all that `other` does. It may say no although it does: what a `*`
+    /// of the other stands for is not looked into.
+    pub(super) fn covers(&self, other: &PathPattern) -> bool {
+        self.matches(&other.0)
+    }
+
     /// The pattern for paths in lower case.
     pub(super) fn lowercase(&mut self) {
         self.0.make_ascii_lowercase();

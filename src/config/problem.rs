@@ -46,6 +46,8 @@ impl Fault {
 pub(super) struct Problems<'t> {
     text: &'t str,
     found: Vec<Problem>,
+    /// What is valid, and probably not meant so.
+    doubtful: Vec<Problem>,
 }
 
 impl<'t> Problems<'t> {
@@ -53,6 +55,7 @@ impl<'t> Problems<'t> {
         Problems {
             text,
             found: Vec::new(),
+            doubtful: Vec::new(),
         }
     }
 
@@ -80,6 +83,22 @@ impl<'t> Problems<'t> {
         });
     }
 
+    /// Adds what is valid, and probably not meant so.
+    pub(super) fn warn(&mut self, offset: usize, name: &str, message: String) {
+        let place = Some(self.place(offset));
+        self.doubtful.push(Problem {
+            place,
+            name: name.to_owned(),
+            message,
+        });
+    }
+
+    /// What is valid, and probably not meant so, in the order of the text.
+    pub(super) fn warnings(&mut self) -> Vec<String> {
+        self.doubtful.sort();
+        self.doubtful.iter().map(Problem::to_string).collect()
+    }
+
     /// Line and column of the byte at `offset`.
     pub(super) fn place(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(self.text);
@@ -97,20 +116,26 @@ impl<'t> Problems<'t> {
     }
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some((line, column)) => write!(f, "config:{line}:{column}: ")?,
+            None => f.write_str("config: ")?,
+        }
+        match self.name.as_str() {
+            "" => f.write_str(&self.message),
+            name => write!(f, "{name}: {}", self.message),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            match problem.place {
-                Some((line, column)) => write!(f, "config:{line}:{column}: ")?,
-                None => f.write_str("config: ")?,
-            }
-            match problem.name.as_str() {
-                "" => f.write_str(&problem.message)?,
-                name => write!(f, "{name}: {}", problem.message)?,
-            }
+            problem.fmt(f)?;
         }
         Ok(())
     }

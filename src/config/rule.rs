@@ -8,7 +8,7 @@ use super::settings::{Places, Reader, Scope};
 use super::suggest::{nearest, one_of};
 use super::value::{Kind, LIST_MAX, Value, integer, type_of};
 use super::{Config, Invalidation, contradictions, purging};
-use crate::question::policy::{FAILURE_BODY_MAX, Failure};
+use crate::question::policy::{Cookies, FAILURE_BODY_MAX, Failure};
 use crate::semantics::{IgnoreOrigin, RuledWindows, is_safe};
 use http::Method;
 use std::rc::Rc;
@@ -53,6 +53,11 @@ impl Match {
                 method == Some(own) || (*own == Method::GET && method == Some(&Method::HEAD))
             }
         }
+    }
+
+    /// Whether the rule is for all requests of `other`, and perhaps for more.
+    fn covers(&self, other: &Match) -> bool {
+        self.path.covers(&other.path) && self.has_method(other.method.as_ref())
     }
 
     /// Whether the rule is for all requests of `other`, which has the same
@@ -137,6 +142,17 @@ pub(super) fn rules(
                  the first match wins; merge the two rules, or remove one"
             );
             problems.add(at, "rule.match", message);
+        } else if let Some((covering, earlier)) = rules
+            .iter()
+            .find(|(earlier, _)| earlier.matches.covers(&rule.matches))
+        {
+            let (line, column) = problems.place(*earlier);
+            let message = format!(
+                "never applies, because {:?} at {line}:{column} matches all of its requests and \
+                 the first match wins; write this rule above that one",
+                covering.matches.path.as_str()
+            );
+            problems.warn(at, "rule.match", message);
         }
         rules.push((rule, at));
     }
@@ -188,6 +204,9 @@ fn rule(
         if is_valid || name != "ttl" {
             problems.add(at, &format!("rule.{name}"), message.to_owned());
         }
+    }
+    if let Some((at, message)) = doubtful(&config, &written, &places, base.config, matched) {
+        problems.warn(at, "rule.ttl", message.to_owned());
     }
     if is_valid && base.is_valid {
         if let Some(at) = written.ttl {
@@ -263,6 +282,32 @@ fn of_keys(
         found.push(("invalidates", at, message));
     }
     found
+}
+
+/// What a rule says in vain.
+fn doubtful(
+    config: &Config,
+    written: &Written,
+    places: &Places,
+    base: &Config,
+    matches: Option<&Match>,
+) -> Option<(usize, &'static str)> {
+    let at = written.ttl?;
+    let method = matches.and_then(|matches| matches.method.as_ref());
+    if method.is_some_and(|method| !matches!(*method, Method::GET | Method::HEAD)) {
+        let message = "only answers to GET and HEAD are stored, so it never applies; match \
+                       method = \"GET\", or leave the method out";
+        return Some((at, message));
+    }
+    let is_silent =
+        !places.contains_key("cookies") && config.request.cookies == base.request.cookies;
+    let passes = config.request.cookies == Cookies::Pass && !config.pass;
+    (config.policy.ignore_origin.private && is_silent && passes).then_some((
+        at,
+        "visitors with a session cookie do not get the stored page, because the rule does not say \
+         what cookies mean here; write cookies = \"ignore\" if the page is the same for all \
+         visitors, or cookies = { key = [\"lang\"] } if a cookie selects it",
+    ))
 }
 
 fn invalidation(value: &DeValue<'_>) -> Option<Invalidation> {

@@ -177,7 +177,9 @@ pub struct Checked {
 pub fn check(text: &str, platform: Platform, limits: &Limits) -> Result<Checked, ConfigError> {
     let beyond = |config: &Config| beyond(config, platform, limits);
     let config = Config::parse_within(platform.defaults(), &beyond, text)?;
-    let mut notes = notes_of_rate(&config, limits);
+    let warned = config.warnings.iter();
+    let mut notes: Vec<String> = warned.map(|text| format!("warning: {text}")).collect();
+    notes.extend(notes_of_rate(&config, limits));
     notes.extend(note_of_wait(&config, limits));
     Ok(Checked { config, notes })
 }

@@ -814,3 +814,32 @@ fn a_rule_passes_and_says_what_unsafe_requests_do() {
     assert_eq!(invalidate("/list"), Invalidation::Refresh);
     assert_eq!(invalidate("/other"), Invalidation::Invalidate);
 }
+
+/// `check` called them valid, and /admin/* was served without its login.
+#[test]
+fn what_is_valid_and_never_applies_is_warned_of() {
+    let warnings = |text: &str| Config::parse(text).unwrap().warnings;
+    let all = "[[rule]]\nmatch = { path = \"/*\" }\ncookies = \"ignore\"\n";
+    let admin = "[[rule]]\nmatch = { path = \"/admin/*\" }\ncookies = \"pass\"\n";
+    assert_eq!(
+        warnings(&format!("{all}{admin}")),
+        [
+            "config:5:9: rule.match: never applies, because \"/*\" at 2:9 matches all of its \
+             requests and the first match wins; write this rule above that one"
+        ]
+    );
+    assert!(warnings(&format!("{admin}{all}")).is_empty());
+    let get = all.replace(" }", ", method = \"GET\" }");
+    assert!(warnings(&format!("{get}{admin}")).is_empty());
+    let ttl = "[[rule]]\nmatch = { path = \"/a\" }\nttl = \"1m\"\nignore_origin = [\"private\"]\n";
+    let found = warnings(ttl);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("cookies = \"ignore\""), "{found:?}");
+    assert!(warnings(&format!("{ttl}cookies = \"pass\"\n")).is_empty());
+    assert!(warnings(&format!("cookies = \"ignore\"\n{ttl}")).is_empty());
+    let found = warnings(&ttl.replace(" }", ", method = \"POST\" }"));
+    assert!(
+        found[0].contains("only answers to GET and HEAD"),
+        "{found:?}"
+    );
+}
