@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, origin, up};
+use crate::{check, demo, explain, origin, up};
 
 /// Keeps a fragile HTTP origin up.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ pub(crate) enum Command {
     Up(Box<up::Args>),
     /// Validate a configuration, for the platform that it is for.
     Check(check::Args),
+    /// Say what becomes of a path: which rule holds, whether its answer is stored, for whom,
+    /// for how long, and why not.
+    Explain(explain::Args),
     /// Run a stand-in for a fragile origin, to try the shield with.
     #[command(hide = true)]
     Origin(origin::Args),
@@ -40,7 +43,7 @@ mod tests {
     fn help_shows_what_operators_need_and_not_what_tests_need() {
         let mut cli = Cli::command();
         let commands = cli.render_long_help().to_string();
-        for shown in ["  up ", "  check "] {
+        for shown in ["  up ", "  check ", "  explain "] {
             assert!(commands.contains(shown), "{shown}: {commands}");
         }
         for hidden in ["  origin ", "  demo "] {

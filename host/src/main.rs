@@ -8,7 +8,7 @@
 //!   many instances there are, `server` and `outbound` are the HTTP server and
 //!   client, `http_behaviour` whose HTTP they imitate, `store` is the key-value store and the SQLite database, `fate` decides
 //!   what becomes of an answer whose instance dies, and `limits` are those of platforms.
-//! - `check` validates a configuration.
+//! - `check` validates a configuration, `explain` says what it makes of the origin's answers.
 //! - `origin` is a server that fails under load.
 //! - `demo` compares the two.
 
@@ -19,6 +19,7 @@ mod check;
 mod cli;
 mod demo;
 mod descriptors;
+mod explain;
 mod fate;
 mod guest;
 mod http_behaviour;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         match command {
             Command::Up(args) => up::run(*args).await,
             Command::Check(args) => check::run(&args),
+            Command::Explain(args) => explain::run(args).await,
             Command::Origin(args) => origin::run(args).await,
             Command::Demo(args) => demo::run(args).await,
         }

@@ -226,7 +226,7 @@ fn without_credentials(text: &str) -> String {
     }
 }
 
-fn read_config(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read_config(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| {
         format!(
             "cannot read the configuration {}; write --config with the name of a text file",
