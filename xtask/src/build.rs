@@ -88,11 +88,9 @@ impl Purpose {
     /// Settings of cargo.
     fn config(self) -> &'static [&'static str] {
         match self {
-            Purpose::Use => &[],
-            Purpose::Tests => &[
-                "profile.release.package.leeward.codegen-units=16",
-                "profile.release.package.leeward.opt-level=1",
-            ],
+            // As the manifests for Spin have it. Natively the library is built for tests.
+            Purpose::Use => &["profile.release.package.leeward.codegen-units=1"],
+            Purpose::Tests => &["profile.release.package.leeward.opt-level=1"],
         }
     }
 }
