@@ -25,7 +25,7 @@ const SECONDS: &str = "LEEWARD_SOAK_SECONDS";
 const SEED: &str = "LEEWARD_SOAK_SEED";
 
 /// For how long if nothing is said.
-const SECONDS_USUAL: u64 = 5;
+const SECONDS_USUAL: u64 = 30;
 
 /// `origin.max_concurrency`; with one more the origin crashes.
 const BUDGET: usize = 16;
