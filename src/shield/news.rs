@@ -125,6 +125,7 @@ impl<P: Platform> Shield<P> {
                     done: &done,
                     shared: None,
                     question: &located.question,
+                    named: None,
                     config: &forwarded.config,
                 };
                 let exchange = forwarded.exchange();
@@ -227,6 +228,7 @@ impl<P: Platform> Shield<P> {
             done: &done,
             shared: None,
             question: &located.question,
+            named: None,
             config: &forwarded.config,
         };
         let exchange = forwarded.exchange();
