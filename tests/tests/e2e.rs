@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod ledger;
 mod messages;
+mod operate_watch;
 mod preflight;
 mod questions;
 mod refusals;
