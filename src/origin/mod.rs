@@ -588,6 +588,8 @@ fn hash(path: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     #[test]
@@ -641,6 +643,41 @@ mod tests {
             let answered: Result<Response<()>, _> = Err(error);
             assert_eq!(outcome(&answered, Time::default(), false), None);
         }
+    }
+
+    /// The log named neither address nor cause, and had no level.
+    #[test]
+    fn the_line_of_a_failure_is_a_warning_with_the_address() {
+        let origin = Origin::parse("http://10.0.0.5:8080").unwrap();
+        let error = OriginError::Unreachable("refused".to_owned());
+        let line = |status| {
+            let line = LogLine {
+                reason: "miss",
+                method: "GET",
+                path: "/a",
+                named: None,
+                status,
+                outcome: None,
+                settled: None,
+                took: Duration::ZERO,
+            };
+            let line: Value = serde_json::from_str(&line.text(Some(&origin))).unwrap();
+            line
+        };
+        for (status, level) in [
+            (Ok(Some(StatusCode::OK)), "info"),
+            (Ok(Some(StatusCode::NOT_FOUND)), "info"),
+            (Ok(Some(StatusCode::SERVICE_UNAVAILABLE)), "warn"),
+            (Err(&error), "warn"),
+        ] {
+            let line = line(status);
+            assert_eq!(line["level"], level, "{line}");
+            let is_failure = level == "warn";
+            assert_eq!(line["origin"].is_string(), is_failure, "{line}");
+            assert_eq!(line["error"].is_string(), is_failure, "{line}");
+        }
+        let text = line(Err(&error)).to_string();
+        assert!(text.contains("10.0.0.5:8080"), "{text}");
     }
 
     /// The log of a Spin without the origin in `allowed_outbound_hosts` said

@@ -59,20 +59,34 @@ async fn a_refused_visitor_is_in_the_log_with_url_cause_and_remedy() {
         let time = field(line, "time");
         assert!(time.len() == 24 && time.ends_with('Z'), "{line}");
         assert_eq!(field(line, "node"), "web-1", "{line}");
-        assert!(["error", "warn", "info"].contains(&field(line, "level")), "{line}");
+        assert!(
+            ["error", "warn", "info"].contains(&field(line, "level")),
+            "{line}"
+        );
     }
     let refused = lines(&log, "refused");
     let first = &refused[0];
     assert_eq!(field(first, "why"), "origin-failed", "{first}");
-    assert_eq!(field(first, "url"), format!("shop.example{path}"), "{first}");
+    assert_eq!(
+        field(first, "url"),
+        format!("shop.example{path}"),
+        "{first}"
+    );
     assert!(first.contains("\"status\":503") && first.contains("\"count\":1"));
     assert!(!field(first, "remedy").is_empty());
     // The line of the request to the origin has the cause, and names the same request.
     let asked = lines(&log, "origin");
     let id = field(first, "request");
-    let cause = asked.iter().find(|line| field(line, "request") == id).unwrap();
+    let cause = asked
+        .iter()
+        .find(|line| field(line, "request") == id)
+        .unwrap();
     assert!(field(cause, "error").contains("nothing listens"), "{cause}");
-    assert_eq!(field(cause, "origin"), origin.url().trim_end_matches('/'), "{cause}");
+    assert_eq!(
+        field(cause, "origin"),
+        origin.url().trim_end_matches('/'),
+        "{cause}"
+    );
     assert_eq!(field(cause, "level"), "warn", "{cause}");
     // The others are counted, and the end sums up.
     let counts = refused.iter().map(|line| {
@@ -83,7 +97,10 @@ async fn a_refused_visitor_is_in_the_log_with_url_cause_and_remedy() {
     assert_eq!(counts.sum::<u64>(), 4, "{log}");
     let summary = lines(&log, "summary");
     let summary = summary.last().unwrap();
-    assert!(summary.contains("\"refused\":4") && summary.contains("\"requests\":4"), "{summary}");
+    assert!(
+        summary.contains("\"refused\":4") && summary.contains("\"requests\":4"),
+        "{summary}"
+    );
 }
 
 /// Where the metrics of a node are, as its log says.
@@ -112,7 +129,11 @@ fn promtool(text: &str) {
     drop(input);
     let output = process.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,11 +145,19 @@ async fn metrics_are_exact_and_as_prometheus_wants_them() {
     let metrics = metrics_of(&node);
     assert_eq!(get(node.address(), "/page").await.status, StatusCode::OK);
     wait::until("the page is stored", wait::SOON, async || {
-        get(node.address(), "/page").await.is_fresh_hit().then_some(())
+        get(node.address(), "/page")
+            .await
+            .is_fresh_hit()
+            .then_some(())
     })
     .await;
     let reply = get(metrics, "/metrics").await;
-    assert!(reply.header("content-type").starts_with("text/plain; version=0.0.4"), "{reply}");
+    assert!(
+        reply
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4"),
+        "{reply}"
+    );
     let value = |text: &str, name: &str| {
         let found = text.lines().find_map(|line| line.strip_prefix(name));
         found.and_then(|value| value.trim().parse::<u64>().ok())
@@ -236,7 +265,8 @@ async fn a_log_for_people_and_a_filter() {
     assert!(node.end().await.success());
     let log = node.errors();
     assert!(!log.contains("/works"), "{log}");
-    let refused = " WARN  web-1 refused why=origin-failed status=503 method=GET url=shop.example/fails ";
+    let refused =
+        " WARN  web-1 refused why=origin-failed status=503 method=GET url=shop.example/fails ";
     assert!(log.contains(refused), "{log}");
     // What stops a start is plain text.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
