@@ -12,10 +12,10 @@ use super::outcome::Outcome;
 use super::{log, observed, say_refused};
 
 /// How often the counts of refused visitors are looked at.
-const LOOK_EVERY: Duration = leeward::shield::refusals::EVERY;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// After this many looks the summary is written.
-const LOOKS: u32 = 6;
+const LOOKS: u32 = 60;
 
 /// What had been counted when the last line was written, and when that was.
 static LAST: Mutex<Option<(Counts, Instant)>> = Mutex::new(None);
