@@ -25,6 +25,7 @@
 //!   the same: the question, its key, and the request that the origin gets.
 //! - [`purges`] has the record of purges that concern more than one URL.
 //! - [`config`] has every option, defined once, and the rules.
+//! - [`events`] lists what the log says, and how much attention it needs.
 //! - [`world`] is the one seam to the host: clock, randomness, store, origin.
 //! - [`cells`] says which cell a question has, reads and changes cells, and does
 //!   without the store while that fails.
@@ -48,6 +49,7 @@ pub mod budget;
 pub mod cell;
 pub mod cells;
 pub mod config;
+pub mod events;
 mod origin;
 pub mod platform;
 pub mod purges;

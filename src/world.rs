@@ -3,6 +3,7 @@
 //! The component implements it over WASI, the simulation over virtual time; the
 //! code above it is the same.
 
+pub(crate) use crate::events::line as event;
 use crate::store::Store;
 use crate::time::Time;
 use bytes::{Bytes, BytesMut};
@@ -72,6 +73,12 @@ pub trait Platform: 'static {
     fn lets_through(&self, fields: &HeaderMap) -> Result<(), String> {
         let _ = fields;
         Ok(())
+    }
+
+    /// Whether the host says in its log which visitors got an error of the shield's own, so
+    /// that the shield need not.
+    fn logs_refusals(&self) -> bool {
+        false
     }
 
     /// Writes one line for the operator.
@@ -249,6 +256,30 @@ impl VisitorAddress {
     }
 }
 
+/// The name of a visitor's request in the log. The platform puts it into the request's
+/// extensions, if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(
+    /// Differs between requests of all nodes, as good as certainly.
+    pub u64,
+);
+
+impl RequestId {
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok()?;
+        is_plain.then_some(RequestId(number))
+    }
+}
+
+/// Sixteen hexadecimal digits.
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// What helps where the host denies requests to the origin.
 const DENIED_REMEDY: &str = "on Spin, let `allowed_outbound_hosts` of the component name the \
     origin by scheme, host and port, and write a path into the variable `origin_path`; on a \
@@ -317,26 +348,28 @@ impl OriginError {
     pub(crate) fn remedy(&self) -> Option<&'static str> {
         match self {
             OriginError::Denied => Some(DENIED_REMEDY),
-            OriginError::Timeout
-            | OriginError::Unreachable(_)
-            | OriginError::NoHead(_)
+            OriginError::Timeout => Some(
+                "if this page may take that long, raise origin.first_byte_timeout for it by a rule",
+            ),
+            OriginError::Unreachable(why) if why.contains("TlsCertificate") => Some(
+                "if the certificate is of an authority of your own, name the file of that \
+                 authority (SSL_CERT_FILE for `leeward up`); else correct the certificate",
+            ),
+            OriginError::Unreachable(why) if why.contains("Dns") => {
+                Some("correct the host in `origin`, or check the resolver of this machine")
+            }
+            OriginError::Unreachable(_) => Some(
+                "check that the server runs, and that `origin` (or --connect) has its address and \
+                 port",
+            ),
+            OriginError::TooManyStreams => Some("raise origin.max_streams if the origin bears it"),
+            OriginError::NoHead(_)
             | OriginError::Failed(_)
-            | OriginError::TooManyStreams
             | OriginError::NotSent(_)
             | OriginError::ConnectionAuth
             | OriginError::Fields(_) => None,
         }
     }
-}
-
-/// A log line: one JSON object, its kind first.
-pub(crate) fn event(kind: &str, fields: &[(&str, serde_json::Value)]) -> String {
-    let mut line = serde_json::Map::new();
-    line.insert("event".into(), kind.into());
-    for (name, value) in fields {
-        line.insert((*name).into(), value.clone());
-    }
-    serde_json::Value::Object(line).to_string()
 }
 
 #[cfg(test)]
@@ -394,6 +427,17 @@ mod tests {
         assert_eq!(rest(content), "one two three");
         let unread = Content::unread(Slow(["one"].into()));
         assert!(unread.into_unread().is_ok());
+    }
+
+    #[test]
+    fn the_name_of_a_request_is_read_as_it_is_written() {
+        for id in [0, 0xa5, u64::MAX] {
+            let id = RequestId(id);
+            assert_eq!(RequestId::parse(&id.to_string()), Some(id));
+        }
+        for text in ["", "a5", "+00000000000000a", "00000000000000a5\n"] {
+            assert_eq!(RequestId::parse(text), None, "{text}");
+        }
     }
 
     #[test]

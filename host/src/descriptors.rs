@@ -26,9 +26,10 @@ pub(crate) fn raise_limit() -> u64 {
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => wanted,
         Err(error) => {
-            report::line(format_args!(
-                "warning: the limit of open files stays where it is: {error}"
-            ));
+            report::event(
+                "files-limited",
+                format_args!("the limit of open files stays where it is: {error}"),
+            );
             current
         }
     }

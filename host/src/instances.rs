@@ -234,7 +234,10 @@ impl WorkerState for Worker {
         } else if !self.closing.has_begun() {
             // An instance that outlasts the host's patience is cut off; the server has
             // said so for all of them.
-            report::line(format_args!("an instance of the component died: {error:#}"));
+            report::event(
+                "instance-died",
+                format_args!("an instance of the component died: {error:#}"),
+            );
         }
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = std::mem::take(&mut *answers);

@@ -279,11 +279,14 @@ impl Limiter {
     pub(crate) fn reached(&self, limit: Limit) -> String {
         let text = self.0.limits.text(limit);
         if self.is_to_report(limit, Instant::now()) {
-            report::line(format_args!(
-                "limit of {}: {text}. This is reported once in {} s",
-                self.0.platform,
-                REPORT_EVERY.as_secs()
-            ));
+            report::event(
+                "limit-reached",
+                format_args!(
+                    "limit of {}: {text}. This is reported once in {} s",
+                    self.0.platform,
+                    REPORT_EVERY.as_secs()
+                ),
+            );
         }
         format!("limit of {}: {text}", self.0.platform)
     }

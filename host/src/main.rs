@@ -7,7 +7,8 @@
 //!   origin, `guest` runs the component in its sandbox, `instances` decides how
 //!   many instances there are, `server` and `outbound` are the HTTP server and
 //!   client, `http_behaviour` whose HTTP they imitate, `store` is the key-value store and the SQLite database, `fate` decides
-//!   what becomes of an answer whose instance dies, and `limits` are those of platforms.
+//!   what becomes of an answer whose instance dies, `limits` are those of platforms, and
+//!   `observe` is what an operator sees: log, metrics, access log.
 //! - `check` validates a configuration, `explain` says what it makes of the origin's answers.
 //! - `origin` is a server that fails under load.
 //! - `demo` compares the two.
@@ -25,6 +26,7 @@ mod guest;
 mod http_behaviour;
 mod instances;
 mod limits;
+mod observe;
 mod origin;
 mod outbound;
 mod reach;
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            report::line(format_args!("error: cannot start: {error}"));
+            report::plain(format_args!("error: cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
     // not keep the process running.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| {
-        report::line(format_args!("error: {error:#}"));
+        report::plain(format_args!("error: {error:#}"));
         ExitCode::from(EXIT_USAGE)
     })
 }

@@ -42,6 +42,7 @@ pub(crate) use self::quota::Quota;
 pub(crate) use self::route::Route;
 use self::route::Routed;
 use crate::http_behaviour::HttpBehaviour;
+use crate::observe::OriginExchange;
 
 /// How long an unused connection is kept. This is less than the five seconds
 /// after which some servers close theirs: a request that is sent while the
@@ -329,7 +330,14 @@ impl WasiHttpHooks for Outbound {
                 // The platform refused it: the origin was not asked.
                 return Err(Error::HttpRequestDenied);
             }
-            let response = outbound.send(request, options).await?;
+            let exchange = OriginExchange::begin();
+            let response = match outbound.send(request, options).await {
+                Ok(response) => exchange.answered(response),
+                Err(error) => {
+                    exchange.failed(&error);
+                    return Err(error);
+                }
+            };
             // The client drives the connection by itself, so the transmission
             // needs no further work.
             Ok((response, Box::new(async { Ok(()) }) as Transmission))

@@ -27,8 +27,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT};
+use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT, REQUEST_ID};
 use leeward::semantics::{is_host_and_port, is_upgrade, strip_connection_fields};
+use leeward::shield::platform::RequestId;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -43,6 +44,7 @@ use crate::fate::Fate;
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Instances;
 use crate::limits::{Limit, Limiter};
+use crate::observe::{self, Visitor};
 use crate::outbound::framing;
 use crate::report;
 
@@ -96,7 +98,10 @@ pub(crate) async fn serve(
                 // If there are no files left, connections without a request have some.
                 connections.close_idle();
                 if is_due(&mut refused) {
-                    report::line(format_args!("cannot accept a connection: {error}"));
+                    report::event(
+                        "accept-failed",
+                        format_args!("cannot accept a connection: {error}"),
+                    );
                 }
                 tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
                 continue;
@@ -120,10 +125,13 @@ pub(crate) async fn serve(
         handler.state().close().await;
     };
     if tokio::time::timeout_at(deadline, finish).await.is_err() {
-        report::line(format_args!(
-            "stopped with work unfinished: it took longer than {} s",
-            limits.clients.stop_timeout.as_secs()
-        ));
+        report::event(
+            "stopped",
+            format_args!(
+                "stopped with work unfinished: it took longer than {} s",
+                limits.clients.stop_timeout.as_secs()
+            ),
+        );
     }
 }
 
@@ -131,11 +139,14 @@ pub(crate) async fn serve(
 fn connections(limits: &Limits) -> Arc<Connections> {
     let (most, is_less) = limits.connections();
     if is_less {
-        report::line(format_args!(
-            "warning: there are at most {most} connections instead of --connections: this process \
+        report::event(
+            "connections-limited",
+            format_args!(
+                "there are at most {most} connections instead of --connections: this process \
              may open {} files; raise its limit (LimitNOFILE in systemd, ulimit -n)",
-            limits.files
-        ));
+                limits.files
+            ),
+        );
     }
     Connections::new(most, limits.clients.connections_per_client)
 }
@@ -198,13 +209,18 @@ async fn respond(
 ) -> Response<WasiBody> {
     let fate = Arc::new(Fate::default());
     let in_answer = InFlight::answer(line);
-    let response = answer(handler, request, ends, line, limits, &fate).await;
+    let mut visitor = Visitor::begin(&request, ends.peer.ip());
+    let id = visitor.id();
+    let response = answer(handler, request, ends, line, limits, (&fate, id)).await;
+    visitor.answer(&response);
+    let response = observe::with_metrics(visitor.path(), response);
     response.map(|body| {
         fate.take(body);
         let body = WholeOrBroken {
             fate,
             left: limits.platform.limits().body_bytes,
             platform: limits.platform.clone(),
+            visitor,
             _in_flight: in_answer,
         };
         body.boxed_unsync()
@@ -217,7 +233,7 @@ async fn answer(
     ends: Ends,
     line: &Arc<Line>,
     limits: &Limits,
-    fate: &Arc<Fate>,
+    (fate, id): (&Arc<Fate>, RequestId),
 ) -> Response<WasiBody> {
     let has_content = !request.body().is_end_stream();
     let has_length = request.headers().contains_key(header::CONTENT_LENGTH);
@@ -226,6 +242,9 @@ async fn answer(
         Err((status, text)) => return plain(status, text, REFUSED),
     };
     let is_own = limits.behaviour == HttpBehaviour::Own;
+    if is_own && let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        request.headers_mut().insert(REQUEST_ID, id);
+    }
     if has_content && !has_length && is_own {
         // WASI HTTP hides `Transfer-Encoding` from guests.
         let chunked = HeaderValue::from_static("chunked");
@@ -267,9 +286,10 @@ async fn answer(
         }
         (None, Ok(response)) => response,
         (None, Err(error)) => {
-            report::line(format_args!(
-                "the component did not answer a request: {error:#}"
-            ));
+            report::event(
+                "request-failed",
+                format_args!("the component did not answer a request: {error:#}"),
+            );
             plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Leeward failed on this request. The reason is in its log.\n",
@@ -447,6 +467,7 @@ struct WholeOrBroken {
     /// Bytes that the platform still allows.
     left: Option<u64>,
     platform: Limiter,
+    visitor: Visitor,
     /// Tells the connection when the answer ends.
     _in_flight: InFlight,
 }
@@ -460,8 +481,13 @@ impl Body for WholeOrBroken {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(self.fate.poll_frame(cx));
-        if let (Some(Ok(frame)), Some(left)) = (&frame, self.left) {
-            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let data = match &frame {
+            Some(Ok(frame)) => frame.data_ref(),
+            _ => None,
+        };
+        let bytes = data.map_or(0, |data| data.len() as u64);
+        self.visitor.bytes = self.visitor.bytes.saturating_add(bytes);
+        if let (Some(Ok(_)), Some(left)) = (&frame, self.left) {
             self.left = Some(left.saturating_sub(bytes));
             if bytes > left {
                 self.platform.reached(Limit::ResponseBody);

@@ -19,7 +19,7 @@ use crate::outbound::{Outbound, Quota, Route};
 use crate::server::ClientOptions;
 use crate::settings::{self, Settings};
 use crate::store::{self, Behaviour, Database};
-use crate::{descriptors, reach, report, server};
+use crate::{descriptors, observe, reach, report, server};
 
 /// The options of `leeward up`.
 #[derive(Debug, clap::Args)]
@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Configuration file [else: the text in SPIN_VARIABLE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten, next_help_heading = "What to watch")]
+    pub(crate) observe: observe::Options,
 
     #[command(flatten, next_help_heading = "Limits for clients")]
     pub(crate) clients: ClientOptions,
@@ -137,10 +140,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Runs `leeward up`.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let options = args.observe.clone();
     let settings = Settings::new(args, settings::environment)?;
     // From here on signals are not lost: one that comes early is handled as
     // soon as there is something to stop.
     let mut signals = Signals::listen().context("cannot listen for signals")?;
+    observe::start(options).await?;
 
     let files = descriptors::raise_limit();
     let store = store::open(
@@ -159,11 +164,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let store = store.limited(limiter.clone());
     if let Err(error) = store.check_itself().await {
-        report::line(format_args!(
-            "warning: the store {} cannot be used now ({error}); until it can, every node caches \
+        report::event(
+            "store-unusable",
+            format_args!(
+                "the store {} cannot be used now ({error}); until it can, every node caches \
              in its own memory",
-            settings.store
-        ));
+                settings.store
+            ),
+        );
     }
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!(
@@ -199,9 +207,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Nothing waits for this: what is stored is served at once.
     tokio::spawn(async move {
         if let Err(error) = reach::try_origin(&settings.origin, settings.connect.as_ref()).await {
-            report::line(format_args!(
-                "warning: {error:#}. Stored responses are served meanwhile"
-            ));
+            report::event(
+                "origin-unreachable",
+                format_args!("{error:#}. Stored responses are served meanwhile"),
+            );
         }
     });
     let limits = server::Limits {
@@ -212,6 +221,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         platform: limiter,
     };
     server::serve(listener, instances, limits, signals.stop()).await;
+    observe::finish().await;
     Ok(ExitCode::SUCCESS)
 }
 

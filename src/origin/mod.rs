@@ -16,6 +16,7 @@
 mod body;
 mod broker;
 mod check;
+mod named;
 mod send;
 mod slot;
 mod slots;
@@ -27,6 +28,7 @@ pub use body::OriginBody;
 use body::SharedSlot;
 pub(crate) use body::WeakSlot;
 pub(crate) use broker::Admission;
+pub(crate) use named::Named;
 pub use slot::Slot;
 pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
 
@@ -407,7 +409,7 @@ impl<P: Platform> OriginDoor<P> {
 
     /// Writes the log line of an exchange.
     pub(crate) fn log(&self, line: &LogLine<'_>) {
-        self.platform.log(&line.text());
+        self.platform.log(&line.text(Some(&self.origin)));
     }
 }
 
@@ -434,6 +436,8 @@ pub(crate) struct LogLine<'a> {
     pub(crate) reason: &'a str,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
+    /// The visitor's request that it was for, where it is known.
+    pub(crate) named: Option<&'a Named>,
     /// The status of the answer; `None` if there was no exchange.
     pub(crate) status: Result<Option<StatusCode>, &'a OriginError>,
     /// What the answer did to the cell.
@@ -444,7 +448,8 @@ pub(crate) struct LogLine<'a> {
 }
 
 impl LogLine<'_> {
-    fn text(&self) -> String {
+    /// The line. `origin` is named where it has failed.
+    fn text(&self, origin: Option<&Origin>) -> String {
         let status = match self.status {
             Ok(status) => status.map_or(Value::Null, |status| status.as_u16().into()),
             Err(_) => Value::Null,
@@ -456,7 +461,18 @@ impl LogLine<'_> {
             ("status", status),
             ("millis", millis(self.took).into()),
         ];
+        if let Some(named) = self.named {
+            fields.extend(named.fields());
+        }
+        if let Ok(Some(status)) = self.status
+            && status.is_server_error()
+        {
+            fields.extend(origin.map(|origin| ("origin", origin.to_string().into())));
+            let error = format!("the origin answered {}", status.as_u16());
+            fields.push(("error", error.into()));
+        }
         if let Err(error) = self.status {
+            fields.extend(origin.map(|origin| ("origin", origin.to_string().into())));
             fields.push(("error", error.to_string().into()));
             fields.extend(error.remedy().map(|remedy| ("remedy", remedy.into())));
         }
@@ -582,6 +598,8 @@ fn hash(path: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     #[test]
@@ -637,6 +655,41 @@ mod tests {
         }
     }
 
+    /// The log named neither address nor cause, and had no level.
+    #[test]
+    fn the_line_of_a_failure_is_a_warning_with_the_address() {
+        let origin = Origin::parse("http://10.0.0.5:8080").unwrap();
+        let error = OriginError::Unreachable("refused".to_owned());
+        let line = |status| {
+            let line = LogLine {
+                reason: "miss",
+                method: "GET",
+                path: "/a",
+                named: None,
+                status,
+                outcome: None,
+                settled: None,
+                took: Duration::ZERO,
+            };
+            let line: Value = serde_json::from_str(&line.text(Some(&origin))).unwrap();
+            line
+        };
+        for (status, level) in [
+            (Ok(Some(StatusCode::OK)), "info"),
+            (Ok(Some(StatusCode::NOT_FOUND)), "info"),
+            (Ok(Some(StatusCode::SERVICE_UNAVAILABLE)), "warn"),
+            (Err(&error), "warn"),
+        ] {
+            let line = line(status);
+            assert_eq!(line["level"], level, "{line}");
+            let is_failure = level == "warn";
+            assert_eq!(line["origin"].is_string(), is_failure, "{line}");
+            assert_eq!(line["error"].is_string(), is_failure, "{line}");
+        }
+        let text = line(Err(&error)).to_string();
+        assert!(text.contains("10.0.0.5:8080"), "{text}");
+    }
+
     /// The log of a Spin without the origin in `allowed_outbound_hosts` said
     /// `HttpRequestDenied`, and nothing else.
     #[test]
@@ -646,12 +699,13 @@ mod tests {
                 reason: "miss",
                 method: "GET",
                 path: "/a",
+                named: None,
                 status: Err(error),
                 outcome: None,
                 settled: None,
                 took: Duration::ZERO,
             };
-            line.text()
+            line.text(None)
         };
         let denied = line(&OriginError::Denied);
         for word in [
@@ -662,6 +716,6 @@ mod tests {
         ] {
             assert!(denied.contains(word), "{word}: {denied}");
         }
-        assert!(!line(&OriginError::Timeout).contains("remedy"));
+        assert!(!line(&OriginError::Failed("x".to_owned())).contains("remedy"));
     }
 }

@@ -91,12 +91,13 @@ impl<P: Platform> Broker<P> {
             reason: turn.class.token(),
             method: again.parts.method.as_str(),
             path: path_of(again.parts.uri.path()),
+            named: None,
             status: Err(&error),
             outcome: Some(SENT_AGAIN),
             settled: None,
             took,
         };
-        self.platform().log(&line.text());
+        self.platform().log(&line.text(None));
         turn.slot.spend(self.platform().now())?;
         self.platform().send(again).await
     }

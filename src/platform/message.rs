@@ -104,6 +104,52 @@ pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// What the errors of WASI HTTP mean, for the operator's log.
+const WORDS: &[(&str, &str)] = &[
+    (
+        "ConnectionRefused",
+        "the connection was refused: nothing listens at the address",
+    ),
+    ("ConnectionTerminated", "the connection was closed"),
+    (
+        "DestinationIpUnroutable",
+        "there is no route to the address",
+    ),
+    ("DestinationNotFound", "the host was not found"),
+    ("DestinationUnavailable", "the address cannot be reached"),
+    ("DnsError", "the host name could not be resolved"),
+    ("DnsTimeout", "the host name could not be resolved in time"),
+    (
+        "HttpProtocolError",
+        "the connection ended, or the answer is not HTTP",
+    ),
+    ("HttpResponseIncomplete", "the answer broke off"),
+    ("TlsAlertReceived", "the server refused the TLS connection"),
+    (
+        "TlsCertificateError",
+        "the certificate is not trusted: its authority is unknown, it is self-signed or expired, \
+         or it is for another name",
+    ),
+    (
+        "TlsProtocolError",
+        "the server does not speak TLS as it should",
+    ),
+];
+
+/// An error of a host in words, followed by the host's own name for it.
+pub fn in_words(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let code = text.strip_prefix("ErrorCode::").unwrap_or(&text);
+    let words = WORDS.iter().find(|(name, _)| {
+        let rest = code.strip_prefix(name);
+        rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+    });
+    match words {
+        Some((_, words)) => format!("{words} ({code})"),
+        None => text,
+    }
+}
+
 /// Our method for the host's, whose type differs between versions of WASI.
 #[cfg(target_family = "wasm")]
 macro_rules! method_from_host {
@@ -158,7 +204,7 @@ macro_rules! origin_error {
             | $Host::HttpResponseTimeout => $crate::shield::OriginError::Timeout,
             $Host::HttpRequestDenied => $crate::shield::OriginError::Denied,
             error @ ($Host::HttpProtocolError | $Host::ConnectionTerminated) => {
-                $crate::shield::OriginError::NoHead(error.to_string())
+                $crate::shield::OriginError::NoHead($crate::platform::message::in_words(&error))
             }
             error @ ($Host::HttpRequestLengthRequired
             | $Host::HttpRequestMethodInvalid
@@ -167,7 +213,7 @@ macro_rules! origin_error {
             | $Host::HttpRequestHeaderSectionSize(_)
             | $Host::HttpRequestHeaderSize(_)
             | $Host::HttpRequestBodySize(_)) => {
-                $crate::shield::OriginError::NotSent(error.to_string())
+                $crate::shield::OriginError::NotSent($crate::platform::message::in_words(&error))
             }
             error @ ($Host::DnsTimeout
             | $Host::DnsError(_)
@@ -177,10 +223,12 @@ macro_rules! origin_error {
             | $Host::ConnectionRefused
             | $Host::TlsProtocolError
             | $Host::TlsCertificateError
-            | $Host::TlsAlertReceived(_)) => {
-                $crate::shield::OriginError::Unreachable(error.to_string())
+            | $Host::TlsAlertReceived(_)) => $crate::shield::OriginError::Unreachable(
+                $crate::platform::message::in_words(&error),
+            ),
+            error => {
+                $crate::shield::OriginError::Failed($crate::platform::message::in_words(&error))
             }
-            error => $crate::shield::OriginError::Failed(error.to_string()),
         }
     };
 }
@@ -194,6 +242,33 @@ mod tests {
 
     use super::super::host_fields::list_of;
     use super::*;
+
+    /// The log said `ErrorCode::TlsCertificateError`, and nothing else.
+    #[test]
+    fn an_error_of_the_host_is_said_in_words() {
+        for (error, expected) in [
+            (
+                "ErrorCode::ConnectionRefused",
+                "nothing listens at the address (ConnectionRefused)",
+            ),
+            (
+                "ErrorCode::DnsError(DnsErrorPayload)",
+                "be resolved (DnsError(DnsErrorPayload))",
+            ),
+            (
+                "ErrorCode::TlsCertificateError",
+                "another name (TlsCertificateError)",
+            ),
+            (
+                "ErrorCode::InternalError(None)",
+                "ErrorCode::InternalError(None)",
+            ),
+            ("DnsErrorOfTomorrow", "DnsErrorOfTomorrow"),
+        ] {
+            let words = in_words(&error);
+            assert!(words.ends_with(expected), "{words}");
+        }
+    }
 
     fn headers(list: &[(&str, &str)]) -> HeaderMap {
         let list = list.iter();

@@ -1,6 +1,6 @@
 //! Spin's own fields in a request.
 
-use crate::world::VisitorAddress;
+use crate::world::{RequestId, VisitorAddress};
 use http::{HeaderMap, HeaderName};
 
 /// How Spin's own fields begin.
@@ -20,7 +20,10 @@ pub const CONTENT: HeaderName = HeaderName::from_static("spin-content");
 /// when the request was answered.
 pub const CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch");
 
-/// The environment variable by which the embedded host tells a component that the two fields
+/// The name of the request in the log of the embedded host.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("spin-request-id");
+
+/// The environment variable by which the embedded host tells a component that the fields
 /// above are its own: it removes them from what clients send. Clients cannot set it. On other
 /// hosts they may send the fields themselves, and the fields mean nothing.
 pub const EMBEDDED_HOST: &str = "LEEWARD_EMBEDDED_HOST";
@@ -39,6 +42,8 @@ pub(crate) fn is_embedded() -> bool {
 pub struct Told {
     /// The visitor's address.
     pub address: Option<VisitorAddress>,
+    /// The name of the request in the log.
+    pub id: Option<RequestId>,
     /// It has content of unknown length.
     pub content: bool,
     /// Its content tells whether the client is still there, and is nothing else.
@@ -56,6 +61,8 @@ pub fn take_spin_fields(headers: &mut HeaderMap, is_embedded: bool) -> Told {
         (Some(line), None) => line.to_str().ok().and_then(VisitorAddress::parse),
         _ => None,
     };
+    let id = headers.get(REQUEST_ID).filter(|_| is_embedded);
+    let id = id.and_then(|id| RequestId::parse(id.to_str().ok()?));
     let content = is_embedded && headers.contains_key(CONTENT);
     let client_watch = is_embedded && headers.contains_key(CLIENT_WATCH);
     let names: Vec<HeaderName> = headers
@@ -68,6 +75,7 @@ pub fn take_spin_fields(headers: &mut HeaderMap, is_embedded: bool) -> Told {
     }
     Told {
         address,
+        id,
         content,
         client_watch,
     }
@@ -103,6 +111,16 @@ mod tests {
                 let left: Vec<_> = headers.keys().collect();
                 assert_eq!(left, ["accept"], "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_request_is_the_embedded_hosts_and_no_visitors() {
+        for (is_embedded, expected) in [(true, Some(RequestId(0xa5))), (false, None)] {
+            let mut headers = request(&[]);
+            headers.append(REQUEST_ID, HeaderValue::from_static("00000000000000a5"));
+            assert_eq!(take_spin_fields(&mut headers, is_embedded).id, expected);
+            assert!(!headers.contains_key(REQUEST_ID));
         }
     }
 

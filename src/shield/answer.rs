@@ -9,7 +9,7 @@ use super::served::{Own, Served};
 use crate::cell::{self, Entry};
 use crate::cells::{Backing, Loaded, Lost, Place};
 use crate::config::Config;
-use crate::origin::PSEUDONYM;
+use crate::origin::{Named, PSEUDONYM};
 use crate::semantics::{
     self, Forward, Handed, Precondition, RangeAnswer, announced, append_via, may_have_content,
     strip_connection_fields,
@@ -60,24 +60,47 @@ impl<P: Platform> Shield<P> {
     }
 
     /// 421: the host that the request names is not served here.
-    pub(super) fn misdirected(&self) -> Answer<P::Body> {
-        self.own(
-            Own::Misdirected,
-            StatusCode::MISDIRECTED_REQUEST,
-            "this host is not served here",
-        )
+    pub(super) fn misdirected(&self, visitor: &request::Parts) -> Answer<P::Body> {
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        self.note_refused(Own::Misdirected, status, || Named::of(visitor));
+        self.own(Own::Misdirected, status, "this host is not served here")
     }
 
     /// 508 (RFC 5842 section 7.2): this shield has sent the request itself.
-    pub(super) fn looped(&self, method: &Method, path: &str) -> Answer<P::Body> {
-        let fields = [
+    pub(super) fn looped(&self, method: &Method, named: &Named) -> Answer<P::Body> {
+        let mut fields = named.fields();
+        fields.extend([
             ("method", method.as_str().into()),
-            ("path", path.into()),
             ("problem", LOOPED.into()),
             ("remedy", LOOPED_REMEDY.into()),
-        ];
+        ]);
         self.platform.log(&event("loop", &fields));
         self.own(Own::Loop, StatusCode::LOOP_DETECTED, LOOPED)
+    }
+
+    /// Counts a visitor that gets an error of the shield's own, and says so in the log where
+    /// the host does not.
+    pub(super) fn note_refused(&self, why: Own, status: StatusCode, named: impl FnOnce() -> Named) {
+        let Some(cause) = why.cause().filter(|_| !self.platform.logs_refusals()) else {
+            return;
+        };
+        let now = self.platform.now();
+        let tally = self.refusals.borrow_mut().note(cause, status, now);
+        if let Some(tally) = tally {
+            self.platform.log(&tally.line(named().fields(), now));
+        }
+    }
+
+    /// Says in the log how many were refused and have not been said.
+    pub(super) fn say_refused(&self) {
+        if !self.refusals.borrow().has_unsaid() {
+            return;
+        }
+        let now = self.platform.now();
+        let due = self.refusals.borrow_mut().due(now);
+        for tally in due {
+            self.platform.log(&tally.line(Vec::new(), now));
+        }
     }
 
     /// The answer where nothing stored helps and the origin has none: the operator's
@@ -103,6 +126,7 @@ impl<P: Platform> Shield<P> {
             fallback: config.fallback.as_ref(),
         });
         semantics::content_length(&mut headers, body.len() as u64);
+        self.note_refused(why, status, || Named::of(visitor));
         let body = match visitor.method == Method::HEAD {
             true => AnswerBody::Empty,
             false => AnswerBody::Full(body),

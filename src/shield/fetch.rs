@@ -7,7 +7,7 @@ use super::served::Own;
 use crate::cell::{Entry, Nonce, Selecting};
 use crate::cells::{Held, Loaded};
 use crate::config::Config;
-use crate::origin::Slot;
+use crate::origin::{Named, Slot};
 use crate::question::{Question, fields};
 use crate::semantics::{Audience, Preset, Reason as NotStored};
 use crate::time::Time;
@@ -54,6 +54,8 @@ pub(super) struct Job<P: Platform> {
     pub(super) slot: Option<Slot>,
     /// What the origin is asked.
     pub(super) question: Question,
+    /// The visitor's request that caused it, for the log.
+    pub(super) named: Named,
     /// The key of the question's target.
     pub(super) key: String,
     /// The selecting fields of the key, as far as they are known.
@@ -225,6 +227,8 @@ pub(super) struct Start<'a> {
     /// None where nobody waits for what is fetched.
     pub(super) shared: Option<Shared<'a>>,
     pub(super) question: &'a Question,
+    /// The visitor's request that caused it, for the log.
+    pub(super) named: Option<&'a Named>,
     pub(super) config: &'a Config,
 }
 

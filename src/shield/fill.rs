@@ -22,7 +22,7 @@ use crate::cell::{
 };
 use crate::cells::{Election, Held, Located, Place, Settled, Told};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, LogLine, OriginBody, Slot, time_left};
+use crate::origin::{Admission, Answered, LogLine, Named, OriginBody, Slot, time_left};
 use crate::question::policy::{FAILURE_BODY_MAX, FAILURE_ENCODED_MAX, any_matches};
 use crate::question::target::path_of;
 use crate::question::{Question, accept, fields, location};
@@ -76,6 +76,7 @@ impl<P: Platform> Shield<P> {
             slot,
             question,
             key,
+            named,
             known,
             config,
             reason,
@@ -88,7 +89,8 @@ impl<P: Platform> Shield<P> {
             // have it by now. Dropping `head` makes the request look again.
             let error = StoreError::new("an election took longer than its lease");
             self.cells.note_store_failure("elect", &error);
-            self.log_fill(&question, reason, Ok(None), "late", Settled::Failed, began);
+            let asked = (&question, &named, reason);
+            self.log_fill(asked, Ok(None), "late", Settled::Failed, began);
             return;
         }
         let mut head = HeadSender(head);
@@ -109,6 +111,7 @@ impl<P: Platform> Shield<P> {
                     begun: &begun,
                 }),
                 question: &question,
+                named: Some(&named),
                 config: &config,
             };
             let exchange = async {
@@ -142,7 +145,7 @@ impl<P: Platform> Shield<P> {
             }
         };
         let status = status.as_ref().map(|status| *status);
-        self.log_fill(&question, reason, status, &word, settled, began);
+        self.log_fill((&question, &named, reason), status, &word, settled, began);
         // Only now may other requests of this instance look again.
         drop(flight);
     }
@@ -281,7 +284,7 @@ impl<P: Platform> Shield<P> {
                 }
                 // It confirms what is not stored here: ask for the whole.
                 (Some(_), StatusCode::NOT_MODIFIED) => {
-                    self.log_unconfirmed(start.question, reason, &exchange);
+                    self.log_unconfirmed(start, reason, &exchange);
                     *status = Ok(None);
                 }
                 (None, StatusCode::NOT_MODIFIED) => {
@@ -862,11 +865,13 @@ impl<P: Platform> Shield<P> {
 
     /// The line of a first request whose answer confirms nothing that is stored. The line of
     /// the whole fetch is about the second.
-    fn log_unconfirmed(&self, question: &Question, reason: Reason, exchange: &Exchange<'_>) {
+    fn log_unconfirmed(&self, start: &Start<'_>, reason: Reason, exchange: &Exchange<'_>) {
+        let question = start.question;
         self.door.log(&LogLine {
             reason: reason.token(),
             method: question.method().as_str(),
             path: path_of(question.target()),
+            named: start.named,
             status: Ok(Some(StatusCode::NOT_MODIFIED)),
             outcome: Some(UNCONFIRMED),
             settled: None,
@@ -876,8 +881,7 @@ impl<P: Platform> Shield<P> {
 
     fn log_fill(
         &self,
-        question: &Question,
-        reason: Reason,
+        (question, named, reason): (&Question, &Named, Reason),
         status: Result<Option<StatusCode>, &OriginError>,
         outcome: &str,
         settled: Settled,
@@ -887,6 +891,7 @@ impl<P: Platform> Shield<P> {
             reason: reason.token(),
             method: question.method().as_str(),
             path: path_of(question.target()),
+            named: Some(named),
             status,
             outcome: Some(outcome),
             settled: Some(settled.name()),

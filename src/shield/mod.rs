@@ -52,6 +52,7 @@ mod notice;
 mod own_answer;
 mod pass;
 mod preflight;
+pub mod refusals;
 mod request;
 mod scout;
 mod served;
@@ -72,7 +73,7 @@ pub use served::{Own, Passed, Served, Stale};
 use crate::cell::transition::Purge;
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
-use crate::origin::OriginDoor;
+use crate::origin::{Named, OriginDoor};
 use crate::purges::Scope;
 use crate::question::policy::KeyPolicy;
 use crate::question::preflight::preflight_key;
@@ -87,6 +88,7 @@ use futures::future::join;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use notice::Notices;
+use refusals::Refusals;
 use request::Gone;
 use scout::Heard;
 use std::cell::{Cell, RefCell};
@@ -104,6 +106,7 @@ pub struct Shield<P: Platform> {
     scouts: Flights<P::Wake, Heard>,
     audiences: RefCell<Audiences>,
     notices: RefCell<Notices>,
+    refusals: RefCell<Refusals>,
     /// Whether the log says what helps against refused authentication.
     connection_auth_logged: Cell<bool>,
 }
@@ -122,6 +125,7 @@ impl<P: Platform> Shield<P> {
             scouts: Flights::default(),
             audiences: RefCell::default(),
             notices: RefCell::default(),
+            refusals: RefCell::default(),
             connection_auth_logged: Cell::default(),
         })
     }
@@ -141,11 +145,15 @@ impl<P: Platform> Shield<P> {
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
         if self.door.has_sent(request.headers()) {
-            return self.looped(request.method(), request.uri().path());
+            return self.looped(request.method(), &Named::of_request(&request));
         }
         if let Some(refusal) = self.refuse(&request) {
+            self.note_refused(Own::Refused, refusal.status(), || {
+                Named::of_request(&request)
+            });
             return refusal;
         }
+        self.say_refused();
         let config = self.config_for(request.method(), request.uri().path());
         let answer = match *request.method() {
             Method::GET | Method::HEAD => {

@@ -125,6 +125,7 @@ impl<P: Platform> Shield<P> {
                     done: &done,
                     shared: None,
                     question: &located.question,
+                    named: None,
                     config: &forwarded.config,
                 };
                 let exchange = forwarded.exchange();
@@ -230,6 +231,7 @@ impl<P: Platform> Shield<P> {
             done: &done,
             shared: None,
             question: &located.question,
+            named: None,
             config: &forwarded.config,
         };
         let exchange = forwarded.exchange();

@@ -12,7 +12,7 @@ use crate::budget::Class;
 use crate::cells::{Backing, Located};
 use crate::config::Config;
 use crate::origin::{
-    Admission, Answered, Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of,
+    Admission, Answered, Forwarding, LogLine, Named, NoAnswer, OriginBody, Slot, refused, status_of,
 };
 use crate::question::location;
 use crate::question::target::path_of;
@@ -101,6 +101,7 @@ impl<P: Platform> Shield<P> {
             reason: "pass",
             method: passing.parts.method.as_str(),
             path: passing.parts.uri.path(),
+            named: Some(&Named::of(passing.parts)),
             status: status_of(&answered),
             outcome: refused(&answered).or(Some(passing.passed.token())),
             settled: None,

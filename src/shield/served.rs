@@ -137,7 +137,7 @@ impl Own {
         matches!(self, Own::OriginFailed | Own::OriginTimeout)
     }
 
-    fn token(self) -> &'static str {
+    pub(super) fn token(self) -> &'static str {
         match self {
             Own::Refused => "refused",
             Own::Misdirected => "misdirected",

@@ -12,7 +12,7 @@ use crate::budget::Class;
 use crate::cell::transition::Purge;
 use crate::cells::Backing;
 use crate::config::{Config, Invalidated, Invalidation};
-use crate::origin::{Forwarding, LogLine, NoAnswer, OriginBody, Slot, refused, status_of};
+use crate::origin::{Forwarding, LogLine, Named, NoAnswer, OriginBody, Slot, refused, status_of};
 use crate::purges::Scope;
 use crate::question::{destination, is_secure, is_served, key_of, location};
 use crate::semantics::{
@@ -52,7 +52,7 @@ impl<P: Platform> Shield<P> {
             return self.answer_as_the_last_hop(&visitor.method);
         }
         if !is_served(&visitor, &config.key) {
-            return self.misdirected();
+            return self.misdirected(&visitor);
         }
         if self.refuses_connection_auth(&visitor.headers, config) {
             return self.connection_auth_refused();
@@ -82,6 +82,7 @@ impl<P: Platform> Shield<P> {
             reason: "method",
             method: visitor.method.as_str(),
             path: visitor.uri.path(),
+            named: Some(&Named::of(&visitor)),
             status: status_of(&answered),
             outcome: refused(&answered),
             settled: None,

@@ -19,7 +19,7 @@ use crate::cell::Entry;
 use crate::cell::transition::Backoff;
 use crate::cells::{Backing, Election, Located, Lost};
 use crate::config::Config;
-use crate::origin::{Admission, Answered, NoAnswer, OriginBody, Slot};
+use crate::origin::{Admission, Answered, Named, NoAnswer, OriginBody, Slot};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor, is_long_poll};
 use crate::semantics::{
@@ -121,8 +121,9 @@ impl<P: Platform> Shield<P> {
                     )
                     .await;
             }
-            Read::Misdirected => return self.misdirected(),
+            Read::Misdirected => return self.misdirected(&parts),
             Read::Invalid => {
+                self.note_refused(Own::Refused, StatusCode::BAD_REQUEST, || Named::of(&parts));
                 return self.own(
                     Own::Refused,
                     StatusCode::BAD_REQUEST,
@@ -158,7 +159,7 @@ impl<P: Platform> Shield<P> {
                 "field-differs",
                 &[
                     ("field", name.as_str().into()),
-                    ("path", path_of(visitor.target()).into()),
+                    ("path", visitor.target().into()),
                     ("values", VALUES_MAX.saturating_add(1).into()),
                     ("seconds", WINDOW.as_secs().into()),
                     (
@@ -503,6 +504,7 @@ impl<P: Platform> Shield<P> {
                     held,
                     slot: Some(slot),
                     question: located.question.clone(),
+                    named: Named::of(&visit.parts),
                     key: visit.visitor.key().to_owned(),
                     known: located.vary.clone(),
                     config: Rc::clone(&visit.config),
@@ -663,6 +665,7 @@ impl<P: Platform> Shield<P> {
         };
         let shield = Rc::clone(self);
         let (key, config) = (visit.visitor.key().to_owned(), Rc::clone(&visit.config));
+        let named = Named::of(&visit.parts);
         self.platform.spawn(async move {
             if shield
                 .door
@@ -677,6 +680,7 @@ impl<P: Platform> Shield<P> {
                         held,
                         slot: None,
                         question: located.question.behind(),
+                        named,
                         key,
                         known: located.vary,
                         config,

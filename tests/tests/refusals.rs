@@ -85,7 +85,8 @@ async fn an_origin_that_cannot_be_reached_is_a_warning_and_stored_responses_are_
     assert_eq!(reply.text(), stored.text(), "{reply}");
     wait::until("the warning", wait::SOON, async || {
         let errors = node.errors();
-        let warned = errors.contains("warning: the origin") && errors.contains(&origin.url());
+        let warned =
+            errors.contains("\"event\":\"origin-unreachable\"") && errors.contains(&origin.url());
         warned.then_some(())
     })
     .await;

@@ -1,9 +1,8 @@
-//! What the guest prints, on the host's standard error, whole lines at a time.
+//! What the guest prints, in the host's log, whole lines at a time.
 //!
 //! Many instances print at once; a line is written in one go, so that lines of
 //! two never mix.
 
-use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -12,6 +11,8 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::observe::log;
 
 /// Longest line that is kept together, in bytes; a longer one is cut.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -61,8 +62,10 @@ impl Drop for Line {
 }
 
 fn print(lines: &[u8]) {
-    // A standard error that nobody can write to is no reason to stop.
-    drop(std::io::stderr().lock().write_all(lines));
+    let text = String::from_utf8_lossy(lines);
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        log::component_line(line);
+    }
 }
 
 impl StdoutStream for LogStream {

@@ -9,6 +9,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionAddr, Value};
 use wasmtime::component::{Accessor, HasData, Resource, ResourceTable};
 
 use super::bindings::{fermyon_redis, spin_redis};
+use crate::observe::{Kind, Operation, StoreOutcome};
 use crate::store::redis_words;
 
 /// Most connections that an instance may have open, as on Spin.
@@ -186,8 +187,14 @@ async fn execute(
             Parameter::Binary(bytes) => line.arg(bytes),
         };
     }
+    let operation = Operation::begin(Kind::Redis);
+    let answer = line.query_async(&mut connection).await;
+    operation.end(match answer {
+        Ok(_) => StoreOutcome::Ok,
+        Err(_) => StoreOutcome::Error,
+    });
     let mut parts = Vec::new();
-    flatten(line.query_async(&mut connection).await?, &mut parts)?;
+    flatten(answer?, &mut parts)?;
     let bytes: usize = parts.iter().map(Part::bytes).sum();
     if bytes > ANSWER_BYTES_MAX {
         return Err(Failure::Other(format!(

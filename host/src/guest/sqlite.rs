@@ -3,7 +3,8 @@
 use wasmtime::component::{Accessor, FutureReader, HasData, Resource, ResourceTable, StreamReader};
 
 use super::bindings::{fermyon_sqlite, spin_sqlite};
-use crate::store::{Database, DatabaseError, Session, Value};
+use crate::observe::{Kind, Operation, StoreOutcome};
+use crate::store::{Answer, Database, DatabaseError, Session, Value};
 
 /// The only database there is.
 const LABEL: &str = "default";
@@ -85,6 +86,21 @@ impl SqliteView<'_> {
         self.state.open -= 1;
         Ok(())
     }
+}
+
+/// Runs a statement, and counts it.
+async fn execute(
+    session: Session,
+    statement: String,
+    parameters: Vec<Value>,
+) -> Result<Answer, DatabaseError> {
+    let operation = Operation::begin(Kind::Sql);
+    let answer = session.execute(statement, parameters).await;
+    operation.end(match answer {
+        Ok(_) => StoreOutcome::Ok,
+        Err(_) => StoreOutcome::Error,
+    });
+    answer
 }
 
 /// The types of one interface. Both have the same.
@@ -178,7 +194,7 @@ impl<T> spin_sqlite::HostConnectionWithStore<T> for Sqlite {
     ) -> wasmtime::Result<Result<Rows, spin_sqlite::Error>> {
         let session = accessor.with(|mut access| access.get().session(&held))?;
         let parameters = parameters.into_iter().map(Into::into).collect();
-        let (answer, end) = match session.execute(statement, parameters).await {
+        let (answer, end) = match execute(session, statement, parameters).await {
             Ok(answer) => (answer, Ok(())),
             Err(error) => (Default::default(), Err(spin_sqlite::Error::from(error))),
         };
@@ -210,7 +226,8 @@ impl fermyon_sqlite::HostConnection for SqliteView<'_> {
         parameters: Vec<fermyon_sqlite::Value>,
     ) -> wasmtime::Result<Result<fermyon_sqlite::QueryResult, fermyon_sqlite::Error>> {
         let parameters = parameters.into_iter().map(Into::into).collect();
-        let answer = self.session(&held)?.execute(statement, parameters).await;
+        let session = self.session(&held)?;
+        let answer = execute(session, statement, parameters).await;
         Ok(match answer {
             Ok(answer) => Ok(fermyon_sqlite::QueryResult {
                 columns: answer.columns,

@@ -102,11 +102,14 @@ impl Connections {
                 let now = Instant::now();
                 if open.reported.is_none_or(|at| now - at >= REPORT_EVERY) {
                     open.reported = Some(now);
-                    report::line(format_args!(
-                        "refused a connection of {client}: it has {} already. If this is a proxy \
+                    report::event(
+                        "connections-closed",
+                        format_args!(
+                            "refused a connection of {client}: it has {} already. If this is a proxy \
                          in front of Leeward, raise --connections-per-client",
-                        self.per_client_max
-                    ));
+                            self.per_client_max
+                        ),
+                    );
                 }
                 return None;
             }

@@ -8,6 +8,7 @@
 //! so everything above, see only [`Store`].
 
 mod behaviour;
+mod counted;
 mod database;
 mod delayed;
 mod location;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub(crate) use self::behaviour::{Behaviour, Handle, Listing, Store, Swapped};
-pub(crate) use self::database::{Database, DatabaseError, Session, Value};
+pub(crate) use self::database::{Answer, Database, DatabaseError, Session, Value};
 pub(crate) use self::location::Location;
 use self::number::Number;
 pub(crate) use self::redis::words as redis_words;
@@ -167,5 +168,5 @@ pub(crate) fn open(location: &Location, behaviour: Behaviour, redis_expiry: Dura
         Location::Sqlite(path) => Arc::new(sqlite::Sqlite::new(path.clone(), behaviour.journal())),
         Location::Redis(client) => Arc::new(redis::Redis::new((**client).clone(), redis_expiry)),
     };
-    Store::new(backend, behaviour)
+    Store::new(Arc::new(counted::Counted(backend)), behaviour)
 }

@@ -348,13 +348,16 @@ impl StoreFile {
         })?;
         *moved = Some(Instant::now());
         drop(lock);
-        report::line(format_args!(
-            "the store {} is damaged ({damage}). It was moved to {} and a new one was begun: what \
+        report::event(
+            "store-damaged",
+            format_args!(
+                "the store {} is damaged ({damage}). It was moved to {} and a new one was begun: what \
              was stored is fetched again. Remove the damaged file when nobody needs it, and check \
              the disk if this happens again",
-            self.path.display(),
-            aside.display()
-        ));
+                self.path.display(),
+                aside.display()
+            ),
+        );
         Ok(())
     }
 

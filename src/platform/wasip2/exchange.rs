@@ -18,6 +18,7 @@ use crate::platform::message::{
 use crate::platform::spin_fields::{CONTENT, is_embedded, take_spin_fields};
 use crate::semantics::request_target;
 use crate::shield::{Answer, AnswerBody, Body, Content, OriginError, OriginRequest};
+use crate::world::RequestId;
 use futures::future::{Either, abortable, select};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use std::cell::Cell;
@@ -84,6 +85,9 @@ fn incoming(request: IncomingRequest) -> Result<http::Request<Option<HostBody>>,
     if let Some(address) = told.address {
         ours.extensions_mut().insert(address);
     }
+    // An instance has one request, so its name costs a call of the host.
+    let id = told.id.unwrap_or_else(|| RequestId(get_random_u64()));
+    ours.extensions_mut().insert(id);
     Ok(ours)
 }
 

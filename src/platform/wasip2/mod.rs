@@ -18,6 +18,7 @@ use crate::platform::log::write_line;
 use crate::platform::message::nanos;
 use crate::platform::reactor::{Reactor, Source};
 use crate::platform::setup::{Setup, SetupError, read};
+use crate::platform::spin_fields::is_embedded;
 use crate::platform::tasks::{Spawner, Tasks, Turn, end_of_work};
 use crate::shield::{OriginError, OriginRequest, Platform};
 use crate::time::Time;
@@ -89,13 +90,17 @@ impl Platform for Host {
         exchange::lets_through(fields)
     }
 
+    fn logs_refusals(&self) -> bool {
+        is_embedded()
+    }
+
     fn log(&self, line: &str) {
         log(line);
     }
 }
 
 fn log(line: &str) {
-    write_line(&mut std::io::stderr(), line);
+    write_line(&mut std::io::stderr(), now(), line);
 }
 
 fn now() -> Time {

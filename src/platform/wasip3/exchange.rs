@@ -3,7 +3,7 @@
 use super::body::{End, HostBody, outgoing, written};
 use super::client_watch::ClientWatch;
 use super::spawn::{Spawning, spawn};
-use super::{front, log};
+use super::{front, log, request_id};
 use crate::platform::host_fields::{REFUSED, append_all, list_of, refused_line, with_added};
 use crate::platform::message::{
     announce_nothing, has_content, headers_from, method_from_host, method_to_host, nanos,
@@ -84,6 +84,8 @@ fn incoming(request: Request) -> Result<Incoming, http::Error> {
     if let Some(address) = told.address {
         ours.extensions_mut().insert(address);
     }
+    let id = told.id.unwrap_or_else(request_id);
+    ours.extensions_mut().insert(id);
     Ok(Incoming {
         request: ours,
         client,

@@ -13,11 +13,13 @@ use crate::admin::Front;
 use crate::platform::flavour;
 use crate::platform::log::write_line;
 use crate::platform::setup::{Setup, SetupError, read};
+use crate::platform::spin_fields::is_embedded;
 use crate::shield::{OriginError, OriginRequest, Platform};
 use crate::time::Time;
+use crate::world::RequestId;
 use body::HostBody;
 use http::HeaderMap;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use wasip3::clocks::{monotonic_clock, system_clock};
@@ -82,6 +84,10 @@ impl Platform for Host {
         exchange::lets_through(fields)
     }
 
+    fn logs_refusals(&self) -> bool {
+        is_embedded()
+    }
+
     fn log(&self, line: &str) {
         log(line);
     }
@@ -89,7 +95,7 @@ impl Platform for Host {
 
 /// Writes one line for the operator.
 pub(super) fn log(line: &str) {
-    write_line(&mut std::io::stderr(), line);
+    write_line(&mut std::io::stderr(), now(), line);
 }
 
 fn now() -> Time {
@@ -102,7 +108,20 @@ fn now() -> Time {
     )
 }
 
+/// Between two names of requests: odd, so that they do not repeat.
+const ID_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A name for a request to which the host has given none.
+fn request_id() -> RequestId {
+    let id = NEXT_ID.get().unwrap_or_else(get_random_u64);
+    NEXT_ID.set(Some(id.wrapping_add(ID_STEP)));
+    RequestId(id)
+}
+
 thread_local! {
+    /// The name of the next request. The first is random: a call of the host.
+    static NEXT_ID: Cell<Option<u64>> = const { Cell::new(None) };
+
     /// The instance's shield, and the operator's door beside it. Instances have one thread.
     static FRONT: RefCell<Setup<Rc<Front<Host>>>> = const { RefCell::new(Setup::new()) };
 }

@@ -93,7 +93,7 @@ fn owned(bytes: Option<Bytes>) -> Option<Vec<u8>> {
 impl StandIn {
     /// Stands in for `backend` while that fails.
     pub(super) fn new(backend: Arc<dyn Backend>, share: Share) -> Self {
-        Self::logging(backend, share, report::line)
+        Self::logging(backend, share, report::json)
     }
 
     fn logging(backend: Arc<dyn Backend>, share: Share, log: fn(String)) -> Self {
