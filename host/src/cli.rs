@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo, origin, up};
+use crate::{check, demo, origin, pid, up};
 
 /// Keeps a fragile HTTP origin up.
 #[derive(Debug, Parser)]
@@ -18,6 +18,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the shield in front of an origin.
     Up(Box<up::Args>),
+    /// Let a running node read its configuration and its certificate again, without dropping
+    /// a request
+    Reload(pid::Args),
     /// Validate a configuration, for the platform that it is for.
     Check(check::Args),
     /// Run a stand-in for a fragile origin, to try the shield with.
@@ -40,7 +43,7 @@ mod tests {
     fn help_shows_what_operators_need_and_not_what_tests_need() {
         let mut cli = Cli::command();
         let commands = cli.render_long_help().to_string();
-        for shown in ["  up ", "  check "] {
+        for shown in ["  up ", "  reload ", "  check "] {
             assert!(commands.contains(shown), "{shown}: {commands}");
         }
         for hidden in ["  origin ", "  demo "] {
@@ -55,6 +58,8 @@ mod tests {
             "--store ",
             "--config",
             "--limits",
+            "--drain",
+            "--pid-file",
         ] {
             assert!(options.contains(shown), "{shown}: {options}");
         }
@@ -64,6 +69,7 @@ mod tests {
             "--max-instance",
             "--idle-instance-timeout",
             "--admin-token",
+            "--stop-timeout",
             "--allow-unreachable-origin",
         ] {
             assert!(!options.contains(hidden), "{hidden}: {options}");
@@ -74,7 +80,7 @@ mod tests {
     fn hidden_options_are_accepted() {
         let line = "leeward up --store-behaviour exact --max-instance-reuse-count 1 \
                     --max-instance-concurrent-reuse-count 1 --idle-instance-timeout 1s \
-                    --admin-token x --allow-unreachable-origin --replication-delay 300ms";
+                    --admin-token x --allow-unreachable-origin --replication-delay 300ms --stop-timeout 5s";
         assert!(Cli::try_parse_from(line.split_whitespace()).is_ok());
     }
 }

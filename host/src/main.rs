@@ -8,6 +8,8 @@
 //!   many instances there are, `server` and `outbound` are the HTTP server and
 //!   client, `http_behaviour` whose HTTP they imitate, `store` is the key-value store and the SQLite database, `fate` decides
 //!   what becomes of an answer whose instance dies, and `limits` are those of platforms.
+//!   `drain` is how it is asked to stop, `reload` how its settings change meanwhile.
+//! - `reload` signals a running `up`; `pid` finds it.
 //! - `check` validates a configuration.
 //! - `origin` is a server that fails under load.
 //! - `demo` compares the two.
@@ -19,6 +21,7 @@ mod check;
 mod cli;
 mod demo;
 mod descriptors;
+mod drain;
 mod fate;
 mod guest;
 mod http_behaviour;
@@ -26,7 +29,9 @@ mod instances;
 mod limits;
 mod origin;
 mod outbound;
+mod pid;
 mod reach;
+mod reload;
 mod report;
 mod server;
 mod settings;
@@ -55,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Up(args) => up::run(*args).await,
+            Command::Reload(args) => pid::reload(&args),
             Command::Check(args) => check::run(&args),
             Command::Origin(args) => origin::run(args).await,
             Command::Demo(args) => demo::run(args).await,

@@ -1,9 +1,10 @@
 //! The HTTP/1.1 server in front of the component. It accepts connections, passes
 //! requests to instances, sends their answers, and stops when asked to.
 //!
-//! `limits` has what clients may use, `connection` does what one connection's limits say,
+//! `accept` accepts connections and stops, `limits` has what clients may use, `connection` does what one connection's limits say,
 //! `connections` those of all, and `content` those of a request's content.
 
+mod accept;
 mod connection;
 mod connections;
 mod content;
@@ -15,7 +16,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
@@ -29,29 +29,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT};
 use leeward::semantics::{is_host_and_port, is_upgrade, strip_connection_fields};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::{Error, WasiBody};
 
+pub(crate) use self::accept::serve;
 use self::connection::{InFlight, Line, Wire};
-use self::connections::Connections;
 use self::content::{ClientWatch, Content, Fault, Verdict};
 pub(crate) use self::limits::{ClientOptions, Limits};
 use crate::fate::Fate;
 use crate::http_behaviour::HttpBehaviour;
-use crate::instances::Instances;
 use crate::limits::{Limit, Limiter};
 use crate::outbound::framing;
+use crate::reload::{Serving, Site};
 use crate::report;
-
-/// Pause after the system failed to accept a connection, for instance because
-/// there are no file descriptors left.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
-
-/// Pause between two lines in the log about connections that could not be accepted.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// How the cache handled the request (RFC 9211).
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -68,93 +58,11 @@ const SPIN_FIELDS: &str = "spin-";
 const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr");
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
-/// Serves until `stop` is ready. Then it finishes the requests in flight, within
-/// `--stop-timeout`. Connections without a complete head of a request are closed
-/// at once.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    instances: Instances,
-    limits: Limits,
-    stop: impl Future<Output = ()>,
-) {
-    let handler = ProxyHandler::new(instances);
-    let connections = connections(&limits);
-    let mut refused = None;
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = async {
-            let slot = connections.slot().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            () = &mut stop => break,
-            accepted = accepted => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // If there are no files left, connections without a request have some.
-                connections.close_idle();
-                if is_due(&mut refused) {
-                    report::line(format_args!("cannot accept a connection: {error}"));
-                }
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-                continue;
-            }
-        };
-        let line = Line::new(stream, limits.patience());
-        let Some(place) = connections.admit(slot, peer, &line) else {
-            continue;
-        };
-        let serving = serve_connection(line, peer, handler.clone(), limits.clone());
-        tokio::spawn(async move {
-            serving.await;
-            drop(place);
-        });
-    }
-    drop(listener);
-
-    let deadline = Instant::now() + limits.clients.stop_timeout;
-    let finish = async {
-        connections.stop().await;
-        handler.state().close().await;
-    };
-    if tokio::time::timeout_at(deadline, finish).await.is_err() {
-        report::line(format_args!(
-            "stopped with work unfinished: it took longer than {} s",
-            limits.clients.stop_timeout.as_secs()
-        ));
-    }
-}
-
-/// The connections that clients may have.
-fn connections(limits: &Limits) -> Arc<Connections> {
-    let (most, is_less) = limits.connections();
-    if is_less {
-        report::line(format_args!(
-            "warning: there are at most {most} connections instead of --connections: this process \
-             may open {} files; raise its limit (LimitNOFILE in systemd, ulimit -n)",
-            limits.files
-        ));
-    }
-    Connections::new(most, limits.clients.connections_per_client)
-}
-
-/// Whether a line that was last written at `last` is due again. Then it is written now.
-fn is_due(last: &mut Option<Instant>) -> bool {
-    let now = Instant::now();
-    let is_due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
-    if is_due {
-        *last = Some(now);
-    }
-    is_due
-}
-
 /// Serves one connection.
 fn serve_connection(
     line: Arc<Line>,
     peer: SocketAddr,
-    handler: ProxyHandler<Instances>,
+    site: Arc<Site>,
     limits: Limits,
 ) -> impl Future<Output = ()> + Send {
     let local = line
@@ -165,10 +73,10 @@ fn serve_connection(
     let (head_bytes, head_fields) = (limits.clients.head_bytes, limits.clients.head_fields);
     let requests = Arc::clone(&line);
     let service = service_fn(move |request| {
-        let handler = handler.clone();
+        let serving = site.current();
         let line = Arc::clone(&requests);
         let limits = limits.clone();
-        async move { Ok::<_, Infallible>(respond(&handler, request, ends, &line, &limits).await) }
+        async move { Ok::<_, Infallible>(respond(&serving, request, ends, &line, &limits).await) }
     });
     let connection = http1::Builder::new()
         // A client may close its side after the request and wait for the answer.
@@ -190,7 +98,7 @@ struct Ends {
 
 /// Answers one request.
 async fn respond(
-    handler: &ProxyHandler<Instances>,
+    serving: &Serving,
     request: Request<Incoming>,
     ends: Ends,
     line: &Arc<Line>,
@@ -198,7 +106,7 @@ async fn respond(
 ) -> Response<WasiBody> {
     let fate = Arc::new(Fate::default());
     let in_answer = InFlight::answer(line);
-    let response = answer(handler, request, ends, line, limits, &fate).await;
+    let response = answer(serving, request, ends, line, limits, &fate).await;
     response.map(|body| {
         fate.take(body);
         let body = WholeOrBroken {
@@ -212,7 +120,7 @@ async fn respond(
 }
 
 async fn answer(
-    handler: &ProxyHandler<Instances>,
+    serving: &Serving,
     request: Request<Incoming>,
     ends: Ends,
     line: &Arc<Line>,
@@ -236,7 +144,7 @@ async fn answer(
         && !has_content
         && !has_length
         && matches!(*request.method(), Method::GET | Method::HEAD);
-    let (most, is_of_platform) = limits.request_body();
+    let (most, is_of_platform) = limits.request_body(serving.request_body);
     let (answered, until_answered) = oneshot::channel();
     let verdict = Arc::new(Verdict::default());
     let request = if is_watched {
@@ -249,7 +157,7 @@ async fn answer(
         let verdict = Arc::clone(&verdict);
         request.map(|body| Content::new(body, most, pause, verdict, in_flight).boxed_unsync())
     };
-    let outcome = handler.handle(Arc::clone(fate), request).await;
+    let outcome = serving.handler.handle(Arc::clone(fate), request).await;
     drop(answered);
     if is_of_platform && verdict.fault() == Some(Fault::TooLong) {
         limits.platform.reached(Limit::RequestBody);

@@ -4,21 +4,25 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::address::Address;
+use crate::drain::Stop;
 use crate::guest::{Guest, RedisServers, Services, Variables};
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Instances;
 use crate::limits::{Limiter, Platform};
-use crate::origin::signals::Signals;
 use crate::outbound::{Outbound, Quota, Route};
+use crate::pid::PidFile;
+use crate::reload::{Reload, Site};
 use crate::server::ClientOptions;
 use crate::settings::{self, Settings};
-use crate::store::{self, Behaviour, Database};
+use crate::store::{self, Behaviour, Database, Shares};
 use crate::{descriptors, reach, report, server};
 
 /// The options of `leeward up`.
@@ -35,9 +39,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) connect: Option<String>,
 
-    /// Address to listen on; port 0 takes any free port
+    /// Address to listen on; port 0 takes any free port. May be given more than once
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Vec<SocketAddr>,
 
     /// Where responses are stored: sqlite:PATH, redis://HOST:PORT[/DB],
     /// rediss://HOST:PORT[/DB] for Redis over TLS, or memory. Nodes with the same
@@ -59,6 +63,10 @@ pub(crate) struct Args {
     /// Configuration file [else: the text in SPIN_VARIABLE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    /// File for the process id of this node, for `leeward reload --pid-file`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pid_file: Option<PathBuf>,
 
     #[command(flatten, next_help_heading = "Limits for clients")]
     pub(crate) clients: ClientOptions,
@@ -139,7 +147,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::new(args, settings::environment)?;
     // From here on signals are not lost: one that comes early is handled as
     // soon as there is something to stop.
-    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let stop = Stop::listen().context("cannot listen for signals")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
 
     let files = descriptors::raise_limit();
     let store = store::open(
@@ -152,9 +161,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(delay) => store.delayed(delay),
         None => store,
     };
-    let store = match settings.share() {
-        Some(share) => store.standing_in(share),
-        None => store,
+    let shares = Shares::from(settings.configuration.share);
+    let store = match settings.stands_in() {
+        true => store.standing_in(shares.clone()),
+        false => store,
     };
     let store = store.limited(limiter.clone());
     if let Err(error) = store.check_itself().await {
@@ -164,13 +174,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             settings.store
         ));
     }
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; write another --listen ADDRESS:PORT, port 0 for any free port",
-            settings.listen
-        )
-    })?;
-    let address = listener.local_addr().context("cannot listen")?;
+    let listeners = listen(&settings.listen).await?;
+    let _pid_file = match &settings.pid_file {
+        Some(path) => Some(PidFile::write(path)?),
+        None => None,
+    };
 
     let route = match &settings.connect {
         Some(connect) => {
@@ -194,7 +202,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let guest = Guest::load(&settings.component, services)?;
     let instances = Instances::new(guest, settings.reuse, limiter.clone());
-    announce(address).context("cannot write to standard output")?;
+    let site = Site::new(instances, settings.configuration.request_body);
+    let reload = Reload {
+        config: settings.config,
+        site: Arc::clone(&site),
+        shares,
+    };
+    tokio::spawn(reload.at_each(hangup));
+    announce(&listeners).context("cannot write to standard output")?;
     // Nothing waits for this: what is stored is served at once.
     tokio::spawn(async move {
         if let Err(error) = reach::try_origin(&settings.origin, settings.connect.as_ref()).await {
@@ -207,16 +222,32 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         clients: settings.clients,
         files,
         behaviour: settings.http_behaviour,
-        request_body: settings.request_body,
         platform: limiter,
     };
-    server::serve(listener, instances, limits, signals.stop()).await;
+    server::serve(listeners, site, limits, stop).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells the process that started this one that requests are answered.
-fn announce(address: SocketAddr) -> std::io::Result<()> {
+/// Listens on all of these addresses, or on none.
+async fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!(
+                "cannot listen on {address}; write another --listen ADDRESS:PORT, port 0 for any \
+                 free port"
+            )
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Tells the process that started this one where requests are answered.
+fn announce(listeners: &[TcpListener]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "Serving http://{address}")?;
+    for listener in listeners {
+        writeln!(out, "Serving http://{}", listener.local_addr()?)?;
+    }
     out.flush()
 }

@@ -297,9 +297,24 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
-    pub async fn end(&mut self) -> ExitStatus {
+    /// Asks it to read its configuration again (SIGHUP).
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn ask_to_end(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn end(&mut self) -> ExitStatus {
+        self.ask_to_end();
+        self.until_ended().await
+    }
+
+    /// Waits until it has ended.
+    pub async fn until_ended(&mut self) -> ExitStatus {
         wait::until("the node ends", END, async || self.ended()).await
     }
 
@@ -372,6 +387,11 @@ pub async fn ending(mut command: Command) -> (ExitStatus, String) {
         panic!("the command goes on; it wrote {:?}", errors.join().unwrap());
     };
     (status, errors.join().unwrap().unwrap())
+}
+
+/// All addresses at which a node serves, by what it wrote to its standard output.
+pub fn addresses(output: &str) -> Vec<SocketAddr> {
+    output.lines().filter_map(address).collect()
 }
 
 fn address(line: &str) -> Option<SocketAddr> {

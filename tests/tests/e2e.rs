@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod ledger;
 mod messages;
+mod operate_run;
 mod preflight;
 mod questions;
 mod refusals;

@@ -18,6 +18,7 @@ mod variables;
 mod wasmcloud;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -41,7 +42,7 @@ const TURNS_AT_ONCE: u64 = 1;
 /// A component that is compiled and linked, ready to be instantiated.
 pub(crate) struct Guest {
     engine: wasmtime::Engine,
-    pre: ProxyPre<GuestState>,
+    pre: Arc<ProxyPre<GuestState>>,
     services: Services,
 }
 
@@ -102,14 +103,26 @@ impl Guest {
         };
         Ok(Self {
             engine,
-            pre,
+            pre: Arc::new(pre),
             services,
         })
     }
 
+    /// The same component with another configuration.
+    pub(crate) fn configured(&self, config: &str) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            pre: Arc::clone(&self.pre),
+            services: Services {
+                variables: self.services.variables.configured(config),
+                ..self.services.clone()
+            },
+        }
+    }
+
     /// Whether an instance can be handed several requests at once.
     pub(crate) fn is_concurrent(&self) -> bool {
-        matches!(self.pre, ProxyPre::P3(_))
+        matches!(*self.pre, ProxyPre::P3(_))
     }
 
     /// A new instance, which holds `slot` as long as it lives.

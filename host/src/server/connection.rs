@@ -61,6 +61,8 @@ pub(super) enum Waiting {
 struct Activity {
     /// The content and the answer of a request that are not finished yet.
     in_flight: usize,
+    /// The answers among those.
+    answers: usize,
     /// Whether an answer is finished but not written completely.
     is_unwritten: bool,
     /// When the first byte of a head came that is not complete yet.
@@ -102,6 +104,7 @@ impl Line {
             patience,
             activity: Mutex::new(Activity {
                 in_flight: 0,
+                answers: 0,
                 is_unwritten: false,
                 head_since: None,
                 blocked_since: None,
@@ -129,6 +132,11 @@ impl Line {
             None => Waiting::Idle(activity.idle_since),
             Some(since) => Waiting::Head(since),
         })
+    }
+
+    /// The requests whose answer has not ended.
+    pub(super) fn requests(&self) -> usize {
+        self.activity().answers
     }
 
     /// Closes the connection if there is no request on it.
@@ -243,6 +251,7 @@ impl InFlight {
     fn new(line: &Arc<Line>, is_answer: bool) -> Self {
         let mut activity = line.activity();
         activity.in_flight += 1;
+        activity.answers += usize::from(is_answer);
         activity.head_since = None;
         drop(activity);
         Self {
@@ -256,6 +265,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let mut activity = self.line.activity();
         activity.in_flight -= 1;
+        activity.answers -= usize::from(self.is_answer);
         // The last bytes of an answer are still to be written.
         activity.is_unwritten |= self.is_answer;
         activity.idle_since = Instant::now();
@@ -375,6 +385,7 @@ mod tests {
         ] {
             let activity = Activity {
                 in_flight,
+                answers: 0,
                 is_unwritten,
                 head_since,
                 blocked_since,

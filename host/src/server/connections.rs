@@ -123,6 +123,12 @@ impl Connections {
         })
     }
 
+    /// The requests whose answer has not ended.
+    pub(super) fn requests(&self) -> usize {
+        let open = self.open();
+        open.lines.values().map(|line| line.requests()).sum()
+    }
+
     /// Tells all connections to end, and waits until they have. That has no bound.
     pub(super) async fn stop(&self) {
         for line in self.open().lines.values() {
