@@ -4,9 +4,13 @@ use clap::{Parser, Subcommand};
 
 use crate::{check, demo, origin, pid, up};
 
+/// The version, with the commit if this program holds a component and was built where there is
+/// git.
+pub(crate) const VERSION: &str = env!("LEEWARD_VERSION");
+
 /// Keeps a fragile HTTP origin up.
 #[derive(Debug, Parser)]
-#[command(name = "leeward", version, propagate_version = true)]
+#[command(name = "leeward", version = VERSION, propagate_version = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,6 +27,10 @@ pub(crate) enum Command {
     Reload(pid::Args),
     /// Validate a configuration, for the platform that it is for.
     Check(check::Args),
+    /// Write manual pages and completions
+    #[cfg(feature = "generate")]
+    #[command(hide = true)]
+    Generate(crate::generate::Args),
     /// Run a stand-in for a fragile origin, to try the shield with.
     #[command(hide = true)]
     Origin(origin::Args),
@@ -74,6 +82,11 @@ mod tests {
         ] {
             assert!(!options.contains(hidden), "{hidden}: {options}");
         }
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_package() {
+        assert!(VERSION.starts_with(env!("CARGO_PKG_VERSION")), "{VERSION}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   many instances there are, `server` and `outbound` are the HTTP server and
 //!   client, `http_behaviour` whose HTTP they imitate, `store` is the key-value store and the SQLite database, `fate` decides
 //!   what becomes of an answer whose instance dies, and `limits` are those of platforms.
+//!   `tls` is the certificate for visitors, `notify` tells the service manager,
 //!   `drain` is how it is asked to stop, `reload` how its settings change meanwhile.
 //! - `reload` signals a running `up`; `pid` finds it.
 //! - `check` validates a configuration.
@@ -23,10 +24,13 @@ mod demo;
 mod descriptors;
 mod drain;
 mod fate;
+#[cfg(feature = "generate")]
+mod generate;
 mod guest;
 mod http_behaviour;
 mod instances;
 mod limits;
+mod notify;
 mod origin;
 mod outbound;
 mod pid;
@@ -36,6 +40,7 @@ mod report;
 mod server;
 mod settings;
 mod store;
+mod tls;
 mod up;
 
 use std::process::ExitCode;
@@ -61,6 +66,8 @@ fn main() -> ExitCode {
         match command {
             Command::Up(args) => up::run(*args).await,
             Command::Reload(args) => pid::reload(&args),
+            #[cfg(feature = "generate")]
+            Command::Generate(args) => generate::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Origin(args) => origin::run(args).await,
             Command::Demo(args) => demo::run(args).await,

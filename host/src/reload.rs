@@ -8,15 +8,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::signal::unix::Signal;
+use tokio_rustls::TlsAcceptor;
 use wasmtime_wasi_http::handler::ProxyHandler;
 
 use crate::instances::Instances;
-use crate::report;
 use crate::settings::{self, Configuration};
 use crate::store::Shares;
+use crate::tls::Tls;
+use crate::{notify, report};
 
 /// What answers requests now.
-pub(crate) struct Site(RwLock<Arc<Serving>>);
+pub(crate) struct Site {
+    serving: RwLock<Arc<Serving>>,
+    tls: Option<Tls>,
+}
 
 /// Instances of the component with the same settings, and what the host has of those.
 pub(crate) struct Serving {
@@ -26,15 +31,27 @@ pub(crate) struct Serving {
 }
 
 impl Site {
-    /// Requests are answered by `instances`.
-    pub(crate) fn new(instances: Instances, request_body: Option<u64>) -> Arc<Self> {
+    /// Requests are answered by `instances`, over TLS if there is a certificate.
+    pub(crate) fn new(
+        instances: Instances,
+        request_body: Option<u64>,
+        tls: Option<Tls>,
+    ) -> Arc<Self> {
         let serving = Arc::new(Serving::new(instances, request_body));
-        Arc::new(Self(RwLock::new(serving)))
+        Arc::new(Self {
+            serving: RwLock::new(serving),
+            tls,
+        })
+    }
+
+    /// What makes the handshake with a visitor that comes now; none without TLS.
+    pub(crate) fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.tls.as_ref().map(Tls::acceptor)
     }
 
     /// What answers a request that comes now.
     pub(crate) fn current(&self) -> Arc<Serving> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// From now on, instances with this configuration answer.
@@ -42,7 +59,7 @@ impl Site {
         let old = self.current();
         let instances = old.handler.state().configured(&configuration.text);
         let serving = Arc::new(Serving::new(instances, configuration.request_body));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = serving;
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
         old.handler.state().retire();
     }
 
@@ -80,7 +97,10 @@ impl Reload {
     /// Reloads at each signal, for ever.
     pub(crate) async fn at_each(self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
-            match self.once() {
+            notify::reloading();
+            let outcome = self.once();
+            notify::ready();
+            match outcome {
                 Ok(what) => report::line(format_args!("reloaded: {what}")),
                 Err(error) => report::line(format_args!(
                     "error: not reloaded, the settings of before stay: {error:#}"
@@ -95,12 +115,20 @@ impl Reload {
         let configuration = settings::configuration(self.config.as_deref(), |name| {
             settings::environment(name).filter(|text| !text.is_empty())
         })?;
+        let tls = self.site.tls.as_ref();
+        let certificate = tls.map(|tls| anyhow::Ok((tls, tls.read_again()?)));
+        let certificate = certificate.transpose()?;
         self.shares.set(configuration.share);
         self.site.replace(&configuration);
-        Ok(match &self.config {
+        let mut what = match &self.config {
             Some(path) => format!("new requests have the settings in {}", path.display()),
             None => "there is no --config file, and the environment of a process stays as it is"
                 .to_owned(),
-        })
+        };
+        if let Some((tls, certificate)) = certificate {
+            tls.show(certificate);
+            what.push_str("; new connections get the certificate as it is now");
+        }
+        Ok(what)
     }
 }

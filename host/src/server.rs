@@ -1,7 +1,8 @@
-//! The HTTP/1.1 server in front of the component. It accepts connections, passes
+//! The HTTP server in front of the component. It accepts connections, passes
 //! requests to instances, sends their answers, and stops when asked to.
 //!
-//! `accept` accepts connections and stops, `limits` has what clients may use, `connection` does what one connection's limits say,
+//! `accept` accepts connections and stops, `protocol` is a connection from its first byte,
+//! `version2` what is different in HTTP/2, `limits` has what clients may use, `connection` does what one connection's limits say,
 //! `connections` those of all, and `content` those of a request's content.
 
 mod accept;
@@ -9,9 +10,9 @@ mod connection;
 mod connections;
 mod content;
 mod limits;
+mod protocol;
+mod version2;
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,23 +25,21 @@ use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT};
 use leeward::semantics::{is_host_and_port, is_upgrade, strip_connection_fields};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 pub(crate) use self::accept::serve;
-use self::connection::{InFlight, Line, Wire};
+use self::connection::{InFlight, Line};
 use self::content::{ClientWatch, Content, Fault, Verdict};
 pub(crate) use self::limits::{ClientOptions, Limits};
+use self::version2::Abandoned;
 use crate::fate::Fate;
 use crate::http_behaviour::HttpBehaviour;
 use crate::limits::{Limit, Limiter};
 use crate::outbound::framing;
-use crate::reload::{Serving, Site};
+use crate::reload::Serving;
 use crate::report;
 
 /// How the cache handled the request (RFC 9211).
@@ -58,42 +57,22 @@ const SPIN_FIELDS: &str = "spin-";
 const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr");
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
-/// Serves one connection.
-fn serve_connection(
-    line: Arc<Line>,
-    peer: SocketAddr,
-    site: Arc<Site>,
-    limits: Limits,
-) -> impl Future<Output = ()> + Send {
-    let local = line
-        .local()
-        // Only if the client has gone. Then there is no request either.
-        .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let ends = Ends { peer, local };
-    let (head_bytes, head_fields) = (limits.clients.head_bytes, limits.clients.head_fields);
-    let requests = Arc::clone(&line);
-    let service = service_fn(move |request| {
-        let serving = site.current();
-        let line = Arc::clone(&requests);
-        let limits = limits.clone();
-        async move { Ok::<_, Infallible>(respond(&serving, request, ends, &line, &limits).await) }
-    });
-    let connection = http1::Builder::new()
-        // A client may close its side after the request and wait for the answer.
-        .half_close(true)
-        // `Line` has the limits of time.
-        .header_read_timeout(None)
-        .max_buf_size(head_bytes)
-        .max_headers(head_fields)
-        .serve_connection(TokioIo::new(Wire(Arc::clone(&line))), service);
-    line.serve(connection)
-}
-
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     peer: SocketAddr,
     local: SocketAddr,
+    /// Whether the client speaks TLS.
+    is_secure: bool,
+}
+
+impl Ends {
+    fn scheme(&self) -> Scheme {
+        match self.is_secure {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        }
+    }
 }
 
 /// Answers one request.
@@ -106,14 +85,16 @@ async fn respond(
 ) -> Response<WasiBody> {
     let fate = Arc::new(Fate::default());
     let in_answer = InFlight::answer(line);
+    let abandoned = Abandoned::unless_answered(line);
     let response = answer(serving, request, ends, line, limits, &fate).await;
+    abandoned.answered();
     response.map(|body| {
         fate.take(body);
         let body = WholeOrBroken {
             fate,
             left: limits.platform.limits().body_bytes,
             platform: limits.platform.clone(),
-            _in_flight: in_answer,
+            in_flight: in_answer,
         };
         body.boxed_unsync()
     })
@@ -129,7 +110,10 @@ async fn answer(
 ) -> Response<WasiBody> {
     let has_content = !request.body().is_end_stream();
     let has_length = request.headers().contains_key(header::CONTENT_LENGTH);
-    let mut request = match admit(request, ends, limits.behaviour) {
+    let fields_max = limits.clients.head_fields;
+    let admitted = version2::as_version1(request, fields_max)
+        .and_then(|request| admit(request, ends, limits.behaviour));
+    let mut request = match admitted {
         Ok(request) => request,
         Err((status, text)) => return plain(status, text, REFUSED),
     };
@@ -158,7 +142,8 @@ async fn answer(
         request.map(|body| Content::new(body, most, pause, verdict, in_flight).boxed_unsync())
     };
     let outcome = serving.handler.handle(Arc::clone(fate), request).await;
-    drop(answered);
+    // If the client resets its request, this is not reached.
+    let _ = answered.send(());
     if is_of_platform && verdict.fault() == Some(Fault::TooLong) {
         limits.platform.reached(Limit::RequestBody);
     }
@@ -240,7 +225,8 @@ fn admit<B>(
     }
     let authority =
         authority(&request, ends.local).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
-    let uri = absolute(request.uri(), authority).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
+    let uri = absolute(request.uri(), authority, ends.scheme())
+        .map_err(|text| (StatusCode::BAD_REQUEST, text))?;
     let full_url = HeaderValue::try_from(uri.to_string());
     let client = HeaderValue::try_from(ends.peer.to_string());
     *request.uri_mut() = uri;
@@ -311,10 +297,10 @@ fn authority<B>(request: &Request<B>, local: SocketAddr) -> Result<Authority, &'
 
 /// Returns `uri` with its scheme and this authority, which a request to a server
 /// leaves out (RFC 9112, section 3.3), and with a path.
-fn absolute(uri: &Uri, authority: Authority) -> Result<Uri, &'static str> {
+fn absolute(uri: &Uri, authority: Authority, scheme: Scheme) -> Result<Uri, &'static str> {
     let mut parts = uri.clone().into_parts();
     parts.authority = Some(authority);
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     let target = parts.path_and_query.as_ref().map(PathAndQuery::as_str);
     match target {
         None | Some("") => parts.path_and_query = Some(PathAndQuery::from_static("/")),
@@ -355,8 +341,8 @@ struct WholeOrBroken {
     /// Bytes that the platform still allows.
     left: Option<u64>,
     platform: Limiter,
-    /// Tells the connection when the answer ends.
-    _in_flight: InFlight,
+    /// Tells the connection when the answer goes on, and when it ends.
+    in_flight: InFlight,
 }
 
 impl Body for WholeOrBroken {
@@ -367,6 +353,7 @@ impl Body for WholeOrBroken {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.in_flight.asked();
         let frame = ready!(self.fate.poll_frame(cx));
         if let (Some(Ok(frame)), Some(left)) = (&frame, self.left) {
             let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -375,6 +362,9 @@ impl Body for WholeOrBroken {
                 self.platform.reached(Limit::ResponseBody);
                 return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
             }
+        }
+        if matches!(frame, Some(Ok(_))) {
+            self.in_flight.given();
         }
         Poll::Ready(frame)
     }
@@ -404,6 +394,7 @@ mod tests {
     const ENDS: Ends = Ends {
         peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_000),
         local: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3_000),
+        is_secure: false,
     };
 
     fn request(
@@ -428,6 +419,20 @@ mod tests {
         match admit(request, ENDS, HttpBehaviour::Own) {
             Ok(request) => Ok(request.uri().to_string()),
             Err((status, text)) => Err(format!("{} {text}", status.as_u16())),
+        }
+    }
+
+    #[test]
+    fn the_guest_sees_the_scheme_of_the_connection() {
+        let ends = Ends {
+            is_secure: true,
+            ..ENDS
+        };
+        for target in ["/a", "http://h/a"] {
+            let request = request(Version::HTTP_11, &Method::GET, target, &[("host", "h")]);
+            let request = admit(request, ends, HttpBehaviour::Own).unwrap();
+            assert_eq!(request.uri(), "https://h/a", "{target}");
+            assert_eq!(request.headers()[SPIN_FULL_URL], "https://h/a");
         }
     }
 

@@ -9,11 +9,13 @@ use anyhow::{Context as _, anyhow, bail};
 use leeward::config::{Config, Origin};
 
 use crate::address::Address;
+use crate::guest::Component;
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Reuse;
 use crate::limits::Platform;
 use crate::server::ClientOptions;
 use crate::store::{Behaviour, Location, Share};
+use crate::tls::TlsOptions;
 use crate::up::Args;
 
 /// Environment variables in which Spin and this host take the variables of the
@@ -54,6 +56,10 @@ pub(crate) struct Settings {
     pub(crate) connect: Option<Address>,
     /// Where to listen.
     pub(crate) listen: Vec<SocketAddr>,
+    /// The certificate for visitors.
+    pub(crate) tls: TlsOptions,
+    /// The certificates that are trusted for the origin.
+    pub(crate) origin_ca: Option<PathBuf>,
     /// Where the process id is written to.
     pub(crate) pid_file: Option<PathBuf>,
     /// Where the store is.
@@ -74,8 +80,8 @@ pub(crate) struct Settings {
     pub(crate) configuration: Configuration,
     /// The configuration file, if there is one.
     pub(crate) config: Option<PathBuf>,
-    /// The file of the component.
-    pub(crate) component: PathBuf,
+    /// The component to run.
+    pub(crate) component: Component,
     /// How instances of the component are reused.
     pub(crate) reuse: Reuse,
     /// The variables that the component reads.
@@ -163,6 +169,8 @@ impl Settings {
             connect,
             listen: args.listen,
             pid_file: args.pid_file,
+            tls: args.tls,
+            origin_ca: args.origin_ca,
             store,
             store_behaviour: args.store_behaviour,
             http_behaviour: args.http_behaviour,
@@ -265,9 +273,9 @@ fn read_config(path: &Path) -> anyhow::Result<String> {
     })
 }
 
-fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {
+fn existing(path: PathBuf) -> anyhow::Result<Component> {
     if path.is_file() {
-        return Ok(path);
+        return Ok(Component::File(path));
     }
     bail!(
         "there is no component {}; write --component with the name of a {COMPONENT} file",
@@ -275,7 +283,11 @@ fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {
     )
 }
 
-fn find_component() -> anyhow::Result<PathBuf> {
+/// The component in this program, or in a file beside it.
+fn find_component() -> anyhow::Result<Component> {
+    if let Some(embedded) = Component::embedded() {
+        return Ok(embedded);
+    }
     let program = std::env::current_exe().context("cannot find the directory of this program")?;
     let directory = program.parent().unwrap_or(Path::new("."));
     let candidates = [
@@ -283,7 +295,7 @@ fn find_component() -> anyhow::Result<PathBuf> {
         directory.join(COMPONENT_FROM_PROGRAM),
     ];
     match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
+        Some(path) => Ok(Component::File(path.clone())),
         None => bail!(
             "the component is neither {} nor {}; build it with \
              `cargo build --release --target wasm32-wasip2`, or write --component FILE",

@@ -17,13 +17,14 @@ use crate::guest::{Guest, RedisServers, Services, Variables};
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Instances;
 use crate::limits::{Limiter, Platform};
-use crate::outbound::{Outbound, Quota, Route};
+use crate::outbound::{Outbound, Quota, Route, client_config};
 use crate::pid::PidFile;
 use crate::reload::{Reload, Site};
 use crate::server::ClientOptions;
 use crate::settings::{self, Settings};
 use crate::store::{self, Behaviour, Database, Shares};
-use crate::{descriptors, reach, report, server};
+use crate::tls::{self, Tls, TlsOptions};
+use crate::{descriptors, notify, reach, report, server};
 
 /// The options of `leeward up`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +69,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     pub(crate) pid_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
+    /// Trust the certificates in this file, in PEM, for an https origin, besides the authorities of this
+    /// machine: that of a company's authority, or a self-signed one of the origin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) origin_ca: Option<PathBuf>,
+
     #[command(flatten, next_help_heading = "Limits for clients")]
     pub(crate) clients: ClientOptions,
 
@@ -82,7 +91,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOKEN", hide = true)]
     pub(crate) admin_token: Option<String>,
 
-    /// The component to run [default: leeward.wasm as built beside this program]
+    /// The component to run [default: the one in this program, else leeward.wasm as built beside it]
     #[arg(long, value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
 
@@ -150,6 +159,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = Stop::listen().context("cannot listen for signals")?;
     let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
 
+    let tls = Tls::new(&settings.tls)?;
+    let trust = client_config(match &settings.origin_ca {
+        Some(path) => tls::certificates(path, "--origin-ca")?,
+        None => Vec::new(),
+    })?;
     let files = descriptors::raise_limit();
     let store = store::open(
         &settings.store,
@@ -188,7 +202,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let redis_address = settings.redis_address();
-    let outbound = Outbound::new(route)?.behaving(settings.http_behaviour);
+    let outbound = Outbound::with(route, trust.clone())?.behaving(settings.http_behaviour);
     let services = Services {
         outbound: match limiter.limits().outbound_per_hour {
             Some(_) => outbound.limited(Quota::new(limiter.clone(), store.clone())),
@@ -202,17 +216,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let guest = Guest::load(&settings.component, services)?;
     let instances = Instances::new(guest, settings.reuse, limiter.clone());
-    let site = Site::new(instances, settings.configuration.request_body);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let site = Site::new(instances, settings.configuration.request_body, tls);
     let reload = Reload {
         config: settings.config,
         site: Arc::clone(&site),
         shares,
     };
     tokio::spawn(reload.at_each(hangup));
-    announce(&listeners).context("cannot write to standard output")?;
+    announce(&listeners, scheme).context("cannot write to standard output")?;
+    notify::ready();
     // Nothing waits for this: what is stored is served at once.
     tokio::spawn(async move {
-        if let Err(error) = reach::try_origin(&settings.origin, settings.connect.as_ref()).await {
+        if let Err(error) =
+            reach::try_origin(&settings.origin, settings.connect.as_ref(), trust).await
+        {
             report::line(format_args!(
                 "warning: {error:#}. Stored responses are served meanwhile"
             ));
@@ -244,10 +262,10 @@ async fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 /// Tells the process that started this one where requests are answered.
-fn announce(listeners: &[TcpListener]) -> std::io::Result<()> {
+fn announce(listeners: &[TcpListener], scheme: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for listener in listeners {
-        writeln!(out, "Serving http://{}", listener.local_addr()?)?;
+        writeln!(out, "Serving {scheme}://{}", listener.local_addr()?)?;
     }
     out.flush()
 }

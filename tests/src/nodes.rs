@@ -31,8 +31,8 @@ const KEPT_LINES: usize = 400;
 /// Lines of a node's output that a failed test shows.
 const SHOWN_LINES: usize = 40;
 
-/// What a node prints when it is ready, before its address.
-const READY: &str = "Serving http://";
+/// What a node prints when it is ready, before its address and the rest of the scheme.
+const READY: &str = "Serving http";
 
 /// The built host, and the built component.
 ///
@@ -397,6 +397,8 @@ pub fn addresses(output: &str) -> Vec<SocketAddr> {
 fn address(line: &str) -> Option<SocketAddr> {
     line.trim()
         .strip_prefix(READY)?
+        .trim_start_matches('s')
+        .strip_prefix("://")?
         .trim_end_matches('/')
         .parse()
         .ok()

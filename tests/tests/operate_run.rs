@@ -10,10 +10,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use leeward_tests::client::{Ask, Load, RawAsk, ask};
 use leeward_tests::nodes::{self, built, ending};
-use leeward_tests::{Answer, Gate, Node, Origin, wait};
+use leeward_tests::{Answer, Gate, Node, Origin, tls, wait};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -165,4 +167,103 @@ async fn a_node_listens_on_all_of_its_addresses_or_does_not_start() {
     assert!(!status.success());
     let expected = format!("cannot listen on {busy_address}");
     assert!(said.contains(&expected), "{said}");
+}
+
+/// A GET of `path`, with these fields.
+fn get_of(path: &str, fields: &[(String, String)]) -> Request<Full<Bytes>> {
+    let mut request = Request::get(format!("https://shop.example{path}"));
+    for (name, value) in fields {
+        request = request.header(name, value);
+    }
+    request.body(Full::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn visitors_get_https_by_both_versions_of_http_and_the_certificate_of_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let (pem, key) = (directory.path().join("pem"), directory.path().join("key"));
+    let install = |name: &str| {
+        fs::copy(tls::file(&format!("{name}.pem")), &pem).unwrap();
+        fs::copy(tls::file(&format!("{name}.key")), &key).unwrap();
+    };
+    install("server");
+    let origin = Origin::start();
+    let seen = Answer::made_by(|seen| {
+        let fields = ["x-forwarded-proto", "x-forwarded-host", "cookie"];
+        let values = fields.map(|name| seen.header(name).unwrap_or_default());
+        Answer::fixed(values.join(" | "))
+    });
+    origin.always("/seen", seen);
+    let mut command = node_for(&origin);
+    command
+        .arg("--tls-cert")
+        .arg(&pem)
+        .arg("--tls-key")
+        .arg(&key);
+    let node = Node::start(command).await;
+    let address = node.address();
+    let authority = tls::file("ca.pem");
+    let cookies = ["a=1", "b=2"].map(|value| ("cookie".to_owned(), value.to_owned()));
+    let mut request = get_of("/seen", &cookies);
+    let reply = tls::ask(address, &authority, "h2", request).await.unwrap();
+    assert_eq!(reply.status(), StatusCode::OK);
+    assert_eq!(reply.body(), "https | shop.example | a=1; b=2");
+    request = get_of("/seen", &[("host".to_owned(), "shop.example".to_owned())]);
+    let reply = tls::ask(address, &authority, "http/1.1", request).await;
+    let reply = reply.unwrap();
+    assert!(reply.body().starts_with(b"https | "), "{reply:?}");
+    // The limits of heads hold: 1,000 fields, and 262,144 bytes.
+    let many: Vec<_> = (0..1_001)
+        .map(|n| (format!("x-{n}"), String::new()))
+        .collect();
+    let long = [("x".to_owned(), "y".repeat(262_144))];
+    for fields in [&many[..], &long] {
+        let refused = tls::ask(address, &authority, "h2", get_of("/seen", fields)).await;
+        let refused = refused.map(|reply| reply.status());
+        // A client may also be told before it has sent all of it.
+        if let Ok(status) = refused {
+            assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
+    }
+    assert_eq!(origin.count("/seen"), 2);
+
+    // A key that belongs to another certificate is refused.
+    fs::copy(tls::file("self-signed.key"), &key).unwrap();
+    node.reload();
+    until_logged(&node, "does not belong to the first certificate").await;
+    assert!(tls::connect(address, &authority, "h2").await.is_ok());
+    install("self-signed");
+    node.reload();
+    until_logged(&node, "get the certificate as it is now").await;
+    assert!(tls::connect(address, &authority, "h2").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_with_a_certificate_of_ones_own_is_trusted_when_that_is_named() {
+    let origin = Origin::start();
+    origin.otherwise(Answer::fixed("page"));
+    for (name, authority) in [("self-signed", "self-signed.pem"), ("server", "ca.pem")] {
+        let pem = tls::file(&format!("{name}.pem"));
+        let key = tls::file(&format!("{name}.key"));
+        let front = tls::Front::of(origin.address(), &pem, &key).await.unwrap();
+        let url = format!("https://{}", front.address());
+        let up = || {
+            let mut command = nodes::up();
+            command.args(["--store", "memory", "--origin", &url]);
+            command
+        };
+        let node = Node::start(up()).await;
+        let reply = ask(node.address(), &Ask::get("/")).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        until_logged(&node, "is not trusted").await;
+        assert!(
+            node.errors().contains("--origin-ca FILE"),
+            "{}",
+            node.errors()
+        );
+        let mut command = up();
+        command.arg("--origin-ca").arg(tls::file(authority));
+        let node = Node::start(command).await;
+        assert_eq!(ask(node.address(), &Ask::get("/")).await.text(), "page");
+    }
 }

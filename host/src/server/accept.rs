@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::connection::Line;
 use super::connections::Connections;
 use super::limits::Limits;
-use super::serve_connection;
+use super::protocol::serve_connection;
 use crate::drain::Stop;
 use crate::reload::Site;
-use crate::report;
+use crate::{notify, report};
 
 /// Pause after the system failed to accept a connection, for instance because
 /// there are no file descriptors left.
@@ -46,6 +46,7 @@ pub(crate) async fn serve(
         connections.stop().await;
         site.close().await;
     };
+    notify::stopping();
     let patience = limits.clients.drain;
     let in_flight = || connections.requests();
     report::line(format_args!(

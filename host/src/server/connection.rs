@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::server::conn::http1::Connection;
-use hyper::service::HttpService;
-use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_rustls::Accept;
+use tokio_rustls::server::TlsStream;
 
 use super::limits::Patience;
 
@@ -34,6 +34,18 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// as `nc -N`, look the same as a browser that has gone.
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(2);
 
+/// How often a client that speaks TLS is looked for while its request is handled: what it
+/// has sent last may still be there to be read, whether or not it has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a connection of HTTP/2 without a request may take to close: a request that the
+/// client has sent before it knew is answered.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+
+/// Requests that a client may take back unanswered, beyond as many as it lets be answered.
+/// Then its connection is closed: each has cost work.
+const ABANDONED_MAX: usize = 100;
+
 /// A connection, shared by the task that serves it, the content of its request
 /// and the list of all connections.
 #[derive(Debug)]
@@ -43,6 +55,7 @@ pub(super) struct Line {
     activity: Mutex<Activity>,
     /// Whether the host is about to stop.
     stopping: AtomicBool,
+    is_secure: AtomicBool,
     /// Wakes the task that serves the connection.
     told: Notify,
 }
@@ -71,9 +84,39 @@ struct Activity {
     blocked_since: Option<Instant>,
     /// When the last request ended, or the connection began.
     idle_since: Instant,
+    /// Whether it carries several requests at once: HTTP/2.
+    is_multiplexed: bool,
+    /// Answers of which the client has not taken what was given last. Where there is one
+    /// answer at a time, `blocked_since` says so.
+    untaken: usize,
+    /// When something of an answer was taken last.
+    taken_at: Instant,
+    /// Requests that were answered, and that the client took back before.
+    answered: usize,
+    abandoned: usize,
+    /// When the connection was told to close.
+    closing_since: Option<Instant>,
 }
 
 impl Activity {
+    /// Nothing has happened yet.
+    fn new(now: Instant) -> Self {
+        Self {
+            in_flight: 0,
+            answers: 0,
+            is_unwritten: false,
+            head_since: None,
+            blocked_since: None,
+            idle_since: now,
+            is_multiplexed: false,
+            untaken: 0,
+            taken_at: now,
+            answered: 0,
+            abandoned: 0,
+            closing_since: None,
+        }
+    }
+
     /// Whether there is no request, complete with its head.
     fn is_waiting(&self) -> bool {
         self.in_flight == 0 && !self.is_unwritten
@@ -83,10 +126,14 @@ impl Activity {
     fn deadline(&self, patience: Patience) -> Option<Instant> {
         match (self.blocked_since, self.head_since) {
             (Some(since), _) => Some(since + patience.write),
+            _ if self.is_multiplexed && self.untaken > 0 => Some(self.taken_at + patience.write),
             // What a request may take is the component's decision.
             _ if !self.is_waiting() => None,
             (None, Some(since)) => Some(since + patience.head),
-            (None, None) => Some(self.idle_since + patience.idle),
+            (None, None) => match self.closing_since {
+                Some(since) => Some(since.max(self.idle_since) + CLOSING_MAX),
+                None => Some(self.idle_since + patience.idle),
+            },
         }
     }
 }
@@ -102,15 +149,9 @@ impl Line {
         Arc::new(Self {
             stream,
             patience,
-            activity: Mutex::new(Activity {
-                in_flight: 0,
-                answers: 0,
-                is_unwritten: false,
-                head_since: None,
-                blocked_since: None,
-                idle_since: Instant::now(),
-            }),
+            activity: Mutex::new(Activity::new(Instant::now())),
             stopping: AtomicBool::new(false),
+            is_secure: AtomicBool::new(false),
             told: Notify::new(),
         })
     }
@@ -151,10 +192,68 @@ impl Line {
         self.told.notify_one();
     }
 
+    /// Makes the handshake of TLS. It may take as long as a head. None if the client fails, or
+    /// if there is no place for its connection any more.
+    pub(super) async fn shake_hands(
+        self: &Arc<Self>,
+        handshake: Accept<Wire>,
+    ) -> Option<TlsStream<Wire>> {
+        let stream = tokio::select! {
+            biased;
+            made = tokio::time::timeout(self.patience.head, handshake) => made.ok()?.ok(),
+            () = self.told.notified() => None,
+        };
+        if stream.is_none() {
+            drop(socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both));
+        }
+        stream
+    }
+
+    /// The handshake of TLS was made. From here on, heads count.
+    pub(super) fn secured(&self, is_multiplexed: bool) {
+        self.is_secure.store(true, Ordering::SeqCst);
+        let mut activity = self.activity();
+        activity.is_multiplexed = is_multiplexed;
+        activity.is_unwritten = false;
+        activity.head_since = None;
+        activity.idle_since = Instant::now();
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&self) {
+        let mut activity = self.activity();
+        activity.answered = activity.answered.saturating_add(1);
+    }
+
+    /// The client has taken a request back. One that does so again and again loses its
+    /// connection.
+    pub(super) fn abandoned(&self) {
+        let mut activity = self.activity();
+        activity.abandoned = activity.abandoned.saturating_add(1);
+        let most = activity.answered.saturating_add(ABANDONED_MAX);
+        if activity.is_multiplexed && activity.abandoned > most {
+            drop(activity);
+            self.stop();
+        }
+    }
+
     /// Resolves when the client has gone: at once after a reset, and after
     /// [`HALF_CLOSED_GRACE`] if it has closed its side. It never resolves for a
     /// client that has sent further bytes before it went, unless by a reset.
     pub(super) async fn client_gone(self: Arc<Self>) {
+        if self.is_secure.load(Ordering::SeqCst) {
+            // What ends TLS comes before what ends the connection, and is not read while a
+            // request is handled.
+            while let Ok(ready) = self.stream.ready(Interest::READABLE).await {
+                if ready.is_read_closed() {
+                    let reset = self.stream.ready(Interest::ERROR);
+                    drop(tokio::time::timeout(HALF_CLOSED_GRACE, reset).await);
+                    return;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            return;
+        }
         match self.stream.peek(&mut [0]).await {
             Ok(0) => {
                 let reset = self.stream.ready(Interest::ERROR);
@@ -175,13 +274,7 @@ impl Line {
 
     /// Serves the connection until it ends, the client is too slow, or it is told
     /// to close.
-    pub(super) async fn serve<S>(self: Arc<Self>, connection: Connection<TokioIo<Wire>, S>)
-    where
-        S: HttpService<hyper::body::Incoming>,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        S::ResBody: http_body::Body + 'static,
-        <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(super) async fn serve(self: Arc<Self>, connection: impl GracefulConnection) {
         let mut connection = std::pin::pin!(connection);
         let mut told = std::pin::pin!(self.told.notified());
         let mut timer = std::pin::pin!(tokio::time::sleep(self.patience.shortest()));
@@ -193,11 +286,16 @@ impl Line {
             }
             while told.as_mut().poll(cx).is_ready() {
                 told.set(self.told.notified());
-                if self.activity().is_waiting() {
+                let is_waiting = self.activity().is_waiting();
+                let is_multiplexed = self.activity().is_multiplexed;
+                if is_waiting && !is_multiplexed {
                     return Poll::Ready(());
                 }
-                if self.stopping.load(Ordering::SeqCst) {
+                if is_waiting || self.stopping.load(Ordering::SeqCst) {
                     // The connection ends after the answer.
+                    self.activity()
+                        .closing_since
+                        .get_or_insert_with(Instant::now);
                     connection.as_mut().graceful_shutdown();
                     if connection.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(());
@@ -235,6 +333,8 @@ impl Line {
 pub(super) struct InFlight {
     line: Arc<Line>,
     is_answer: bool,
+    /// Whether a part of the answer was given, and the next was not asked for.
+    is_untaken: bool,
 }
 
 impl InFlight {
@@ -257,12 +357,34 @@ impl InFlight {
         Self {
             line: Arc::clone(line),
             is_answer,
+            is_untaken: false,
+        }
+    }
+
+    /// A part of the answer was given.
+    pub(super) fn given(&mut self) {
+        let mut activity = self.line.activity();
+        if activity.untaken == 0 {
+            activity.taken_at = Instant::now();
+        }
+        activity.untaken += usize::from(!self.is_untaken);
+        self.is_untaken = true;
+    }
+
+    /// The next part of the answer is asked for: the client takes what was given.
+    pub(super) fn asked(&mut self) {
+        if self.is_untaken {
+            self.is_untaken = false;
+            let mut activity = self.line.activity();
+            activity.untaken -= 1;
+            activity.taken_at = Instant::now();
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.asked();
         let mut activity = self.line.activity();
         activity.in_flight -= 1;
         activity.answers -= usize::from(self.is_answer);
@@ -321,7 +443,7 @@ impl AsyncRead for Wire {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(1..) => {
                     let mut activity = self.0.activity();
-                    if activity.in_flight == 0 {
+                    if activity.in_flight == 0 && !activity.is_multiplexed {
                         activity.head_since.get_or_insert_with(Instant::now);
                     }
                     return Poll::Ready(Ok(()));
@@ -385,15 +507,38 @@ mod tests {
         ] {
             let activity = Activity {
                 in_flight,
-                answers: 0,
                 is_unwritten,
                 head_since,
                 blocked_since,
-                idle_since: start,
+                ..Activity::new(start)
             };
             assert_eq!(activity.deadline(Patience::default()), deadline, "{what}");
             let is_waiting = in_flight == 0 && !is_unwritten;
             assert_eq!(activity.is_waiting(), is_waiting, "{what}");
         }
+    }
+
+    #[test]
+    fn a_connection_of_several_requests_is_closed_when_no_answer_on_it_is_taken() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let activity = Activity {
+            in_flight: 3,
+            is_multiplexed: true,
+            ..Activity::new(start)
+        };
+        assert_eq!(activity.deadline(Patience::default()), None);
+        let untaken = Activity {
+            untaken: 1,
+            taken_at: at(5),
+            ..activity
+        };
+        assert_eq!(untaken.deadline(Patience::default()), Some(at(35)));
+        let closing = Activity {
+            is_multiplexed: true,
+            closing_since: Some(at(7)),
+            ..Activity::new(start)
+        };
+        assert_eq!(closing.deadline(Patience::default()), Some(at(8)));
     }
 }
