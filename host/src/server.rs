@@ -2,16 +2,20 @@
 //! requests to instances, sends their answers, and stops when asked to.
 //!
 //! `accept` accepts connections and stops, `protocol` is a connection from its first byte,
-//! `version2` what is different in HTTP/2, `limits` has what clients may use, `connection` does what one connection's limits say,
-//! `connections` those of all, and `content` those of a request's content.
+//! `version2` what is different in HTTP/2, `wire` the bytes below both, `limits` has what
+//! clients may use, `connection` does what one connection's limits say, `activity` decides
+//! when they are reached, `connections` those of all, and `content` those of a request's
+//! content.
 
 mod accept;
+mod activity;
 mod connection;
 mod connections;
 mod content;
 mod limits;
 mod protocol;
 mod version2;
+mod wire;
 
 use std::net::SocketAddr;
 use std::pin::Pin;

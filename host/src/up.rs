@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,7 +23,7 @@ use crate::pid::PidFile;
 use crate::reload::{Reload, Site};
 use crate::server::ClientOptions;
 use crate::settings::{self, Settings};
-use crate::store::{self, Behaviour, Database, Shares};
+use crate::store::{self, Behaviour, Database, Shares, Store};
 use crate::tls::{self, Tls, TlsOptions};
 use crate::{descriptors, notify, reach, report, server};
 
@@ -165,49 +166,18 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => Vec::new(),
     })?;
     let files = descriptors::raise_limit();
-    let store = store::open(
-        &settings.store,
-        settings.store_behaviour,
-        settings.redis_expiry,
-    );
     let limiter = Limiter::new(settings.platform);
-    let store = match settings.replication_delay {
-        Some(delay) => store.delayed(delay),
-        None => store,
-    };
     let shares = Shares::from(settings.configuration.share);
-    let store = match settings.stands_in() {
-        true => store.standing_in(shares.clone()),
-        false => store,
-    };
-    let store = store.limited(limiter.clone());
-    if let Err(error) = store.check_itself().await {
-        report::line(format_args!(
-            "warning: the store {} cannot be used now ({error}); until it can, every node caches \
-             in its own memory",
-            settings.store
-        ));
-    }
+    let store = open_store(&settings, &limiter, &shares).await;
     let listeners = listen(&settings.listen).await?;
     let _pid_file = match &settings.pid_file {
         Some(path) => Some(PidFile::write(path)?),
         None => None,
     };
 
-    let route = match &settings.connect {
-        Some(connect) => {
-            let route = Route::new(Address::of_origin(&settings.origin), connect);
-            Some(route.with_context(|| format!("cannot connect to {connect}"))?)
-        }
-        None => None,
-    };
     let redis_address = settings.redis_address();
-    let outbound = Outbound::with(route, trust.clone())?.behaving(settings.http_behaviour);
     let services = Services {
-        outbound: match limiter.limits().outbound_per_hour {
-            Some(_) => outbound.limited(Quota::new(limiter.clone(), store.clone())),
-            None => outbound,
-        },
+        outbound: outbound(&settings, trust.clone(), &limiter, &store)?,
         store,
         database: Database::new(&settings.store, limiter.clone()),
         redis: RedisServers::new(redis_address),
@@ -244,6 +214,54 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     server::serve(listeners, site, limits, stop).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The store, with what stands before it. One that cannot be used now is no reason not to
+/// start.
+async fn open_store(settings: &Settings, limiter: &Limiter, shares: &Shares) -> Store {
+    let store = store::open(
+        &settings.store,
+        settings.store_behaviour,
+        settings.redis_expiry,
+    );
+    let store = match settings.replication_delay {
+        Some(delay) => store.delayed(delay),
+        None => store,
+    };
+    let store = match settings.stands_in() {
+        true => store.standing_in(shares.clone()),
+        false => store,
+    };
+    let store = store.limited(limiter.clone());
+    if let Err(error) = store.check_itself().await {
+        report::line(format_args!(
+            "warning: the store {} cannot be used now ({error}); until it can, every node caches \
+             in its own memory",
+            settings.store
+        ));
+    }
+    store
+}
+
+/// What sends the requests to the origin.
+fn outbound(
+    settings: &Settings,
+    trust: ClientConfig,
+    limiter: &Limiter,
+    store: &Store,
+) -> anyhow::Result<Outbound> {
+    let route = match &settings.connect {
+        Some(connect) => {
+            let route = Route::new(Address::of_origin(&settings.origin), connect);
+            Some(route.with_context(|| format!("cannot connect to {connect}"))?)
+        }
+        None => None,
+    };
+    let outbound = Outbound::with(route, trust)?.behaving(settings.http_behaviour);
+    Ok(match limiter.limits().outbound_per_hour {
+        Some(_) => outbound.limited(Quota::new(limiter.clone(), store.clone())),
+        None => outbound,
+    })
 }
 
 /// Listens on all of these addresses, or on none.

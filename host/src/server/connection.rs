@@ -6,23 +6,23 @@
 //! clients should be able to hold a connection for long.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_rustls::Accept;
 use tokio_rustls::server::TlsStream;
 
+use super::activity::Activity;
 use super::limits::Patience;
+use super::wire::Wire;
 
 /// Most bytes of an answer that wait in the system although the network could
 /// take them. With the system's default of some megabytes, a client that reads
@@ -38,10 +38,6 @@ const HALF_CLOSED_GRACE: Duration = Duration::from_secs(2);
 /// has sent last may still be there to be read, whether or not it has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a connection of HTTP/2 without a request may take to close: a request that the
-/// client has sent before it knew is answered.
-const CLOSING_MAX: Duration = Duration::from_secs(1);
-
 /// Requests that a client may take back unanswered, beyond as many as it lets be answered.
 /// Then its connection is closed: each has cost work.
 const ABANDONED_MAX: usize = 100;
@@ -50,7 +46,7 @@ const ABANDONED_MAX: usize = 100;
 /// and the list of all connections.
 #[derive(Debug)]
 pub(super) struct Line {
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     patience: Patience,
     activity: Mutex<Activity>,
     /// Whether the host is about to stop.
@@ -67,75 +63,6 @@ pub(super) enum Waiting {
     Idle(Instant),
     /// The rest of a head that began then.
     Head(Instant),
-}
-
-/// What happens on a connection.
-#[derive(Debug)]
-struct Activity {
-    /// The content and the answer of a request that are not finished yet.
-    in_flight: usize,
-    /// The answers among those.
-    answers: usize,
-    /// Whether an answer is finished but not written completely.
-    is_unwritten: bool,
-    /// When the first byte of a head came that is not complete yet.
-    head_since: Option<Instant>,
-    /// Since when the client takes nothing of what is to be written.
-    blocked_since: Option<Instant>,
-    /// When the last request ended, or the connection began.
-    idle_since: Instant,
-    /// Whether it carries several requests at once: HTTP/2.
-    is_multiplexed: bool,
-    /// Answers of which the client has not taken what was given last. Where there is one
-    /// answer at a time, `blocked_since` says so.
-    untaken: usize,
-    /// When something of an answer was taken last.
-    taken_at: Instant,
-    /// Requests that were answered, and that the client took back before.
-    answered: usize,
-    abandoned: usize,
-    /// When the connection was told to close.
-    closing_since: Option<Instant>,
-}
-
-impl Activity {
-    /// Nothing has happened yet.
-    fn new(now: Instant) -> Self {
-        Self {
-            in_flight: 0,
-            answers: 0,
-            is_unwritten: false,
-            head_since: None,
-            blocked_since: None,
-            idle_since: now,
-            is_multiplexed: false,
-            untaken: 0,
-            taken_at: now,
-            answered: 0,
-            abandoned: 0,
-            closing_since: None,
-        }
-    }
-
-    /// Whether there is no request, complete with its head.
-    fn is_waiting(&self) -> bool {
-        self.in_flight == 0 && !self.is_unwritten
-    }
-
-    /// When the client will have been too slow.
-    fn deadline(&self, patience: Patience) -> Option<Instant> {
-        match (self.blocked_since, self.head_since) {
-            (Some(since), _) => Some(since + patience.write),
-            _ if self.is_multiplexed && self.untaken > 0 => Some(self.taken_at + patience.write),
-            // What a request may take is the component's decision.
-            _ if !self.is_waiting() => None,
-            (None, Some(since)) => Some(since + patience.head),
-            (None, None) => match self.closing_since {
-                Some(since) => Some(since.max(self.idle_since) + CLOSING_MAX),
-                None => Some(self.idle_since + patience.idle),
-            },
-        }
-    }
 }
 
 impl Line {
@@ -161,7 +88,7 @@ impl Line {
         self.stream.local_addr().ok()
     }
 
-    fn activity(&self) -> MutexGuard<'_, Activity> {
+    pub(super) fn activity(&self) -> MutexGuard<'_, Activity> {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -388,157 +315,9 @@ impl Drop for InFlight {
         let mut activity = self.line.activity();
         activity.in_flight -= 1;
         activity.answers -= usize::from(self.is_answer);
-        // The last bytes of an answer are still to be written.
-        activity.is_unwritten |= self.is_answer;
+        // The last bytes of an answer are still to be written. HTTP/2 does not say when they
+        // are, nor of which answer.
+        activity.is_unwritten |= self.is_answer && !activity.is_multiplexed;
         activity.idle_since = Instant::now();
-    }
-}
-
-/// The bytes of a connection. It notes what happens.
-#[derive(Debug)]
-pub(super) struct Wire(pub(super) Arc<Line>);
-
-impl Wire {
-    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let mut activity = self.0.activity();
-        match &outcome {
-            Poll::Ready(_) => activity.blocked_since = None,
-            Poll::Pending => {
-                activity.blocked_since.get_or_insert_with(Instant::now);
-            }
-        }
-        outcome
-    }
-
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let stream = &self.0.stream;
-        loop {
-            match stream.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return self.wrote(Poll::Pending),
-            }
-            match write(stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return self.wrote(Poll::Ready(outcome)),
-            }
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let stream = &self.0.stream;
-        loop {
-            ready!(stream.poll_read_ready(cx))?;
-            match stream.try_read_buf(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(1..) => {
-                    let mut activity = self.0.activity();
-                    if activity.in_flight == 0 && !activity.is_multiplexed {
-                        activity.head_since.get_or_insert_with(Instant::now);
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                outcome => return Poll::Ready(outcome.map(drop)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write(bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write_vectored(slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// hyper calls this when it has nothing left to write.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.activity().is_unwritten = false;
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = socket2::SockRef::from(&self.0.stream);
-        Poll::Ready(socket.shutdown(std::net::Shutdown::Write))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_activity_has_a_limit_of_its_own() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let (one, two) = (Some(at(1)), Some(at(2)));
-        for (what, in_flight, is_unwritten, head_since, blocked_since, deadline) in [
-            ("no request", 0, false, None, None, Some(at(75))),
-            ("half a head", 0, false, one, None, Some(at(11))),
-            ("a request", 1, false, None, None, None),
-            ("a request and its content", 2, false, None, None, None),
-            ("an answer is not read", 1, false, None, two, Some(at(32))),
-            ("the end is not read", 0, true, None, two, Some(at(32))),
-            ("the end is written", 0, true, None, None, None),
-        ] {
-            let activity = Activity {
-                in_flight,
-                is_unwritten,
-                head_since,
-                blocked_since,
-                ..Activity::new(start)
-            };
-            assert_eq!(activity.deadline(Patience::default()), deadline, "{what}");
-            let is_waiting = in_flight == 0 && !is_unwritten;
-            assert_eq!(activity.is_waiting(), is_waiting, "{what}");
-        }
-    }
-
-    #[test]
-    fn a_connection_of_several_requests_is_closed_when_no_answer_on_it_is_taken() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let activity = Activity {
-            in_flight: 3,
-            is_multiplexed: true,
-            ..Activity::new(start)
-        };
-        assert_eq!(activity.deadline(Patience::default()), None);
-        let untaken = Activity {
-            untaken: 1,
-            taken_at: at(5),
-            ..activity
-        };
-        assert_eq!(untaken.deadline(Patience::default()), Some(at(35)));
-        let closing = Activity {
-            is_multiplexed: true,
-            closing_since: Some(at(7)),
-            ..Activity::new(start)
-        };
-        assert_eq!(closing.deadline(Patience::default()), Some(at(8)));
     }
 }

@@ -205,8 +205,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::connection::{InFlight, Wire};
+    use super::super::connection::InFlight;
     use super::super::limits::Patience;
+    use super::super::wire::Wire;
     use super::*;
 
     /// Answers `/`, and never anything else.

@@ -15,8 +15,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use wasmtime_wasi_http::WasiBody;
 
-use super::connection::{Line, Wire};
+use super::connection::Line;
 use super::limits::Limits;
+use super::wire::Wire;
 use super::{Ends, respond};
 use crate::reload::Site;
 use crate::tls::HTTP_2;
