@@ -45,7 +45,10 @@ pub(crate) struct Instances {
     reuse: Reuse,
     /// One permit for each instance that may live.
     slots: Arc<Semaphore>,
+    /// Whether these are to end. Instances with other settings are not concerned.
     closing: Arc<Closing>,
+    /// Whether the process is about to end, whatever is unfinished.
+    is_cut: Arc<AtomicBool>,
     limiter: Limiter,
 }
 
@@ -67,21 +70,47 @@ impl Instances {
             reuse,
             slots: Arc::new(Semaphore::new(INSTANCES_MAX as usize)),
             closing: Arc::default(),
+            is_cut: Arc::default(),
             limiter,
         }
     }
 
-    /// Ends every instance as soon as it has nothing to do, and waits until
-    /// none is left. That has no bound: a guest may never be done.
-    pub(crate) async fn close(&self) {
+    /// Instances of the same component with another configuration. They share the number of
+    /// instances that may live with these.
+    pub(crate) fn configured(&self, config: &str) -> Self {
+        Self {
+            guest: self.guest.configured(config),
+            reuse: self.reuse,
+            slots: Arc::clone(&self.slots),
+            closing: Arc::default(),
+            is_cut: Arc::clone(&self.is_cut),
+            limiter: self.limiter.clone(),
+        }
+    }
+
+    /// Ends every instance as soon as it has nothing to do. Requests that were given to
+    /// these are answered.
+    pub(crate) fn retire(&self) {
         self.closing.begin();
+    }
+
+    /// From now on, instances that die are not reported: the process ends.
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends every instance as soon as it has nothing to do, and waits until
+    /// none is left, also of those with earlier settings. That has no bound: a guest may
+    /// never be done.
+    pub(crate) async fn close(&self) {
+        self.retire();
         // Each instance holds a slot, so to have all is to be alone. Acquiring
         // fails only once the semaphore is closed, which it never is.
         drop(self.slots.acquire_many(INSTANCES_MAX).await);
     }
 }
 
-/// Whether the host is about to stop.
+/// Whether instances are to end.
 #[derive(Debug, Default)]
 struct Closing {
     begun: AtomicBool,
@@ -135,7 +164,7 @@ impl HandlerState for Instances {
             state: Worker {
                 reuse: self.reuse,
                 answers: Mutex::default(),
-                closing: Arc::clone(&self.closing),
+                is_cut: Arc::clone(&self.is_cut),
                 was_cut,
                 limiter: self.limiter.clone(),
             },
@@ -193,7 +222,7 @@ impl WorkerExpiration for Expiration {
 pub(crate) struct Worker {
     reuse: Reuse,
     answers: Mutex<Vec<Weak<Fate>>>,
-    closing: Arc<Closing>,
+    is_cut: Arc<AtomicBool>,
     was_cut: Arc<AtomicBool>,
     limiter: Limiter,
 }
@@ -231,7 +260,7 @@ impl WorkerState for Worker {
         };
         if self.was_cut.load(Ordering::SeqCst) {
             self.limiter.reached(Limit::HandlerTime);
-        } else if !self.closing.has_begun() {
+        } else if !self.is_cut.load(Ordering::SeqCst) {
             // An instance that outlasts the host's patience is cut off; the server has
             // said so for all of them.
             report::event(

@@ -9,6 +9,9 @@
 //!   client, `http_behaviour` whose HTTP they imitate, `store` is the key-value store and the SQLite database, `fate` decides
 //!   what becomes of an answer whose instance dies, `limits` are those of platforms, and
 //!   `observe` is what an operator sees: log, metrics, access log.
+//!   `tls` is the certificate for visitors, `notify` tells the service manager,
+//!   `drain` is how it is asked to stop, `reload` how its settings change meanwhile.
+//! - `reload` signals a running `up`; `pid` finds it.
 //! - `check` validates a configuration, `explain` says what it makes of the origin's answers.
 //! - `origin` is a server that fails under load.
 //! - `demo` compares the two.
@@ -20,20 +23,27 @@ mod check;
 mod cli;
 mod demo;
 mod descriptors;
+mod drain;
 mod explain;
 mod fate;
+#[cfg(feature = "generate")]
+mod generate;
 mod guest;
 mod http_behaviour;
 mod instances;
 mod limits;
+mod notify;
 mod observe;
 mod origin;
 mod outbound;
+mod pid;
 mod reach;
+mod reload;
 mod report;
 mod server;
 mod settings;
 mod store;
+mod tls;
 mod up;
 
 use std::process::ExitCode;
@@ -58,6 +68,9 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Up(args) => up::run(*args).await,
+            Command::Reload(args) => pid::reload(&args),
+            #[cfg(feature = "generate")]
+            Command::Generate(args) => generate::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Explain(args) => explain::run(args).await,
             Command::Origin(args) => origin::run(args).await,

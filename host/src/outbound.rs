@@ -11,6 +11,7 @@ mod head;
 mod progress;
 mod quota;
 mod route;
+mod trust;
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -20,7 +21,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Extensions, Uri};
@@ -33,6 +33,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capt
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use leeward::platform::spin_fields::CONTENT;
 use leeward::semantics::{offers_connection_auth, strip_connection_fields};
+use rustls::ClientConfig;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
@@ -41,6 +42,7 @@ use self::progress::{ContentEnd, Deadline, Limits, Progress, Traffic, Upload, Wa
 pub(crate) use self::quota::Quota;
 pub(crate) use self::route::Route;
 use self::route::Routed;
+pub(crate) use self::trust::client_config;
 use crate::http_behaviour::HttpBehaviour;
 use crate::observe::OriginExchange;
 
@@ -80,17 +82,17 @@ pub(crate) struct Outbound {
 impl Outbound {
     /// Trusts the certificate authorities of this machine, or Mozilla's list if
     /// the machine has none. Connections follow `route`, if there is one.
-    pub(crate) fn new(route: Option<Route>) -> anyhow::Result<Self> {
+    #[cfg(test)]
+    fn new(route: Option<Route>) -> anyhow::Result<Self> {
+        Self::with(route, client_config(Vec::new())?)
+    }
+
+    /// Does TLS as `tls` says. Connections follow `route`, if there is one.
+    pub(crate) fn with(route: Option<Route>, tls: ClientConfig) -> anyhow::Result<Self> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let provider = || Arc::new(rustls::crypto::ring::default_provider());
-        let tls = match HttpsConnectorBuilder::new().with_provider_and_native_roots(provider()) {
-            Ok(tls) => tls,
-            Err(_) => HttpsConnectorBuilder::new()
-                .with_provider_and_webpki_roots(provider())
-                .context("cannot set up TLS")?,
-        };
+        let tls = HttpsConnectorBuilder::new().with_tls_config(tls);
         let routed = Routed {
             connector: tcp,
             route,

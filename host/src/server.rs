@@ -1,21 +1,26 @@
-//! The HTTP/1.1 server in front of the component. It accepts connections, passes
+//! The HTTP server in front of the component. It accepts connections, passes
 //! requests to instances, sends their answers, and stops when asked to.
 //!
-//! `limits` has what clients may use, `connection` does what one connection's limits say,
-//! `connections` those of all, and `content` those of a request's content.
+//! `accept` accepts connections and stops, `protocol` is a connection from its first byte,
+//! `version2` what is different in HTTP/2, `wire` the bytes below both, `limits` has what
+//! clients may use, `connection` does what one connection's limits say, `activity` decides
+//! when they are reached, `connections` those of all, and `content` those of a request's
+//! content.
 
+mod accept;
+mod activity;
 mod connection;
 mod connections;
 mod content;
 mod limits;
+mod protocol;
+mod version2;
+mod wire;
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
@@ -24,36 +29,24 @@ use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT, REQUEST_ID};
 use leeward::semantics::{is_host_and_port, is_upgrade, strip_connection_fields};
 use leeward::shield::platform::RequestId;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use wasmtime_wasi_http::handler::ProxyHandler;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use self::connection::{InFlight, Line, Wire};
-use self::connections::Connections;
+pub(crate) use self::accept::serve;
+use self::connection::{InFlight, Line};
 use self::content::{ClientWatch, Content, Fault, Verdict};
 pub(crate) use self::limits::{ClientOptions, Limits};
+use self::version2::Abandoned;
 use crate::fate::Fate;
 use crate::http_behaviour::HttpBehaviour;
-use crate::instances::Instances;
 use crate::limits::{Limit, Limiter};
 use crate::observe::{self, Visitor};
 use crate::outbound::framing;
+use crate::reload::Serving;
 use crate::report;
-
-/// Pause after the system failed to accept a connection, for instance because
-/// there are no file descriptors left.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
-
-/// Pause between two lines in the log about connections that could not be accepted.
-const REPORT_EVERY: Duration = Duration::from_secs(60);
 
 /// How the cache handled the request (RFC 9211).
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -70,138 +63,27 @@ const SPIN_FIELDS: &str = "spin-";
 const SPIN_CLIENT_ADDR: HeaderName = HeaderName::from_static("spin-client-addr");
 const SPIN_FULL_URL: HeaderName = HeaderName::from_static("spin-full-url");
 
-/// Serves until `stop` is ready. Then it finishes the requests in flight, within
-/// `--stop-timeout`. Connections without a complete head of a request are closed
-/// at once.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    instances: Instances,
-    limits: Limits,
-    stop: impl Future<Output = ()>,
-) {
-    let handler = ProxyHandler::new(instances);
-    let connections = connections(&limits);
-    let mut refused = None;
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = async {
-            let slot = connections.slot().await;
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            () = &mut stop => break,
-            accepted = accepted => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // If there are no files left, connections without a request have some.
-                connections.close_idle();
-                if is_due(&mut refused) {
-                    report::event(
-                        "accept-failed",
-                        format_args!("cannot accept a connection: {error}"),
-                    );
-                }
-                tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-                continue;
-            }
-        };
-        let line = Line::new(stream, limits.patience());
-        let Some(place) = connections.admit(slot, peer, &line) else {
-            continue;
-        };
-        let serving = serve_connection(line, peer, handler.clone(), limits.clone());
-        tokio::spawn(async move {
-            serving.await;
-            drop(place);
-        });
-    }
-    drop(listener);
-
-    let deadline = Instant::now() + limits.clients.stop_timeout;
-    let finish = async {
-        connections.stop().await;
-        handler.state().close().await;
-    };
-    if tokio::time::timeout_at(deadline, finish).await.is_err() {
-        report::event(
-            "stopped",
-            format_args!(
-                "stopped with work unfinished: it took longer than {} s",
-                limits.clients.stop_timeout.as_secs()
-            ),
-        );
-    }
-}
-
-/// The connections that clients may have.
-fn connections(limits: &Limits) -> Arc<Connections> {
-    let (most, is_less) = limits.connections();
-    if is_less {
-        report::event(
-            "connections-limited",
-            format_args!(
-                "there are at most {most} connections instead of --connections: this process \
-             may open {} files; raise its limit (LimitNOFILE in systemd, ulimit -n)",
-                limits.files
-            ),
-        );
-    }
-    Connections::new(most, limits.clients.connections_per_client)
-}
-
-/// Whether a line that was last written at `last` is due again. Then it is written now.
-fn is_due(last: &mut Option<Instant>) -> bool {
-    let now = Instant::now();
-    let is_due = last.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
-    if is_due {
-        *last = Some(now);
-    }
-    is_due
-}
-
-/// Serves one connection.
-fn serve_connection(
-    line: Arc<Line>,
-    peer: SocketAddr,
-    handler: ProxyHandler<Instances>,
-    limits: Limits,
-) -> impl Future<Output = ()> + Send {
-    let local = line
-        .local()
-        // Only if the client has gone. Then there is no request either.
-        .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let ends = Ends { peer, local };
-    let (head_bytes, head_fields) = (limits.clients.head_bytes, limits.clients.head_fields);
-    let requests = Arc::clone(&line);
-    let service = service_fn(move |request| {
-        let handler = handler.clone();
-        let line = Arc::clone(&requests);
-        let limits = limits.clone();
-        async move { Ok::<_, Infallible>(respond(&handler, request, ends, &line, &limits).await) }
-    });
-    let connection = http1::Builder::new()
-        // A client may close its side after the request and wait for the answer.
-        .half_close(true)
-        // `Line` has the limits of time.
-        .header_read_timeout(None)
-        .max_buf_size(head_bytes)
-        .max_headers(head_fields)
-        .serve_connection(TokioIo::new(Wire(Arc::clone(&line))), service);
-    line.serve(connection)
-}
-
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Ends {
     peer: SocketAddr,
     local: SocketAddr,
+    /// Whether the client speaks TLS.
+    is_secure: bool,
+}
+
+impl Ends {
+    fn scheme(&self) -> Scheme {
+        match self.is_secure {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        }
+    }
 }
 
 /// Answers one request.
 async fn respond(
-    handler: &ProxyHandler<Instances>,
+    serving: &Serving,
     request: Request<Incoming>,
     ends: Ends,
     line: &Arc<Line>,
@@ -211,7 +93,9 @@ async fn respond(
     let in_answer = InFlight::answer(line);
     let mut visitor = Visitor::begin(&request, ends.peer.ip());
     let id = visitor.id();
-    let response = answer(handler, request, ends, line, limits, (&fate, id)).await;
+    let abandoned = Abandoned::unless_answered(line);
+    let response = answer(serving, request, ends, line, limits, (&fate, id)).await;
+    abandoned.answered();
     visitor.answer(&response);
     let response = observe::with_metrics(visitor.path(), response);
     response.map(|body| {
@@ -221,14 +105,14 @@ async fn respond(
             left: limits.platform.limits().body_bytes,
             platform: limits.platform.clone(),
             visitor,
-            _in_flight: in_answer,
+            in_flight: in_answer,
         };
         body.boxed_unsync()
     })
 }
 
 async fn answer(
-    handler: &ProxyHandler<Instances>,
+    serving: &Serving,
     request: Request<Incoming>,
     ends: Ends,
     line: &Arc<Line>,
@@ -237,7 +121,10 @@ async fn answer(
 ) -> Response<WasiBody> {
     let has_content = !request.body().is_end_stream();
     let has_length = request.headers().contains_key(header::CONTENT_LENGTH);
-    let mut request = match admit(request, ends, limits.behaviour) {
+    let fields_max = limits.clients.head_fields;
+    let admitted = version2::as_version1(request, fields_max)
+        .and_then(|request| admit(request, ends, limits.behaviour));
+    let mut request = match admitted {
         Ok(request) => request,
         Err((status, text)) => return plain(status, text, REFUSED),
     };
@@ -255,7 +142,7 @@ async fn answer(
         && !has_content
         && !has_length
         && matches!(*request.method(), Method::GET | Method::HEAD);
-    let (most, is_of_platform) = limits.request_body();
+    let (most, is_of_platform) = limits.request_body(serving.request_body);
     let (answered, until_answered) = oneshot::channel();
     let verdict = Arc::new(Verdict::default());
     let request = if is_watched {
@@ -268,8 +155,9 @@ async fn answer(
         let verdict = Arc::clone(&verdict);
         request.map(|body| Content::new(body, most, pause, verdict, in_flight).boxed_unsync())
     };
-    let outcome = handler.handle(Arc::clone(fate), request).await;
-    drop(answered);
+    let outcome = serving.handler.handle(Arc::clone(fate), request).await;
+    // If the client resets its request, this is not reached.
+    let _ = answered.send(());
     if is_of_platform && verdict.fault() == Some(Fault::TooLong) {
         limits.platform.reached(Limit::RequestBody);
     }
@@ -352,7 +240,8 @@ fn admit<B>(
     }
     let authority =
         authority(&request, ends.local).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
-    let uri = absolute(request.uri(), authority).map_err(|text| (StatusCode::BAD_REQUEST, text))?;
+    let uri = absolute(request.uri(), authority, ends.scheme())
+        .map_err(|text| (StatusCode::BAD_REQUEST, text))?;
     let full_url = HeaderValue::try_from(uri.to_string());
     let client = HeaderValue::try_from(ends.peer.to_string());
     *request.uri_mut() = uri;
@@ -423,10 +312,10 @@ fn authority<B>(request: &Request<B>, local: SocketAddr) -> Result<Authority, &'
 
 /// Returns `uri` with its scheme and this authority, which a request to a server
 /// leaves out (RFC 9112, section 3.3), and with a path.
-fn absolute(uri: &Uri, authority: Authority) -> Result<Uri, &'static str> {
+fn absolute(uri: &Uri, authority: Authority, scheme: Scheme) -> Result<Uri, &'static str> {
     let mut parts = uri.clone().into_parts();
     parts.authority = Some(authority);
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     let target = parts.path_and_query.as_ref().map(PathAndQuery::as_str);
     match target {
         None | Some("") => parts.path_and_query = Some(PathAndQuery::from_static("/")),
@@ -468,8 +357,8 @@ struct WholeOrBroken {
     left: Option<u64>,
     platform: Limiter,
     visitor: Visitor,
-    /// Tells the connection when the answer ends.
-    _in_flight: InFlight,
+    /// Tells the connection when the answer goes on, and when it ends.
+    in_flight: InFlight,
 }
 
 impl Body for WholeOrBroken {
@@ -480,6 +369,7 @@ impl Body for WholeOrBroken {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.in_flight.asked();
         let frame = ready!(self.fate.poll_frame(cx));
         let data = match &frame {
             Some(Ok(frame)) => frame.data_ref(),
@@ -493,6 +383,9 @@ impl Body for WholeOrBroken {
                 self.platform.reached(Limit::ResponseBody);
                 return Poll::Ready(Some(Err(Error::HttpResponseBodySize(None))));
             }
+        }
+        if matches!(frame, Some(Ok(_))) {
+            self.in_flight.given();
         }
         Poll::Ready(frame)
     }
@@ -522,6 +415,7 @@ mod tests {
     const ENDS: Ends = Ends {
         peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_000),
         local: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3_000),
+        is_secure: false,
     };
 
     fn request(
@@ -546,6 +440,20 @@ mod tests {
         match admit(request, ENDS, HttpBehaviour::Own) {
             Ok(request) => Ok(request.uri().to_string()),
             Err((status, text)) => Err(format!("{} {text}", status.as_u16())),
+        }
+    }
+
+    #[test]
+    fn the_guest_sees_the_scheme_of_the_connection() {
+        let ends = Ends {
+            is_secure: true,
+            ..ENDS
+        };
+        for target in ["/a", "http://h/a"] {
+            let request = request(Version::HTTP_11, &Method::GET, target, &[("host", "h")]);
+            let request = admit(request, ends, HttpBehaviour::Own).unwrap();
+            assert_eq!(request.uri(), "https://h/a", "{target}");
+            assert_eq!(request.headers()[SPIN_FULL_URL], "https://h/a");
         }
     }
 

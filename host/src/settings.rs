@@ -9,11 +9,13 @@ use anyhow::{Context as _, anyhow, bail};
 use leeward::config::{Config, Origin};
 
 use crate::address::Address;
+use crate::guest::Component;
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Reuse;
 use crate::limits::Platform;
 use crate::server::ClientOptions;
 use crate::store::{Behaviour, Location, Share};
+use crate::tls::TlsOptions;
 use crate::up::Args;
 
 /// Environment variables in which Spin and this host take the variables of the
@@ -53,7 +55,13 @@ pub(crate) struct Settings {
     /// Where to connect to instead of the address in the origin's URL.
     pub(crate) connect: Option<Address>,
     /// Where to listen.
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The certificate for visitors.
+    pub(crate) tls: TlsOptions,
+    /// The certificates that are trusted for the origin.
+    pub(crate) origin_ca: Option<PathBuf>,
+    /// Where the process id is written to.
+    pub(crate) pid_file: Option<PathBuf>,
     /// Where the store is.
     pub(crate) store: Location,
     /// The platform whose store is imitated.
@@ -68,15 +76,50 @@ pub(crate) struct Settings {
     pub(crate) platform: Platform,
     /// What clients may use, and how long they may take.
     pub(crate) clients: ClientOptions,
-    /// Most bytes of the content of a request.
-    pub(crate) request_body: Option<u64>,
-    share: Share,
-    /// The file of the component.
-    pub(crate) component: PathBuf,
+    /// What the host has of the configuration.
+    pub(crate) configuration: Configuration,
+    /// The configuration file, if there is one.
+    pub(crate) config: Option<PathBuf>,
+    /// The component to run.
+    pub(crate) component: Component,
     /// How instances of the component are reused.
     pub(crate) reuse: Reuse,
     /// The variables that the component reads.
     pub(crate) variables: Vec<(&'static str, String)>,
+}
+
+/// The configuration, checked.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// What the component reads.
+    pub(crate) text: String,
+    /// Most bytes of the content of a request.
+    pub(crate) request_body: Option<u64>,
+    /// What the node may take of the origin's budget while it stands in for its store.
+    pub(crate) share: Share,
+}
+
+/// Reads the configuration in the file at `path`, or without one in the environment, and
+/// checks it. The component checks it too, but only at the first request.
+pub(crate) fn configuration(
+    path: Option<&Path>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> anyhow::Result<Configuration> {
+    let (source, text) = match path {
+        Some(path) => (path.display().to_string(), read_config(path)?),
+        None => (
+            ENV_CONFIG.to_owned(),
+            environment(ENV_CONFIG).unwrap_or_default(),
+        ),
+    };
+    let parsed =
+        Config::parse(&text).with_context(|| format!("the configuration in {source} is wrong"))?;
+    Ok(Configuration {
+        text,
+        // Zero means no limit.
+        request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
+        share: Share::new(&parsed),
+    })
 }
 
 /// Returns a variable of the environment of this process.
@@ -113,16 +156,9 @@ impl Settings {
             (None, Location::Redis(_)) => Some(store_text),
             (None, Location::Memory | Location::Sqlite(_)) => None,
         };
-        let (source, config) = match args.config {
-            Some(path) => (path.display().to_string(), read_config(&path)?),
-            None => (
-                ENV_CONFIG.to_owned(),
-                given(None, ENV_CONFIG).unwrap_or_default(),
-            ),
-        };
-        // The component checks it too, but only at the first request.
-        let parsed = Config::parse(&config)
-            .with_context(|| format!("the configuration in {source} is wrong"))?;
+        let configuration =
+            configuration(args.config.as_deref(), |variable| given(None, variable))?;
+        let config = configuration.text.clone();
         let admin_token = given(args.admin_token, ENV_ADMIN_TOKEN).unwrap_or_default();
         let component = match args.component {
             Some(path) => existing(path)?,
@@ -132,6 +168,9 @@ impl Settings {
             origin,
             connect,
             listen: args.listen,
+            pid_file: args.pid_file,
+            tls: args.tls,
+            origin_ca: args.origin_ca,
             store,
             store_behaviour: args.store_behaviour,
             http_behaviour: args.http_behaviour,
@@ -139,9 +178,8 @@ impl Settings {
             replication_delay: args.replication_delay,
             platform: args.limits,
             clients: args.clients,
-            // Zero means no limit.
-            share: Share::new(&parsed),
-            request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
+            configuration,
+            config: args.config,
             component,
             reuse: Reuse {
                 requests_max: args.max_instance_reuse_count,
@@ -160,14 +198,14 @@ impl Settings {
         })
     }
 
-    /// What the node may take of the origin's budget while it stands in for its store; none
-    /// where it does not: no platform that is imitated does, and the memory does not fail.
-    pub(crate) fn share(&self) -> Option<Share> {
+    /// Whether the node stands in for its store while that fails: no platform that is
+    /// imitated does, and the memory does not fail.
+    pub(crate) fn stands_in(&self) -> bool {
         let is_own = self.platform == Platform::None
             && self.store_behaviour == Behaviour::Exact
             && self.replication_delay.is_none();
         let may_fail = !matches!(self.store, Location::Memory);
-        (is_own && may_fail).then_some(self.share)
+        is_own && may_fail
     }
 
     /// The address of the Redis server that the component may connect to by itself.
@@ -235,9 +273,9 @@ pub(crate) fn read_config(path: &Path) -> anyhow::Result<String> {
     })
 }
 
-fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {
+fn existing(path: PathBuf) -> anyhow::Result<Component> {
     if path.is_file() {
-        return Ok(path);
+        return Ok(Component::File(path));
     }
     bail!(
         "there is no component {}; write --component with the name of a {COMPONENT} file",
@@ -245,7 +283,11 @@ fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {
     )
 }
 
-fn find_component() -> anyhow::Result<PathBuf> {
+/// The component in this program, or in a file beside it.
+fn find_component() -> anyhow::Result<Component> {
+    if let Some(embedded) = Component::embedded() {
+        return Ok(embedded);
+    }
     let program = std::env::current_exe().context("cannot find the directory of this program")?;
     let directory = program.parent().unwrap_or(Path::new("."));
     let candidates = [
@@ -253,7 +295,7 @@ fn find_component() -> anyhow::Result<PathBuf> {
         directory.join(COMPONENT_FROM_PROGRAM),
     ];
     match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
+        Some(path) => Ok(Component::File(path.clone())),
         None => bail!(
             "the component is neither {} nor {}; build it with \
              `cargo build --release --target wasm32-wasip2`, or write --component FILE",
@@ -330,7 +372,7 @@ mod tests {
     #[test]
     fn defaults() {
         let settings = settings(&["--origin", "http://a"], &[]).unwrap();
-        assert_eq!(settings.listen.to_string(), "127.0.0.1:3000");
+        assert_eq!(settings.listen, ["127.0.0.1:3000".parse().unwrap()]);
         assert_eq!(settings.store.to_string(), "sqlite:.leeward/store.db");
         assert_eq!(settings.store_behaviour, Behaviour::Exact);
         assert_eq!(settings.http_behaviour, HttpBehaviour::Own);
@@ -340,7 +382,7 @@ mod tests {
         assert_eq!(settings.connect, None);
         assert_eq!(settings.redis_expiry.as_secs(), 30 * 24 * 60 * 60);
         assert_eq!(settings.clients.connections_per_client, 2_048);
-        assert_eq!(settings.request_body, None);
+        assert_eq!(settings.configuration.request_body, None);
         assert_eq!(
             settings.reuse,
             Reuse {
@@ -401,7 +443,7 @@ mod tests {
         ] {
             let environment = [(ENV_ORIGIN, "http://env"), (ENV_CONFIG, config)];
             let settings = settings(&[], &environment).unwrap();
-            assert_eq!(settings.request_body, bytes, "{config}");
+            assert_eq!(settings.configuration.request_body, bytes, "{config}");
         }
     }
 

@@ -4,22 +4,28 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::address::Address;
+use crate::drain::Stop;
 use crate::guest::{Guest, RedisServers, Services, Variables};
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Instances;
 use crate::limits::{Limiter, Platform};
-use crate::origin::signals::Signals;
-use crate::outbound::{Outbound, Quota, Route};
+use crate::outbound::{Outbound, Quota, Route, client_config};
+use crate::pid::PidFile;
+use crate::reload::{Reload, Site};
 use crate::server::ClientOptions;
 use crate::settings::{self, Settings};
-use crate::store::{self, Behaviour, Database};
-use crate::{descriptors, observe, reach, report, server};
+use crate::store::{self, Behaviour, Database, Shares, Store};
+use crate::tls::{self, Tls, TlsOptions};
+use crate::{descriptors, notify, observe, reach, report, server};
 
 /// The options of `leeward up`.
 #[derive(Debug, clap::Args)]
@@ -35,9 +41,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) connect: Option<String>,
 
-    /// Address to listen on; port 0 takes any free port
+    /// Address to listen on; port 0 takes any free port. May be given more than once
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Vec<SocketAddr>,
 
     /// Where responses are stored: sqlite:PATH, redis://HOST:PORT[/DB],
     /// rediss://HOST:PORT[/DB] for Redis over TLS, or memory. Nodes with the same
@@ -60,6 +66,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// File for the process id of this node, for `leeward reload --pid-file`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pid_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+
+    /// Trust the certificates in this file, in PEM, for an https origin, besides the authorities of this
+    /// machine: that of a company's authority, or a self-signed one of the origin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) origin_ca: Option<PathBuf>,
+
     #[command(flatten, next_help_heading = "What to watch")]
     pub(crate) observe: observe::Options,
 
@@ -78,7 +96,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOKEN")]
     pub(crate) admin_token: Option<String>,
 
-    /// The component to run [default: leeward.wasm as built beside this program]
+    /// The component to run [default: the one in this program, else leeward.wasm as built beside it]
     #[arg(long, value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
 
@@ -144,57 +162,28 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::new(args, settings::environment)?;
     // From here on signals are not lost: one that comes early is handled as
     // soon as there is something to stop.
-    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let stop = Stop::listen().context("cannot listen for signals")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     observe::start(options).await?;
 
-    let files = descriptors::raise_limit();
-    let store = store::open(
-        &settings.store,
-        settings.store_behaviour,
-        settings.redis_expiry,
-    );
-    let limiter = Limiter::new(settings.platform);
-    let store = match settings.replication_delay {
-        Some(delay) => store.delayed(delay),
-        None => store,
-    };
-    let store = match settings.share() {
-        Some(share) => store.standing_in(share),
-        None => store,
-    };
-    let store = store.limited(limiter.clone());
-    if let Err(error) = store.check_itself().await {
-        report::event(
-            "store-unusable",
-            format_args!(
-                "the store {} cannot be used now ({error}); until it can, every node caches \
-             in its own memory",
-                settings.store
-            ),
-        );
-    }
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; write another --listen ADDRESS:PORT, port 0 for any free port",
-            settings.listen
-        )
+    let tls = Tls::new(&settings.tls)?;
+    let trust = client_config(match &settings.origin_ca {
+        Some(path) => tls::certificates(path, "--origin-ca")?,
+        None => Vec::new(),
     })?;
-    let address = listener.local_addr().context("cannot listen")?;
-
-    let route = match &settings.connect {
-        Some(connect) => {
-            let route = Route::new(Address::of_origin(&settings.origin), connect);
-            Some(route.with_context(|| format!("cannot connect to {connect}"))?)
-        }
+    let files = descriptors::raise_limit();
+    let limiter = Limiter::new(settings.platform);
+    let shares = Shares::from(settings.configuration.share);
+    let store = open_store(&settings, &limiter, &shares).await;
+    let listeners = listen(&settings.listen).await?;
+    let _pid_file = match &settings.pid_file {
+        Some(path) => Some(PidFile::write(path)?),
         None => None,
     };
+
     let redis_address = settings.redis_address();
-    let outbound = Outbound::new(route)?.behaving(settings.http_behaviour);
     let services = Services {
-        outbound: match limiter.limits().outbound_per_hour {
-            Some(_) => outbound.limited(Quota::new(limiter.clone(), store.clone())),
-            None => outbound,
-        },
+        outbound: outbound(&settings, trust.clone(), &limiter, &store)?,
         store,
         database: Database::new(&settings.store, limiter.clone()),
         redis: RedisServers::new(redis_address),
@@ -203,10 +192,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let guest = Guest::load(&settings.component, services)?;
     let instances = Instances::new(guest, settings.reuse, limiter.clone());
-    announce(address).context("cannot write to standard output")?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let site = Site::new(instances, settings.configuration.request_body, tls);
+    let reload = Reload {
+        config: settings.config,
+        site: Arc::clone(&site),
+        shares,
+    };
+    tokio::spawn(reload.at_each(hangup));
+    announce(&listeners, scheme).context("cannot write to standard output")?;
+    notify::ready();
     // Nothing waits for this: what is stored is served at once.
     tokio::spawn(async move {
-        if let Err(error) = reach::try_origin(&settings.origin, settings.connect.as_ref()).await {
+        if let Err(error) =
+            reach::try_origin(&settings.origin, settings.connect.as_ref(), trust).await
+        {
             report::event(
                 "origin-unreachable",
                 format_args!("{error:#}. Stored responses are served meanwhile"),
@@ -217,17 +217,84 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         clients: settings.clients,
         files,
         behaviour: settings.http_behaviour,
-        request_body: settings.request_body,
         platform: limiter,
     };
-    server::serve(listener, instances, limits, signals.stop()).await;
+    server::serve(listeners, site, limits, stop).await;
     observe::finish().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells the process that started this one that requests are answered.
-fn announce(address: SocketAddr) -> std::io::Result<()> {
+/// The store, with what stands before it. One that cannot be used now is no reason not to
+/// start.
+async fn open_store(settings: &Settings, limiter: &Limiter, shares: &Shares) -> Store {
+    let store = store::open(
+        &settings.store,
+        settings.store_behaviour,
+        settings.redis_expiry,
+    );
+    let store = match settings.replication_delay {
+        Some(delay) => store.delayed(delay),
+        None => store,
+    };
+    let store = match settings.stands_in() {
+        true => store.standing_in(shares.clone()),
+        false => store,
+    };
+    let store = store.limited(limiter.clone());
+    if let Err(error) = store.check_itself().await {
+        report::event(
+            "store-unusable",
+            format_args!(
+                "the store {} cannot be used now ({error}); until it can, every node caches in its \
+                 own memory",
+                settings.store
+            ),
+        );
+    }
+    store
+}
+
+/// What sends the requests to the origin.
+fn outbound(
+    settings: &Settings,
+    trust: ClientConfig,
+    limiter: &Limiter,
+    store: &Store,
+) -> anyhow::Result<Outbound> {
+    let route = match &settings.connect {
+        Some(connect) => {
+            let route = Route::new(Address::of_origin(&settings.origin), connect);
+            Some(route.with_context(|| format!("cannot connect to {connect}"))?)
+        }
+        None => None,
+    };
+    let outbound = Outbound::with(route, trust)?.behaving(settings.http_behaviour);
+    Ok(match limiter.limits().outbound_per_hour {
+        Some(_) => outbound.limited(Quota::new(limiter.clone(), store.clone())),
+        None => outbound,
+    })
+}
+
+/// Listens on all of these addresses, or on none.
+async fn listen(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!(
+                "cannot listen on {address}; write another --listen ADDRESS:PORT, port 0 for any \
+                 free port"
+            )
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Tells the process that started this one where requests are answered.
+fn announce(listeners: &[TcpListener], scheme: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "Serving http://{address}")?;
+    for listener in listeners {
+        writeln!(out, "Serving {scheme}://{}", listener.local_addr()?)?;
+    }
     out.flush()
 }

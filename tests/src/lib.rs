@@ -40,6 +40,7 @@ pub mod origin;
 pub mod redis;
 pub mod spin;
 pub mod stores;
+pub mod tls;
 pub mod wait;
 pub mod world;
 

@@ -31,8 +31,8 @@ const KEPT_LINES: usize = 400;
 /// Lines of a node's output that a failed test shows.
 const SHOWN_LINES: usize = 40;
 
-/// What a node prints when it is ready, before its address.
-const READY: &str = "Serving http://";
+/// What a node prints when it is ready, before its address and the rest of the scheme.
+const READY: &str = "Serving http";
 
 /// The built host, and the built component.
 ///
@@ -297,9 +297,24 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
-    pub async fn end(&mut self) -> ExitStatus {
+    /// Asks it to read its configuration again (SIGHUP).
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn ask_to_end(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn end(&mut self) -> ExitStatus {
+        self.ask_to_end();
+        self.until_ended().await
+    }
+
+    /// Waits until it has ended.
+    pub async fn until_ended(&mut self) -> ExitStatus {
         wait::until("the node ends", END, async || self.ended()).await
     }
 
@@ -374,9 +389,16 @@ pub async fn ending(mut command: Command) -> (ExitStatus, String) {
     (status, errors.join().unwrap().unwrap())
 }
 
+/// All addresses at which a node serves, by what it wrote to its standard output.
+pub fn addresses(output: &str) -> Vec<SocketAddr> {
+    output.lines().filter_map(address).collect()
+}
+
 fn address(line: &str) -> Option<SocketAddr> {
     line.trim()
         .strip_prefix(READY)?
+        .trim_start_matches('s')
+        .strip_prefix("://")?
         .trim_end_matches('/')
         .parse()
         .ok()

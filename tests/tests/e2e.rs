@@ -16,6 +16,7 @@ mod http;
 mod ledger;
 mod messages;
 mod operate;
+mod operate_run;
 mod operate_watch;
 mod preflight;
 mod questions;

@@ -137,18 +137,17 @@ fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
     Ok(to.to_owned())
 }
 
-/// Builds the host. The first time, this compiles an engine for WebAssembly.
+/// The variable that tells the build script of the host which component it holds.
+pub(crate) const EMBED: &str = "LEEWARD_EMBED";
+
+/// Builds the host, which holds `component`. The first time, this compiles an engine for
+/// WebAssembly.
 ///
 /// # Errors
 ///
 /// If it does not build.
-pub(crate) fn host() -> Result<PathBuf> {
-    run(&mut cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "leeward-host",
-    ]))?;
+pub(crate) fn host(component: &Path) -> Result<PathBuf> {
+    run(cargo(&["build", "--release", "--package", "leeward-host"]).env(EMBED, component))?;
     made(target().join("release/leeward"))
 }
 
@@ -196,7 +195,7 @@ pub(crate) fn flavours(flavours: &[Flavour], purpose: Purpose) -> Result<()> {
 /// As of [`component`] and [`host`].
 pub(crate) fn all() -> Result<Built> {
     let component = component(Flavour::Spin, Purpose::Use)?;
-    let host = host()?;
+    let host = host(&component)?;
     eprintln!("built {} and {}", component.display(), host.display());
     Ok(Built { host, component })
 }

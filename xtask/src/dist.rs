@@ -21,6 +21,7 @@ use wasmparser::{Parser, Payload};
 
 use crate::build::{self, Flavour, cargo};
 use crate::machine::{self, WASM_TARGET};
+use crate::package;
 use crate::process::run;
 
 /// The largest component that is published, in bytes: a cloud compiles it, and each node
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Build each twice, in two places, and compare the results
     #[arg(long)]
     verify: bool,
+    /// Leave out the host and its packages. They are made with the flavour `spin`
+    #[arg(long)]
+    no_host: bool,
 }
 
 /// A component that was built.
@@ -103,10 +107,18 @@ pub(crate) fn dist(args: &Args) -> Result<()> {
             imports,
         });
     }
-    let sums = made.iter().try_fold(String::new(), |mut sums, made| {
+    let mut sums = made.iter().try_fold(String::new(), |mut sums, made| {
         writeln!(sums, "{}  {}", made.checksum, made.file)?;
         anyhow::Ok(sums)
     })?;
+    let held = made.iter().find(|made| made.flavour == Flavour::Spin);
+    if let (Some(held), false) = (held, args.no_host) {
+        let folder = folder.canonicalize()?;
+        for file in package::host(&folder, &folder.join(&held.file))? {
+            let bytes = fs::read(folder.join(&file))?;
+            writeln!(sums, "{}  {file}", checksum(&bytes))?;
+        }
+    }
     fs::write(folder.join("SHA256SUMS"), sums)?;
     let table = table(&made)?;
     fs::write(folder.join("IMPORTS.md"), &table)?;

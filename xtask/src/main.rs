@@ -5,7 +5,7 @@
 //! | `cargo xtask up` | the shield in front of a demo origin, of `--origin URL`, or of `SPIN_VARIABLE_ORIGIN` |
 //! | `cargo xtask demo` | shows the origin fall over without the shield and stand with it |
 //! | `cargo xtask build` | the component and the host, in release; `--flavour NAME` |
-//! | `cargo xtask dist` | what is published: every flavour, sizes and imports, checksums, SBOM |
+//! | `cargo xtask dist` | what is published: every flavour, sizes and imports, checksums, SBOM; the host with its packages |
 //! | `cargo xtask test` | formatting, lints, unit tests, simulation, end-to-end and cache tests |
 //! | `cargo xtask long-tests` | end-to-end tests that take long; `test` leaves them out |
 //! | `cargo xtask soak` | random faults of Redis under load, and an origin that crashes beyond its budget; `--seconds N` |
@@ -26,6 +26,7 @@ mod dist;
 mod foreign;
 mod fuzz;
 mod machine;
+mod package;
 mod process;
 mod soak;
 mod spin;
@@ -66,7 +67,8 @@ enum Task {
         flavour: Vec<build::Flavour>,
     },
     /// Build what is published into target/dist: the component for every platform, sizes
-    /// and imports, checksums, and a list of what each is made of.
+    /// and imports, checksums, and a list of what each is made of; the host with the component
+    /// in it, manual pages, completions, units and examples, and a Debian package.
     Dist(dist::Args),
     /// Check formatting and lints, and run all tests.
     Test(test::Args),

@@ -1,6 +1,6 @@
 //! The engine: how components are compiled and where their instances live.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use wasmtime::error::Context as _;
@@ -34,15 +34,11 @@ const STACKS_MAX: u32 = 16 * POOL_INSTANCES;
 /// Without that, a guest that never ends would stop the whole host.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Where compiled components are kept, beside the component's file: whoever can
-/// write there could as well replace the component.
-const CACHE_DIRECTORY: &str = ".leeward-compiled";
-
-/// An engine for the component in the file at `component`. Its instances come
+/// An engine for a component that is kept in the folder `compiled` when it is compiled. Its instances come
 /// out of a pool, which makes them cheap; on machines that cannot reserve the
 /// address space for one they are allocated one by one.
-pub(super) fn engine(component: &Path) -> Result<Engine> {
-    let cache = compilation_cache(component);
+pub(super) fn engine(compiled: Option<PathBuf>) -> Result<Engine> {
+    let cache = compilation_cache(compiled);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(POOL_INSTANCES)
         .total_core_instances(CORE_INSTANCES_PER_INSTANCE * POOL_INSTANCES)
@@ -89,13 +85,8 @@ fn config(cache: Option<Cache>) -> Config {
 
 /// Without a cache, as where nothing can be written beside the component, the
 /// start takes a second or two longer.
-fn compilation_cache(component: &Path) -> Option<Cache> {
-    let directory = component
-        .canonicalize()
-        .ok()?
-        .parent()?
-        .join(CACHE_DIRECTORY);
+fn compilation_cache(directory: Option<PathBuf>) -> Option<Cache> {
     let mut config = CacheConfig::new();
-    config.with_directory(directory);
+    config.with_directory(directory?);
     Cache::new(config).ok()
 }

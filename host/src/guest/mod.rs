@@ -7,6 +7,7 @@
 //! environment too.
 
 mod bindings;
+mod component;
 mod engine;
 mod flavour;
 mod keyvalue;
@@ -17,15 +18,16 @@ mod state;
 mod variables;
 mod wasmcloud;
 
-use std::path::Path;
+use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker};
 use wasmtime::error::Context as _;
 use wasmtime::{Result, bail};
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{p2, p3};
 
+pub(crate) use self::component::Component;
 pub(crate) use self::engine::INSTANCES_MAX;
 use self::keyvalue::KeyValue;
 pub(crate) use self::redis::RedisServers;
@@ -41,7 +43,7 @@ const TURNS_AT_ONCE: u64 = 1;
 /// A component that is compiled and linked, ready to be instantiated.
 pub(crate) struct Guest {
     engine: wasmtime::Engine,
-    pre: ProxyPre<GuestState>,
+    pre: Arc<ProxyPre<GuestState>>,
     services: Services,
 }
 
@@ -58,16 +60,10 @@ pub(crate) struct Services {
 }
 
 impl Guest {
-    /// Compiles and links the component in the file at `path`.
-    pub(crate) fn load(path: &Path, services: Services) -> Result<Self> {
-        let engine = engine::engine(path)?;
-        let component = Component::from_file(&engine, path).with_context(|| {
-            format!(
-                "{} is no WebAssembly component; build one with \
-                 `cargo build --release --target wasm32-wasip2`",
-                path.display()
-            )
-        })?;
+    /// Compiles and links `source`.
+    pub(crate) fn load(source: &Component, services: Services) -> Result<Self> {
+        let engine = engine::engine(source.compiled())?;
+        let component = source.compile(&engine)?;
         let component_type = component.component_type();
         let imports = component_type.imports(&engine);
         let imports: Vec<_> = imports.map(|(name, _)| name.to_owned()).collect();
@@ -80,7 +76,7 @@ impl Guest {
                 let named = imports.iter().find(is_named);
                 let named = named.map_or("an interface", String::as_str);
                 let reason = flavour::unknown(named, &imports, platform);
-                return Err(error.context(format!("{} cannot run: {reason}", path.display())));
+                return Err(error.context(format!("{source} cannot run: {reason}")));
             }
         };
         let named = flavour::Services {
@@ -88,28 +84,39 @@ impl Guest {
             redis: !services.redis.is_empty(),
         };
         if let Some(reason) = flavour::refusal(&imports, platform, named) {
-            bail!("{} cannot run: {reason}", path.display());
+            bail!("{source} cannot run: {reason}");
         }
         let pre = match p3::bindings::ServicePre::new(pre.clone()) {
             Ok(pre) => ProxyPre::P3(pre),
             Err(_) => ProxyPre::P2(p2::bindings::ProxyPre::new(pre).with_context(|| {
                 format!(
-                    "{} answers no HTTP requests: it exports neither wasi:http/handler@0.3 \
-                     nor wasi:http/incoming-handler@0.2",
-                    path.display()
+                    "{source} answers no HTTP requests: it exports neither wasi:http/handler@0.3 \
+                     nor wasi:http/incoming-handler@0.2"
                 )
             })?),
         };
         Ok(Self {
             engine,
-            pre,
+            pre: Arc::new(pre),
             services,
         })
     }
 
+    /// The same component with another configuration.
+    pub(crate) fn configured(&self, config: &str) -> Self {
+        Self {
+            engine: self.engine.clone(),
+            pre: Arc::clone(&self.pre),
+            services: Services {
+                variables: self.services.variables.configured(config),
+                ..self.services.clone()
+            },
+        }
+    }
+
     /// Whether an instance can be handed several requests at once.
     pub(crate) fn is_concurrent(&self) -> bool {
-        matches!(self.pre, ProxyPre::P3(_))
+        matches!(*self.pre, ProxyPre::P3(_))
     }
 
     /// A new instance, which holds `slot` as long as it lives.

@@ -9,10 +9,13 @@ use wasmtime::component::{Accessor, HasSelf};
 use super::bindings::fermyon_variables;
 use super::bindings::spin_variables::{Error, Host, HostWithStore};
 
+/// The variable with the configuration.
+const CONFIG: &str = "config";
+
 /// Variables that are in the environment too, with their names there.
 const ENVIRONMENT: [(&str, &str); 3] = [
     ("origin", "LEEWARD_ORIGIN"),
-    ("config", "LEEWARD_CONFIG"),
+    (CONFIG, "LEEWARD_CONFIG"),
     ("admin_token", "LEEWARD_ADMIN_TOKEN"),
 ];
 
@@ -24,6 +27,13 @@ impl Variables {
     /// These variables and no others.
     pub(crate) fn new(values: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         Self(Arc::new(values.into_iter().collect()))
+    }
+
+    /// The same variables with another configuration.
+    pub(super) fn configured(&self, config: &str) -> Self {
+        let mut variables = BTreeMap::clone(&self.0);
+        variables.insert(CONFIG, config.to_owned());
+        Self(Arc::new(variables))
     }
 
     /// The environment of the guest: some of the variables, under names that no other
@@ -98,6 +108,18 @@ mod tests {
         ]);
         let expected = vec![("LEEWARD_ORIGIN", "http://a"), ("LEEWARD_CONFIG", "")];
         assert_eq!(variables.environment(), expected);
+    }
+
+    #[test]
+    fn another_configuration_leaves_the_other_variables_and_who_has_the_old_one() {
+        let old = Variables::new([
+            ("origin", "http://a".to_owned()),
+            ("config", "old".to_owned()),
+        ]);
+        let new = old.configured("new");
+        assert!(matches!(new.get("config"), Ok(text) if text == "new"));
+        assert!(matches!(new.get("origin"), Ok(text) if text == "http://a"));
+        assert!(matches!(old.get("config"), Ok(text) if text == "old"));
     }
 
     #[test]

@@ -151,10 +151,10 @@ mod tests {
             stale,
             collapsed,
         };
-        let fetched = |why, stored| Served::Fetched {
+        let fetched = |why, stored: bool| Served::Fetched {
             why,
             status,
-            stored,
+            not_stored: (!stored).then_some("private"),
         };
         let passed = |why| Served::Passed { why, status };
         for (served, expected, why) in [

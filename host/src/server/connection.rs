@@ -6,23 +6,23 @@
 //! clients should be able to hold a connection for long.
 
 use std::future::Future;
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use hyper::server::conn::http1::Connection;
-use hyper::service::HttpService;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_rustls::Accept;
+use tokio_rustls::server::TlsStream;
 
+use super::activity::Activity;
 use super::limits::Patience;
+use super::wire::Wire;
 
 /// Most bytes of an answer that wait in the system although the network could
 /// take them. With the system's default of some megabytes, a client that reads
@@ -34,15 +34,24 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// as `nc -N`, look the same as a browser that has gone.
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(2);
 
+/// How often a client that speaks TLS is looked for while its request is handled: what it
+/// has sent last may still be there to be read, whether or not it has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Requests that a client may take back unanswered, beyond as many as it lets be answered.
+/// Then its connection is closed: each has cost work.
+const ABANDONED_MAX: usize = 100;
+
 /// A connection, shared by the task that serves it, the content of its request
 /// and the list of all connections.
 #[derive(Debug)]
 pub(super) struct Line {
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     patience: Patience,
     activity: Mutex<Activity>,
     /// Whether the host is about to stop.
     stopping: AtomicBool,
+    is_secure: AtomicBool,
     /// Wakes the task that serves the connection.
     told: Notify,
 }
@@ -56,39 +65,6 @@ pub(super) enum Waiting {
     Head(Instant),
 }
 
-/// What happens on a connection.
-#[derive(Debug)]
-struct Activity {
-    /// The content and the answer of a request that are not finished yet.
-    in_flight: usize,
-    /// Whether an answer is finished but not written completely.
-    is_unwritten: bool,
-    /// When the first byte of a head came that is not complete yet.
-    head_since: Option<Instant>,
-    /// Since when the client takes nothing of what is to be written.
-    blocked_since: Option<Instant>,
-    /// When the last request ended, or the connection began.
-    idle_since: Instant,
-}
-
-impl Activity {
-    /// Whether there is no request, complete with its head.
-    fn is_waiting(&self) -> bool {
-        self.in_flight == 0 && !self.is_unwritten
-    }
-
-    /// When the client will have been too slow.
-    fn deadline(&self, patience: Patience) -> Option<Instant> {
-        match (self.blocked_since, self.head_since) {
-            (Some(since), _) => Some(since + patience.write),
-            // What a request may take is the component's decision.
-            _ if !self.is_waiting() => None,
-            (None, Some(since)) => Some(since + patience.head),
-            (None, None) => Some(self.idle_since + patience.idle),
-        }
-    }
-}
-
 impl Line {
     /// A connection that was just accepted.
     pub(super) fn new(stream: TcpStream, patience: Patience) -> Arc<Self> {
@@ -100,14 +76,9 @@ impl Line {
         Arc::new(Self {
             stream,
             patience,
-            activity: Mutex::new(Activity {
-                in_flight: 0,
-                is_unwritten: false,
-                head_since: None,
-                blocked_since: None,
-                idle_since: Instant::now(),
-            }),
+            activity: Mutex::new(Activity::new(Instant::now())),
             stopping: AtomicBool::new(false),
+            is_secure: AtomicBool::new(false),
             told: Notify::new(),
         })
     }
@@ -117,7 +88,7 @@ impl Line {
         self.stream.local_addr().ok()
     }
 
-    fn activity(&self) -> MutexGuard<'_, Activity> {
+    pub(super) fn activity(&self) -> MutexGuard<'_, Activity> {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,6 +100,11 @@ impl Line {
             None => Waiting::Idle(activity.idle_since),
             Some(since) => Waiting::Head(since),
         })
+    }
+
+    /// The requests whose answer has not ended.
+    pub(super) fn requests(&self) -> usize {
+        self.activity().answers
     }
 
     /// Closes the connection if there is no request on it.
@@ -143,10 +119,68 @@ impl Line {
         self.told.notify_one();
     }
 
+    /// Makes the handshake of TLS. It may take as long as a head. None if the client fails, or
+    /// if there is no place for its connection any more.
+    pub(super) async fn shake_hands(
+        self: &Arc<Self>,
+        handshake: Accept<Wire>,
+    ) -> Option<TlsStream<Wire>> {
+        let stream = tokio::select! {
+            biased;
+            made = tokio::time::timeout(self.patience.head, handshake) => made.ok()?.ok(),
+            () = self.told.notified() => None,
+        };
+        if stream.is_none() {
+            drop(socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both));
+        }
+        stream
+    }
+
+    /// The handshake of TLS was made. From here on, heads count.
+    pub(super) fn secured(&self, is_multiplexed: bool) {
+        self.is_secure.store(true, Ordering::SeqCst);
+        let mut activity = self.activity();
+        activity.is_multiplexed = is_multiplexed;
+        activity.is_unwritten = false;
+        activity.head_since = None;
+        activity.idle_since = Instant::now();
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&self) {
+        let mut activity = self.activity();
+        activity.answered = activity.answered.saturating_add(1);
+    }
+
+    /// The client has taken a request back. One that does so again and again loses its
+    /// connection.
+    pub(super) fn abandoned(&self) {
+        let mut activity = self.activity();
+        activity.abandoned = activity.abandoned.saturating_add(1);
+        let most = activity.answered.saturating_add(ABANDONED_MAX);
+        if activity.is_multiplexed && activity.abandoned > most {
+            drop(activity);
+            self.stop();
+        }
+    }
+
     /// Resolves when the client has gone: at once after a reset, and after
     /// [`HALF_CLOSED_GRACE`] if it has closed its side. It never resolves for a
     /// client that has sent further bytes before it went, unless by a reset.
     pub(super) async fn client_gone(self: Arc<Self>) {
+        if self.is_secure.load(Ordering::SeqCst) {
+            // What ends TLS comes before what ends the connection, and is not read while a
+            // request is handled.
+            while let Ok(ready) = self.stream.ready(Interest::READABLE).await {
+                if ready.is_read_closed() {
+                    let reset = self.stream.ready(Interest::ERROR);
+                    drop(tokio::time::timeout(HALF_CLOSED_GRACE, reset).await);
+                    return;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            return;
+        }
         match self.stream.peek(&mut [0]).await {
             Ok(0) => {
                 let reset = self.stream.ready(Interest::ERROR);
@@ -167,13 +201,7 @@ impl Line {
 
     /// Serves the connection until it ends, the client is too slow, or it is told
     /// to close.
-    pub(super) async fn serve<S>(self: Arc<Self>, connection: Connection<TokioIo<Wire>, S>)
-    where
-        S: HttpService<hyper::body::Incoming>,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        S::ResBody: http_body::Body + 'static,
-        <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(super) async fn serve(self: Arc<Self>, connection: impl GracefulConnection) {
         let mut connection = std::pin::pin!(connection);
         let mut told = std::pin::pin!(self.told.notified());
         let mut timer = std::pin::pin!(tokio::time::sleep(self.patience.shortest()));
@@ -185,11 +213,16 @@ impl Line {
             }
             while told.as_mut().poll(cx).is_ready() {
                 told.set(self.told.notified());
-                if self.activity().is_waiting() {
+                let is_waiting = self.activity().is_waiting();
+                let is_multiplexed = self.activity().is_multiplexed;
+                if is_waiting && !is_multiplexed {
                     return Poll::Ready(());
                 }
-                if self.stopping.load(Ordering::SeqCst) {
+                if is_waiting || self.stopping.load(Ordering::SeqCst) {
                     // The connection ends after the answer.
+                    self.activity()
+                        .closing_since
+                        .get_or_insert_with(Instant::now);
                     connection.as_mut().graceful_shutdown();
                     if connection.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(());
@@ -227,6 +260,8 @@ impl Line {
 pub(super) struct InFlight {
     line: Arc<Line>,
     is_answer: bool,
+    /// Whether a part of the answer was given, and the next was not asked for.
+    is_untaken: bool,
 }
 
 impl InFlight {
@@ -243,146 +278,46 @@ impl InFlight {
     fn new(line: &Arc<Line>, is_answer: bool) -> Self {
         let mut activity = line.activity();
         activity.in_flight += 1;
+        activity.answers += usize::from(is_answer);
         activity.head_since = None;
         drop(activity);
         Self {
             line: Arc::clone(line),
             is_answer,
+            is_untaken: false,
+        }
+    }
+
+    /// A part of the answer was given.
+    pub(super) fn given(&mut self) {
+        let mut activity = self.line.activity();
+        if activity.untaken == 0 {
+            activity.taken_at = Instant::now();
+        }
+        activity.untaken += usize::from(!self.is_untaken);
+        self.is_untaken = true;
+    }
+
+    /// The next part of the answer is asked for: the client takes what was given.
+    pub(super) fn asked(&mut self) {
+        if self.is_untaken {
+            self.is_untaken = false;
+            let mut activity = self.line.activity();
+            activity.untaken -= 1;
+            activity.taken_at = Instant::now();
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.asked();
         let mut activity = self.line.activity();
         activity.in_flight -= 1;
-        // The last bytes of an answer are still to be written.
-        activity.is_unwritten |= self.is_answer;
+        activity.answers -= usize::from(self.is_answer);
+        // The last bytes of an answer are still to be written. HTTP/2 does not say when they
+        // are, nor of which answer.
+        activity.is_unwritten |= self.is_answer && !activity.is_multiplexed;
         activity.idle_since = Instant::now();
-    }
-}
-
-/// The bytes of a connection. It notes what happens.
-#[derive(Debug)]
-pub(super) struct Wire(pub(super) Arc<Line>);
-
-impl Wire {
-    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let mut activity = self.0.activity();
-        match &outcome {
-            Poll::Ready(_) => activity.blocked_since = None,
-            Poll::Pending => {
-                activity.blocked_since.get_or_insert_with(Instant::now);
-            }
-        }
-        outcome
-    }
-
-    fn poll_write_with(
-        &self,
-        cx: &mut Context<'_>,
-        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let stream = &self.0.stream;
-        loop {
-            match stream.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return self.wrote(Poll::Pending),
-            }
-            match write(stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return self.wrote(Poll::Ready(outcome)),
-            }
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let stream = &self.0.stream;
-        loop {
-            ready!(stream.poll_read_ready(cx))?;
-            match stream.try_read_buf(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(1..) => {
-                    let mut activity = self.0.activity();
-                    if activity.in_flight == 0 {
-                        activity.head_since.get_or_insert_with(Instant::now);
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                outcome => return Poll::Ready(outcome.map(drop)),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write(bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write_vectored(slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// hyper calls this when it has nothing left to write.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.activity().is_unwritten = false;
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = socket2::SockRef::from(&self.0.stream);
-        Poll::Ready(socket.shutdown(std::net::Shutdown::Write))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_activity_has_a_limit_of_its_own() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let (one, two) = (Some(at(1)), Some(at(2)));
-        for (what, in_flight, is_unwritten, head_since, blocked_since, deadline) in [
-            ("no request", 0, false, None, None, Some(at(75))),
-            ("half a head", 0, false, one, None, Some(at(11))),
-            ("a request", 1, false, None, None, None),
-            ("a request and its content", 2, false, None, None, None),
-            ("an answer is not read", 1, false, None, two, Some(at(32))),
-            ("the end is not read", 0, true, None, two, Some(at(32))),
-            ("the end is written", 0, true, None, None, None),
-        ] {
-            let activity = Activity {
-                in_flight,
-                is_unwritten,
-                head_since,
-                blocked_since,
-                idle_since: start,
-            };
-            assert_eq!(activity.deadline(Patience::default()), deadline, "{what}");
-            let is_waiting = in_flight == 0 && !is_unwritten;
-            assert_eq!(activity.is_waiting(), is_waiting, "{what}");
-        }
     }
 }

@@ -126,6 +126,12 @@ impl Connections {
         })
     }
 
+    /// The requests whose answer has not ended.
+    pub(super) fn requests(&self) -> usize {
+        let open = self.open();
+        open.lines.values().map(|line| line.requests()).sum()
+    }
+
     /// Tells all connections to end, and waits until they have. That has no bound.
     pub(super) async fn stop(&self) {
         for line in self.open().lines.values() {
@@ -202,8 +208,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::connection::{InFlight, Wire};
+    use super::super::connection::InFlight;
     use super::super::limits::Patience;
+    use super::super::wire::Wire;
     use super::*;
 
     /// Answers `/`, and never anything else.

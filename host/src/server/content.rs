@@ -194,7 +194,8 @@ enum Watched {
 }
 
 impl ClientWatch {
-    /// Watches the client on `line` until the sender of `answered` is dropped.
+    /// Watches the client on `line` until `answered` says so. If its sender is
+    /// dropped, the client has taken its request back.
     pub(super) fn new(line: Arc<Line>, answered: oneshot::Receiver<()>) -> Self {
         Self {
             watched: Watched::Not(line),
@@ -214,9 +215,13 @@ impl Body for ClientWatch {
         if let Watched::Ended = self.watched {
             return Poll::Ready(None);
         }
-        if Pin::new(&mut self.answered).poll(cx).is_ready() {
+        if let Poll::Ready(answered) = Pin::new(&mut self.answered).poll(cx) {
             self.watched = Watched::Ended;
-            return Poll::Ready(None);
+            // Without an answer, the client has reset its request.
+            return Poll::Ready(match answered {
+                Ok(()) => None,
+                Err(_) => Some(Err(Error::ConnectionTerminated)),
+            });
         }
         if let Watched::Not(line) = &self.watched {
             self.watched = Watched::Now(Box::pin(Arc::clone(line).client_gone()));

@@ -62,9 +62,10 @@ pub(crate) struct ClientOptions {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = time)]
     pub(crate) write_timeout: Duration,
 
-    /// How long requests under way may take once the host was told to stop
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = time)]
-    pub(crate) stop_timeout: Duration,
+    /// How long requests in flight may take once the host was told to stop. What is left
+    /// then is cut
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = time, alias = "stop-timeout")]
+    pub(crate) drain: Duration,
 
     /// Largest head of a request, in bytes, from 8192 to 16777216. `limits.header_bytes` and
     /// `limits.url` are smaller by default, and have their own answers
@@ -137,17 +138,16 @@ pub(crate) struct Limits {
     pub(crate) files: u64,
     /// What clients may tell the component.
     pub(crate) behaviour: HttpBehaviour,
-    /// Most bytes of the content of a request.
-    pub(crate) request_body: Option<u64>,
     /// What the platform allows beside that.
     pub(crate) platform: Limiter,
 }
 
 impl Limits {
-    /// Most bytes of the content of a request, and whether the platform says so.
-    pub(super) fn request_body(&self) -> (Option<u64>, bool) {
+    /// Most bytes of the content of a request, and whether the platform says so. `own` is
+    /// what the configuration says.
+    pub(super) fn request_body(&self, own: Option<u64>) -> (Option<u64>, bool) {
         let platform = self.platform.limits().body_bytes;
-        match (self.request_body, platform) {
+        match (own, platform) {
             (Some(own), Some(platform)) if own <= platform => (Some(own), false),
             (_, Some(platform)) => (Some(platform), true),
             (own, None) => (own, false),
@@ -206,7 +206,6 @@ pub(super) mod tests {
             clients: options(args).unwrap(),
             files,
             behaviour: HttpBehaviour::Own,
-            request_body: None,
             platform: Limiter::default(),
         }
     }
@@ -284,11 +283,10 @@ pub(super) mod tests {
             ),
         ] {
             let limits = Limits {
-                request_body: own,
                 platform: Limiter::new(platform),
                 ..limits(&[], 1_024)
             };
-            assert_eq!(limits.request_body(), expected, "{own:?} {platform}");
+            assert_eq!(limits.request_body(own), expected, "{own:?} {platform}");
         }
     }
 }

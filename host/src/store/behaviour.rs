@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::delayed::Delayed;
 use super::sqlite::Journal;
-use super::standin::{Share, StandIn};
+use super::standin::{Shares, StandIn};
 use super::{Backend, HOST_KEYS, Number, StoreError, StoreResult, Watch};
 use crate::limits::{Limit, Limiter};
 
@@ -166,7 +166,7 @@ impl Store {
     }
 
     /// The same store, for which the node stands in while it fails.
-    pub(crate) fn standing_in(self, share: Share) -> Self {
+    pub(crate) fn standing_in(self, share: Shares) -> Self {
         Self {
             backend: Arc::new(StandIn::new(self.backend, share)),
             ..self

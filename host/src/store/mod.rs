@@ -32,7 +32,7 @@ pub(crate) use self::database::{Answer, Database, DatabaseError, Session, Value}
 pub(crate) use self::location::Location;
 use self::number::Number;
 pub(crate) use self::redis::words as redis_words;
-pub(crate) use self::standin::Share;
+pub(crate) use self::standin::{Share, Shares};
 pub(crate) use self::versioned::{Entry, Exchange, Expected};
 
 /// The name under which the rows of the one store are kept, as Spin keeps them:

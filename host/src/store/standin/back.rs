@@ -158,7 +158,7 @@ impl Inner {
             let stored = bounded(LOOK_MAX, self.backend.get(&mine.key)).await?;
             let restored = {
                 let state = self.state();
-                let share = &self.share;
+                let share = self.share.get();
                 share.restored(stored.as_deref(), &mine.value, &state.own, now())
             };
             let Some(restored) = restored else {

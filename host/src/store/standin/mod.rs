@@ -28,8 +28,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::back::look;
 use self::node::{Node, Part, Plan};
-pub(crate) use self::share::Share;
 use self::share::{Own, is_record};
+pub(crate) use self::share::{Share, Shares};
 use super::behaviour::CALL_MAX;
 use super::{Backend, Number, StoreError, StoreResult};
 use crate::report;
@@ -53,7 +53,7 @@ pub(super) struct StandIn(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     backend: Arc<dyn Backend>,
-    share: Share,
+    share: Shares,
     state: Mutex<State>,
     /// Tells those that wait for the store that the node stands in.
     stands: Notify,
@@ -92,14 +92,14 @@ fn owned(bytes: Option<Bytes>) -> Option<Vec<u8>> {
 
 impl StandIn {
     /// Stands in for `backend` while that fails.
-    pub(super) fn new(backend: Arc<dyn Backend>, share: Share) -> Self {
+    pub(super) fn new(backend: Arc<dyn Backend>, share: Shares) -> Self {
         Self::logging(backend, share, report::json)
     }
 
-    fn logging(backend: Arc<dyn Backend>, share: Share, log: fn(String)) -> Self {
+    fn logging(backend: Arc<dyn Backend>, share: impl Into<Shares>, log: fn(String)) -> Self {
         Self(Arc::new(Inner {
             backend,
-            share,
+            share: share.into(),
             state: Mutex::default(),
             stands: Notify::new(),
             log,
@@ -216,7 +216,11 @@ impl Inner {
     /// The record of the budget while the store fails.
     fn record(&self, state: &mut State, key: &str) -> Option<Vec<u8>> {
         let record = state.node.answer(key);
-        match self.share.limited(record.as_deref(), &state.own, now()) {
+        match self
+            .share
+            .get()
+            .limited(record.as_deref(), &state.own, now())
+        {
             Some(limited) => {
                 let expected = record.as_deref();
                 let (new, now) = (limited.clone(), Instant::now());

@@ -12,6 +12,7 @@
 //! what they have in flight is not in the record yet.
 
 use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +41,28 @@ pub(crate) struct Share {
     /// How long a slot is held unless it is renewed.
     lease: Duration,
     clock_skew: Duration,
+}
+
+/// The share by the settings as they are now. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Shares(Arc<RwLock<Share>>);
+
+impl Shares {
+    /// What holds now.
+    pub(super) fn get(&self) -> Share {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, this holds.
+    pub(crate) fn set(&self, share: Share) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = share;
+    }
+}
+
+impl From<Share> for Shares {
+    fn from(share: Share) -> Self {
+        Self(Arc::new(RwLock::new(share)))
+    }
 }
 
 impl Share {

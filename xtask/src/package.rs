@@ -1,0 +1,137 @@
+//! `cargo xtask dist`, the host: one program with the component in it, its manual pages,
+//! completions, unit and examples in an archive, and a Debian package.
+
+use std::env::consts::{ARCH, OS};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::build::{self, EMBED, cargo};
+use crate::process::{run, succeeds};
+
+/// What of `deploy/` is in the archive.
+const DEPLOY: &[&str] = &["systemd", "docker", "kubernetes"];
+
+/// The files of the package that are made here; `host/Cargo.toml` names them too.
+const MADE: &[&str] = &["man", "completions"];
+
+/// Builds the host with the component in the file `component`, and writes its archive and its
+/// Debian package into `folder`. Returns the names of the files that were made.
+///
+/// # Errors
+///
+/// If something does not build, or cannot be written.
+pub(crate) fn host(folder: &Path, component: &Path) -> Result<Vec<String>> {
+    generate(folder, component)?;
+    // Last, so that the program in cargo's place is the one without `generate`.
+    run(cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "leeward-host",
+    ])
+    .env(EMBED, component))?;
+    let name = format!("leeward-{}-{OS}-{ARCH}", env!("CARGO_PKG_VERSION"));
+    let staged = folder.join(&name);
+    if staged.exists() {
+        fs::remove_dir_all(&staged)?;
+    }
+    fs::create_dir_all(&staged)?;
+    let program = build::target().join("release/leeward");
+    fs::copy(&program, staged.join("leeward"))
+        .with_context(|| format!("cannot copy {}", program.display()))?;
+    for made in MADE {
+        copy_files(&folder.join(made), &staged.join(made))?;
+    }
+    for part in DEPLOY {
+        let from = build::root().join("deploy").join(part);
+        copy_files(&from, &staged.join(part))?;
+    }
+    let archive = format!("{name}.tar.gz");
+    run(Command::new("tar")
+        .current_dir(folder)
+        .args(["--owner=0", "--group=0", "--sort=name", "-czf"])
+        .args([&archive, &name]))?;
+    let mut files = vec![archive];
+    files.extend(debian(folder)?);
+    Ok(files)
+}
+
+/// Has the host write its manual pages and completions.
+fn generate(folder: &Path, component: &Path) -> Result<()> {
+    for made in MADE {
+        let old = folder.join(made);
+        if old.exists() {
+            fs::remove_dir_all(old)?;
+        }
+    }
+    let words = ["run", "--release", "--locked", "--package", "leeward-host"];
+    run(cargo(&words)
+        .args(["--features", "generate", "--", "generate"])
+        .arg(folder)
+        .env(EMBED, component))
+}
+
+/// Makes the Debian package, if there is cargo-deb.
+fn debian(folder: &Path) -> Result<Option<String>> {
+    if !succeeds(Command::new("cargo-deb").arg("--version")) {
+        eprintln!(
+            "no Debian package: there is no cargo-deb; `cargo install --locked cargo-deb` \
+             installs it"
+        );
+        return Ok(None);
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let file = format!("leeward_{version}_{ARCH}.deb");
+    // cargo-deb strips programs by itself unless they are; the release profile does it.
+    run(cargo(&[
+        "deb",
+        "--no-build",
+        "--no-strip",
+        "--package",
+        "leeward-host",
+    ])
+    .arg("--output")
+    .arg(folder.join(&file)))?;
+    Ok(Some(file))
+}
+
+/// Copies the files of a folder, not those of folders in it.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let entries = fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
+    for entry in entries {
+        let file = entry?.path();
+        if let (true, Some(name)) = (file.is_file(), file.file_name()) {
+            fs::copy(&file, to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_there() {
+        for part in DEPLOY {
+            assert!(build::root().join("deploy").join(part).is_dir(), "{part}");
+        }
+    }
+
+    #[test]
+    fn the_package_has_what_is_made_here() -> Result<()> {
+        let manifest = fs::read_to_string(build::root().join("host/Cargo.toml"))?;
+        for made in MADE {
+            assert!(
+                manifest.contains(&format!("../target/dist/{made}/")),
+                "{made}"
+            );
+        }
+        Ok(())
+    }
+}
