@@ -420,13 +420,9 @@ impl<P: Platform> Shield<P> {
                         Either::Left(Admission::Busy) => {
                             let least = BUSY_AFTER.min(visit.config.wait.budget / 2);
                             visit.was_busy |= self.platform.now().since(asked) >= least;
-                            // The visitor gets what is stored, and waits no longer: the
-                            // fetch goes on behind the answer.
-                            if soft.is_some() && self.platform.now() < visit.deadline {
-                                drop(flight);
-                                self.refresh_behind(visit, located.clone(), Reason::Refresh);
-                            }
-                            return Next::Look(Waited::Expired);
+                            return self
+                                .answer_while_busy(visit, located, fallback, flight)
+                                .await;
                         }
                         Either::Right(waited) => return Next::Look(waited),
                     },
@@ -434,6 +430,36 @@ impl<P: Platform> Shield<P> {
                 self.elect_and_fetch(visit, located, fallback, (soft, limit), flight, slot)
                     .await
             }
+        }
+    }
+
+    /// The answer to a visit that got no slot by the end of its wait: what is stored, and the
+    /// fetch goes on behind the answer. A visit that gets no answer goes on waiting for a slot
+    /// of its own: what a fetch behind an answer brings may not be for it.
+    async fn answer_while_busy(
+        self: &Rc<Self>,
+        visit: &mut Visit,
+        located: &Located,
+        fallback: &Option<Entry>,
+        flight: Flight<P::Wake, Brought>,
+    ) -> Next<P::Body> {
+        if self.platform.now() >= visit.deadline {
+            return Next::Look(Waited::Expired);
+        }
+        match self
+            .make_do(visit, fallback, located, Stale::SoftTimeout)
+            .await
+        {
+            Ok(answer) => {
+                drop(flight);
+                self.refresh_behind(visit, located.clone(), Reason::Refresh);
+                Next::Answer(answer)
+            }
+            Err(Useless::Lost(entry, lost)) => {
+                visit.lose(&entry, &lost);
+                Next::Look(Waited::Changed)
+            }
+            Err(Useless::None) => Next::Look(Waited::Changed),
         }
     }
 
