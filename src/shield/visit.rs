@@ -196,6 +196,7 @@ impl<P: Platform> Shield<P> {
             without_store: false,
             lost_body: None,
             knows_begun: false,
+            in_vain: None,
             parts,
         };
         self.run(visit).await
@@ -274,6 +275,9 @@ impl<P: Platform> Shield<P> {
                     Err(_) if visit.may_go_itself() => {
                         self.pass_visit(visit, Passed::Credentials, None, located)
                             .await
+                    }
+                    Err(_) if let Some(passed) = visit.in_vain => {
+                        self.pass_visit(visit, passed, None, located).await
                     }
                     Err(_) if visit.was_busy => {
                         let until = now.plus(self.busy_pause());
@@ -370,6 +374,11 @@ impl<P: Platform> Shield<P> {
             && let Some(answer) = self.serve_coming(visit, located, Readiness::Begun)
         {
             return Next::Answer(answer);
+        }
+        // What the holder fetches is published for nobody.
+        let lease = located.loaded.cell.as_ref().and_then(|cell| cell.lease);
+        if lease.is_some_and(|lease| lease.revoked) {
+            visit.in_vain = Some(Passed::PublishFailing);
         }
         // A request with a fallback waits no longer than the soft timeout; the
         // fetch goes on. What the origin wants to be asked about before each use is not
@@ -758,7 +767,10 @@ impl<P: Platform> Shield<P> {
                 {
                     // It varies on what was not asked for.
                     return match response.stored {
-                        true => Next::Look(Waited::Changed),
+                        true => {
+                            visit.in_vain = Some(Passed::Uncacheable);
+                            Next::Look(Waited::Changed)
+                        }
                         false => Next::Pass(Passed::Uncacheable),
                     };
                 }
