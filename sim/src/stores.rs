@@ -5,7 +5,7 @@
 //! arrives at the server is done there even if the node that sent it is gone.
 
 use crate::coverage::Kind;
-use crate::executor::{Executor, Owner, Sleep};
+use crate::executor::{Executor, Micros, Owner, Sleep};
 use crate::oracle::Oracle;
 use crate::scenario::{Distortion, FaultKind, Operations, Scenario, StoreFault, StoreKind};
 use crate::views::Views;
@@ -73,6 +73,14 @@ impl Server {
 
     pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
         self.values.borrow().get(key).cloned()
+    }
+
+    /// What a node has seen of a value since then, at least.
+    pub(crate) fn seen_since(&self, key: &str, by: Owner, since: Micros) -> Option<Bytes> {
+        match (&self.views, by.node()) {
+            (Some(views), Some(node)) => views.read_since(key, node, since),
+            _ => self.get(key),
+        }
     }
 
     /// The names of all chunks.

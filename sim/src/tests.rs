@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod named;
+
 use crate::coverage::Kind;
 use crate::executor::Micros;
 use crate::requests::ODD_REFERER;
@@ -128,6 +130,29 @@ const REGRESSIONS_OF_EVERYTHING: &[u64] = &[
     // It did not know of the selecting fields that an instance had learned from its own
     // answers while it left the store alone (S3).
     42_000_294, 42_006_798, 42_008_427,
+    // A visitor who had no use for a stale page any more waited for a refresh behind the
+    // answer that it did not get, and the origin was asked again on its behalf (H1).
+    700_753, // A refresh kept the lease of its page while it waited for a slot (L1).
+    700_835,
+    // Pages that fail took all slots that count half open, a check of a page that works got
+    // none, and the breaker opened (B5).
+    46_002_892,
+    // Purges that undid each other's writes on a store without a swap made each fetch void
+    // that a visitor waited for (L3).
+    42_009_161,
+    // The oracle asked for an entry that the visitor's node could not see yet (L3).
+    42_011_154,
+    // It asked an instance for what the store had of a key whose newer cell it had refused to
+    // that instance (L3).
+    42_017_712,
+    // It did not know that an instance whose record the store refuses has a breaker of its
+    // own (B2).
+    50_003_782,
+    // It took all slots for free that do not count while the breaker is half open (B4).
+    50_005_736,
+    // It counted neither the swaps that a slot is kept for on a store that has none, nor that
+    // a refresh yields its slot (L3, L1).
+    50_000_767, 50_006_128,
 ];
 
 fn seeds(lists: &[&'static [u64]]) -> impl Iterator<Item = u64> {

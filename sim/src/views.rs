@@ -59,13 +59,17 @@ impl Views {
     /// What a node sees. Never goes back: what was taken later and is visible
     /// hides what was taken before.
     pub(crate) fn read(&self, key: &str, node: usize) -> Option<Bytes> {
-        let now = self.executor.now();
+        self.read_since(key, node, self.executor.now())
+    }
+
+    /// What a node sees, if it has seen it since then.
+    pub(crate) fn read_since(&self, key: &str, node: usize, since: Micros) -> Option<Bytes> {
         let written = self.written.borrow();
         let writes = written.get(key)?;
         let mut seen = writes
             .iter()
             .rev()
-            .filter(|write| write.visible.get(node).is_none_or(|at| *at <= now));
+            .filter(|write| write.visible.get(node).is_none_or(|at| *at <= since));
         seen.next()?.value.clone()
     }
 

@@ -270,10 +270,10 @@ impl Breaker {
                 }
                 return;
             }
-            // All slots wait for the origin, unless a request has succeeded meanwhile.
+            // All slots wait for the origin, unless a request has ended meanwhile.
             Outcome::CheckBusy => {
                 self.checks.give_up();
-                if self.is_failing(settings) {
+                if self.is_failing(settings) && !self.checks_again(now) {
                     self.open(None, now, settings, random);
                 }
                 return;
@@ -291,7 +291,10 @@ impl Breaker {
                     self.failed.push(target);
                 }
             }
-            Phase::HalfOpen { .. } => self.failed = vec![target],
+            Phase::HalfOpen { .. } => {
+                self.failed.truncate(1);
+                self.failed.push(target);
+            }
             Phase::Open { until } => {
                 let until = later(until, retry_after, now, settings);
                 self.phase = Phase::Open { until };
@@ -319,6 +322,20 @@ impl Breaker {
     /// failure to connect needs none.
     fn is_checked(&mut self, outcome: Outcome, now: Time) -> bool {
         outcome != Outcome::Unreachable && self.checks.begin(now)
+    }
+
+    /// Begins another check in place of one that got no slot, if pages that fail have kept
+    /// it from one. Half open, few slots count, and all visitors want them. Where requests
+    /// have failed since the check began, the slots do not wait for the origin: it may work
+    /// for other pages.
+    fn checks_again(&mut self, now: Time) -> bool {
+        if !matches!(self.phase, Phase::HalfOpen { .. }) {
+            return false;
+        }
+        // The first failure began the check.
+        let others_failed = self.failed.len() > 1;
+        self.failed.truncate(1);
+        others_failed && self.checks.begin(now)
     }
 
     fn succeed(&mut self, now: Time, slots: u32) {

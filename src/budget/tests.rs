@@ -514,6 +514,34 @@ fn a_check_that_finds_no_slot_opens_the_breaker_unless_a_request_succeeded() {
     }
 }
 
+/// Half open, two slots counted, and requests for pages that fail took them one after the
+/// other for as long as the check waited. The breaker opened for the pages that work.
+#[test]
+fn a_check_that_pages_that_fail_kept_from_a_slot_is_repeated_while_half_open() {
+    let target = 99;
+    for others_fail in [true, false] {
+        let (mut record, until) = opened();
+        record.breaker.checks = with_known_good().breaker.checks;
+        record.take(id(1), (Class::Fill, 1), 1, until, &LIMITS);
+        report(&mut record, BAD, 1, until);
+        assert!(record.breaker.checks.state.is_under_way());
+        for _ in 0..usize::from(others_fail) * 3 {
+            report(&mut record, BAD, 1, until.plus(CHECK_TIME / 2));
+        }
+        let mut now = until.plus(CHECK_TIME);
+        report(&mut record, Outcome::CheckBusy, target, now);
+        let is_repeated = record.breaker.checks.state.is_under_way();
+        assert_eq!(is_repeated, others_fail);
+        assert_eq!(record.breaker.open_until(now).is_some(), !others_fail);
+        if others_fail {
+            // Nothing has ended since: the slots wait for the origin.
+            now = now.plus(CHECK_TIME);
+            report(&mut record, Outcome::CheckBusy, target, now);
+            assert!(record.breaker.open_until(now).is_some());
+        }
+    }
+}
+
 /// The share of failures in the last ten seconds opened the breaker, though requests had
 /// succeeded while the check waited for a slot.
 #[test]

@@ -51,6 +51,9 @@ const RENEW_AFTER: u32 = 3;
 /// again, so that one lost reply does not cost the lease.
 const RENEWAL_TRIES: u32 = 6;
 
+/// A fetch behind an answer waits for its slot for this part of a lease, under the lease.
+const WAIT_FOR_SLOT: u32 = 2;
+
 /// Shortest pause between two renewals, as a part of a lease.
 const RENEWAL_PAUSE_MIN: u32 = 24;
 
@@ -151,7 +154,10 @@ impl<P: Platform> Shield<P> {
     }
 
     /// The slot for a fetch under a lease. A fetch behind an answer waits for one, and
-    /// yields to requests that visitors wait for.
+    /// yields to requests that visitors wait for. Where it gets none soon it gives the lease
+    /// back: a visitor for whom nothing is stored any more would wait for this fetch, and its
+    /// own request gets a slot first. That costs two swaps, with the next election, so where
+    /// they are slow it waits on.
     async fn admit_refresh(
         &self,
         start: &Start<'_>,
@@ -160,7 +166,12 @@ impl<P: Platform> Shield<P> {
         if let Some(slot) = slot {
             return Ok(slot);
         }
-        let limit = self.platform.now().plus(start.config.wait.budget);
+        let most = start.config.wait.budget;
+        let most = match self.cells.spares_swaps() {
+            true => most,
+            false => most.min(self.config.lease.duration / WAIT_FOR_SLOT),
+        };
+        let limit = self.platform.now().plus(most);
         let target = path_of(start.question.target());
         match self.door.admit(Class::Refresh, target, limit).await {
             // Another may have the lease by now.

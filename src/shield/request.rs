@@ -1,6 +1,7 @@
 //! A request on its way through the shield.
 
 use super::decide::{Asker, Rules};
+use super::served::Passed;
 use crate::cell::{Entry, Nonce};
 use crate::cells::Lost;
 use crate::config::Config;
@@ -40,6 +41,9 @@ pub(super) struct Visit {
     /// It has read the cell since a fetch that it follows had stored the first of a long
     /// body.
     pub(super) knows_begun: bool,
+    /// The origin was asked its question, and what that brought was of no use to it, for this
+    /// reason. Where its time is over it goes to the origin itself.
+    pub(super) in_vain: Option<Passed>,
 }
 
 /// Resolves when the client has gone, where the platform can tell.

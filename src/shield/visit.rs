@@ -214,6 +214,7 @@ impl<P: Platform> Shield<P> {
             without_store: false,
             lost_body: None,
             knows_begun: false,
+            in_vain: None,
             parts,
         };
         self.run(visit).await
@@ -292,6 +293,9 @@ impl<P: Platform> Shield<P> {
                     Err(_) if visit.may_go_itself() => {
                         self.pass_visit(visit, Passed::Credentials, None, located)
                             .await
+                    }
+                    Err(_) if let Some(passed) = visit.in_vain => {
+                        self.pass_visit(visit, passed, None, located).await
                     }
                     Err(_) if visit.was_busy => {
                         let until = now.plus(self.busy_pause());
@@ -389,6 +393,11 @@ impl<P: Platform> Shield<P> {
         {
             return Next::Answer(answer);
         }
+        // What the holder fetches is published for nobody.
+        let lease = located.loaded.cell.as_ref().and_then(|cell| cell.lease);
+        if lease.is_some_and(|lease| lease.revoked) {
+            visit.in_vain = Some(Passed::PublishFailing);
+        }
         // A request with a fallback waits no longer than the soft timeout; the
         // fetch goes on. What the origin wants to be asked about before each use is not
         // used because the origin is slow.
@@ -438,13 +447,9 @@ impl<P: Platform> Shield<P> {
                         Either::Left(Admission::Busy) => {
                             let least = BUSY_AFTER.min(visit.config.wait.budget / 2);
                             visit.was_busy |= self.platform.now().since(asked) >= least;
-                            // The visitor gets what is stored, and waits no longer: the
-                            // fetch goes on behind the answer.
-                            if soft.is_some() && self.platform.now() < visit.deadline {
-                                drop(flight);
-                                self.refresh_behind(visit, located.clone(), Reason::Refresh);
-                            }
-                            return Next::Look(Waited::Expired);
+                            return self
+                                .answer_while_busy(visit, located, fallback, flight)
+                                .await;
                         }
                         Either::Right(waited) => return Next::Look(waited),
                     },
@@ -452,6 +457,36 @@ impl<P: Platform> Shield<P> {
                 self.elect_and_fetch(visit, located, fallback, (soft, limit), flight, slot)
                     .await
             }
+        }
+    }
+
+    /// The answer to a visit that got no slot by the end of its wait: what is stored, and the
+    /// fetch goes on behind the answer. A visit that gets no answer goes on waiting for a slot
+    /// of its own: what a fetch behind an answer brings may not be for it.
+    async fn answer_while_busy(
+        self: &Rc<Self>,
+        visit: &mut Visit,
+        located: &Located,
+        fallback: &Option<Entry>,
+        flight: Flight<P::Wake, Brought>,
+    ) -> Next<P::Body> {
+        if self.platform.now() >= visit.deadline {
+            return Next::Look(Waited::Expired);
+        }
+        match self
+            .make_do(visit, fallback, located, Stale::SoftTimeout)
+            .await
+        {
+            Ok(answer) => {
+                drop(flight);
+                self.refresh_behind(visit, located.clone(), Reason::Refresh);
+                Next::Answer(answer)
+            }
+            Err(Useless::Lost(entry, lost)) => {
+                visit.lose(&entry, &lost);
+                Next::Look(Waited::Changed)
+            }
+            Err(Useless::None) => Next::Look(Waited::Changed),
         }
     }
 
@@ -753,7 +788,10 @@ impl<P: Platform> Shield<P> {
                 {
                     // It varies on what was not asked for.
                     return match response.not_kept {
-                        None => Next::Look(Waited::Changed),
+                        None => {
+                            visit.in_vain = Some(Passed::Uncacheable);
+                            Next::Look(Waited::Changed)
+                        }
                         Some(_) => Next::Pass(Passed::Uncacheable),
                     };
                 }

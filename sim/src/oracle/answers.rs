@@ -19,6 +19,9 @@ use std::time::Duration;
 /// An exchange is called slow from here on: it explains that others waited.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// A visitor's request looks for what is stored at most this long before its answer.
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
 /// An answer as the visitor has it, before the body.
 #[derive(Debug)]
 pub(crate) struct Got<'a> {
@@ -386,7 +389,11 @@ impl Oracle {
         if self.hampered_since(got.owner, lately) > 0 {
             return;
         }
-        let Some(cell) = self.cell_for(got.visit, server) else {
+        // The instance goes by what it keeps of a key whose cell the store has refused to it.
+        if self.keeps_alone(got) {
+            return;
+        }
+        let Some(cell) = self.cell_for(got, server) else {
             return;
         };
         let Some(entry) = cell.entry else { return };
@@ -422,10 +429,29 @@ impl Oracle {
         }
     }
 
-    fn cell_for(&self, visit: &Visit, server: &Server) -> Option<leeward::cell::Cell> {
-        let request = crate::world::asked(visit);
+    /// Whether the store has refused the visitor's instance the cell of its key, or of one of
+    /// the key's variants, for its length. The instance then has a key's cell of its own, as
+    /// if the store had taken it: that knows of other selecting fields and of another
+    /// resident than the cell in the store, which stays as it was.
+    fn keeps_alone(&self, got: &Got<'_>) -> bool {
+        let key = self.key_text(&crate::world::asked(got.visit));
+        let refused = &self.state.borrow().refused_keys;
+        refused.iter().any(|(owner, refused)| {
+            let rest = refused.strip_prefix(&key);
+            *owner == got.owner
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'))
+        })
+    }
+
+    /// The cell of a visitor's question, as its node sees it. A store may show a write late to
+    /// a node, and later than agreed: nobody can serve what it cannot see.
+    fn cell_for(&self, got: &Got<'_>, server: &Server) -> Option<leeward::cell::Cell> {
+        let request = crate::world::asked(got.visit);
         let key = self.key_text(&request);
-        let primary = super::cells::read(&server.get(&cell_id(&key))?)?;
+        // The last look was before the answer.
+        let seen_since = self.executor.now().saturating_sub(micros(LAST_LOOK));
+        let get = |id: &str| server.seen_since(id, got.owner, seen_since);
+        let primary = super::cells::read(&get(&cell_id(&key))?)?;
         let vary: Vec<String> = primary
             .marks
             .vary
@@ -437,7 +463,7 @@ impl Oracle {
         let cell = match resident.is_none_or(|resident| resident == names.selector) {
             true => primary,
             false => {
-                let variant = super::cells::read(&server.get(&cell_id(&names.question))?)?;
+                let variant = super::cells::read(&get(&cell_id(&names.question))?)?;
                 self.as_purged(
                     variant,
                     Moments {
@@ -448,7 +474,7 @@ impl Oracle {
                 )
             }
         };
-        let stored = server.get(&purges_id(super::ORIGIN));
+        let stored = get(&purges_id(super::ORIGIN));
         let Some(Ok(purges)) = stored.map(|stored| leeward::purges::decode(&stored)) else {
             return Some(cell);
         };
@@ -506,14 +532,17 @@ impl Oracle {
         let key = self.key_text(&crate::world::asked(got.visit));
         let is_refused = {
             let refused = &self.state.borrow().refused_keys;
-            refused.iter().any(|refused| refused.starts_with(&key))
+            refused.iter().any(|(_, refused)| refused.starts_with(&key))
         };
         if is_refused {
             return;
         }
         let settings = &self.scenario.settings;
         let most = made.lifetime + settings.lease + settings.skew * 2 + Duration::from_secs(5);
-        if now - made.at > micros(most) {
+        // A refresh yields its slot to requests that visitors wait for, and may wait for one as
+        // long as these use the slots.
+        let due = made.at + micros(made.lifetime);
+        if now - made.at > micros(most) && !self.slots_were_used(due) {
             self.violated(
                 got.owner,
                 "L1",

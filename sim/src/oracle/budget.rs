@@ -56,6 +56,8 @@ pub(super) struct Budget {
     failed: usize,
     /// From when and until when the record told instances to send nothing.
     open: Vec<(Micros, Micros)>,
+    /// From when on how many slots counted by the breaker's phase, where that changed.
+    counted: Vec<(Micros, u32)>,
     /// The record as the store has it.
     record: Option<Record>,
     /// How many requests were sent, whether or not they arrived.
@@ -163,9 +165,17 @@ impl Oracle {
             let flights = state.flights.iter();
             flights.filter(|flight| flight.has_failed()).count()
         };
+        let slots = self.scenario.settings.slots;
         let (before, failed_before, is_another) = {
             let budget = &mut self.state.borrow_mut().budget;
             let before = budget.phase;
+            let counted = match new.breaker.phase {
+                Phase::HalfOpen { limit, .. } => limit.min(slots),
+                Phase::Closed | Phase::Open { .. } => slots,
+            };
+            if budget.counted.last().map_or(slots, |last| last.1) != counted {
+                budget.counted.push((now, counted));
+            }
             let is_another = new.breaker.epoch != budget.epoch;
             if let Some(until) = until {
                 let left = until.plus(OTHERS_FIRST + skew).since(self.clocks.truth());
@@ -393,12 +403,7 @@ impl Oracle {
                     .iter()
                     .any(|(owner, _)| *owner == flight.owner)
         };
-        // The record of many instances may be too long for the store.
-        let refused = {
-            let state = self.state.borrow();
-            let refused = state.record_refused.get(&flight.owner);
-            refused.is_some_and(|times| times.iter().any(|at| *at >= since))
-        };
+        let refused = self.record_refused_since(flight.owner, since);
         stalled || left_alone || refused || self.hampered_since(flight.owner, since) > 0
     }
 
@@ -507,7 +512,17 @@ impl Oracle {
     /// Whether the visitor's instance may have gone by a record of its own.
     fn alone_lately(&self, got: &Got<'_>) -> bool {
         let back = CUT_OFF + self.scenario.settings.open_max * 2;
-        self.hampered_since(got.owner, got.arrived.saturating_sub(micros(back))) > 0
+        let since = got.arrived.saturating_sub(micros(back));
+        self.hampered_since(got.owner, since) > 0 || self.record_refused_since(got.owner, since)
+    }
+
+    /// Whether the store has refused the origin's record from an instance since then: the
+    /// record of many instances may be too long for it. The instance goes by a record of its
+    /// own, as one that is cut off does.
+    fn record_refused_since(&self, owner: Owner, since: Micros) -> bool {
+        let state = self.state.borrow();
+        let refused = state.record_refused.get(&owner);
+        refused.is_some_and(|times| times.iter().any(|at| *at >= since))
     }
 
     /// B2 of an answer: the breaker is the reason only while the record says so.
@@ -579,15 +594,31 @@ impl Oracle {
     /// request needs besides its time at the origin.
     pub(super) fn slots_were_used(&self, from: Micros) -> bool {
         let now = self.executor.now();
+        // Without a swap, taking a slot, the election and settling take more than two write
+        // delays each.
+        let overhead = micros(OVERHEAD + self.scenario.write_delay * 7);
         let state = self.state.borrow();
         let work: Micros = state
             .flights
             .iter()
             .map(|flight| (flight.began, flight.gone().unwrap_or(now).min(now)))
             .filter(|(_, ended)| *ended >= from)
-            .map(|(began, ended)| ended.saturating_sub(began.max(from)) + micros(OVERHEAD))
+            .map(|(began, ended)| ended.saturating_sub(began.max(from)) + overhead)
             .sum();
-        work >= u64::from(self.scenario.settings.slots) * now.saturating_sub(from) / 2
+        work >= self.slot_time(&state.budget, from, now) / 2
+    }
+
+    /// How long all slots together counted from `from` to `now`: while the breaker is half
+    /// open, few do.
+    fn slot_time(&self, budget: &Budget, from: Micros, now: Micros) -> Micros {
+        let mut sum = 0;
+        let mut until = now;
+        for (since, slots) in budget.counted.iter().rev() {
+            let begin = (*since).max(from).min(until);
+            sum += u64::from(*slots) * (until - begin);
+            until = begin;
+        }
+        sum + u64::from(self.scenario.settings.slots) * until.saturating_sub(from)
     }
 }
 

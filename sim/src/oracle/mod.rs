@@ -122,8 +122,8 @@ struct State {
     too_long: HashMap<Owner, Vec<Micros>>,
     /// When the store refused the origin's record from an instance.
     record_refused: HashMap<Owner, Vec<Micros>>,
-    /// The keys, as cells have them, of which the store refused a cell.
-    refused_keys: HashSet<String>,
+    /// The keys, as cells have them, of which the store refused a cell to an instance.
+    refused_keys: HashSet<(Owner, String)>,
     /// When instances used it again.
     recovered: HashMap<Owner, Micros>,
     lineage: lineage::Lineage,
@@ -256,7 +256,7 @@ impl Oracle {
         let state = &mut *self.state.borrow_mut();
         state
             .refused_keys
-            .extend(read(value).map(|cell| cell.key.clone()));
+            .extend(read(value).map(|cell| (owner, cell.key.clone())));
         state.too_long.entry(owner).or_default().push(now);
         if leeward::budget::decode(value).is_ok() {
             state.record_refused.entry(owner).or_default().push(now);

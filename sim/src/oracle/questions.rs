@@ -170,7 +170,7 @@ impl Oracle {
         let has_been_alone = self.has_been_alone(by);
         let state = self.state.borrow();
         let mut refused = state.refused_keys.iter();
-        let answers: Vec<&Made> = if refused.any(|refused| refused.starts_with(&key)) {
+        let answers: Vec<&Made> = if refused.any(|(_, refused)| refused.starts_with(&key)) {
             state.made.iter().collect()
         } else if has_been_alone {
             let flights = state.flights.iter().filter(|flight| flight.owner == by);
