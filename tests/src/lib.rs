@@ -10,6 +10,7 @@
 //! | [`stores`] | the stores and store behaviours that every scenario runs on |
 //! | [`nodes`] | processes: start, kill, pause, resume, end |
 //! | [`origin`] | answers by script, holds them at a gate, counts, crashes |
+//! | [`browser`] | a headless Chromium, for the dashboard |
 //! | [`client`] | one request, a crowd at one moment, load over a while |
 //! | [`foreign`] | nodes on the programs of other WASI hosts |
 //! | [`ledger`] | sites and their visitors: what the origin gets of what they send |
@@ -30,6 +31,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod browser;
 pub mod client;
 pub mod foreign;
 pub mod ledger;
@@ -44,6 +46,7 @@ pub mod tls;
 pub mod wait;
 pub mod world;
 
+pub use browser::Browser;
 pub use client::{Ask, Crowd, Load, Reply};
 pub use nodes::Node;
 pub use origin::{Answer, Gate, Origin, Seen};

@@ -5,6 +5,7 @@ mod browsers;
 mod budget;
 mod clouds;
 mod damage;
+mod dashboard;
 mod edge;
 mod exact_stores;
 mod failures;

@@ -76,6 +76,15 @@ pub(crate) fn has_nats() -> bool {
     )
 }
 
+/// Whether there is a `chromium`, after installing it where that needs nobody's password:
+/// 124 MB, about 15 s.
+pub(crate) fn has_chromium() -> bool {
+    has(
+        || succeeds(Command::new("chromium").arg("--version")),
+        &["chromium"],
+    )
+}
+
 /// Whether there is a Python with its package manager, after installing it where that
 /// needs nobody's password.
 pub(crate) fn has_pip() -> bool {

@@ -289,7 +289,20 @@ fn test_threads() -> usize {
 }
 
 fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
-    let redis = machine::has_redis();
+    // What the tests that need it have in their names, and what was left out without it.
+    let needs = [
+        (
+            "redis_server",
+            machine::has_redis(),
+            "end to end, redis-server",
+        ),
+        (
+            "in_chromium",
+            machine::has_chromium(),
+            "end to end, chromium",
+        ),
+    ];
+    let missing = || needs.iter().filter(|(_, there, _)| !there);
     // Some tests have components for clouds.
     stages.run("build for clouds", || {
         let clouds = [build::Flavour::FermyonCloud, build::Flavour::Akamai];
@@ -309,16 +322,17 @@ fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {
         ]);
         command.args(&args.filter).arg("--");
         command.args(["--test-threads", &test_threads().to_string()]);
-        if !redis {
-            command.args(["--skip", "redis_server"]);
+        for (name, ..) in missing() {
+            command.args(["--skip", name]);
         }
         run_tests(with_built(&mut command, built))
     });
-    if !redis {
+    for (name, _, stage) in missing() {
         eprintln!(
-            "\nThere is no redis-server here, and it could not be installed: the tests that need one were LEFT OUT."
+            "\nWhat the tests with {name} in their names need is not here, and could not be \
+             installed: they were LEFT OUT."
         );
-        stages.leave_out("end to end, redis-server");
+        stages.leave_out(stage);
     }
 }
 
