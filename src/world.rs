@@ -58,6 +58,11 @@ pub trait Platform: 'static {
         request: OriginRequest<Self::Body>,
     ) -> impl Future<Output = Result<http::Response<Self::Body>, OriginError>>;
 
+    /// Whether the host is the program `leeward`.
+    fn is_embedded(&self) -> bool {
+        false
+    }
+
     /// Whether it can send a request on a connection that carries no other request
     /// afterwards, see [`OriginRequest::alone`].
     fn closes_connections(&self) -> bool {

@@ -4,7 +4,7 @@ use super::Front;
 use super::answer::{Refusal, json, refusal};
 use super::order::Site;
 use crate::cell::{Body, Cell};
-use crate::question::parts_of_key;
+use crate::question::{parts_of_key, selector_in_words};
 use crate::semantics::Audience;
 use crate::shield::Answer;
 use crate::time::{Time, millis};
@@ -41,8 +41,7 @@ impl<P: Platform> Front<P> {
                 return refusal(&refused);
             }
             Err(error) => {
-                let error = format!("the store fails: {error}");
-                return refusal(&Refusal::unavailable(&error, "see the log"));
+                return refusal(&Refusal::unavailable(&error.to_string(), "see the log"));
             }
         };
         let now = self.shield.platform().now();
@@ -80,8 +79,7 @@ impl<P: Platform> Front<P> {
                     found.extend(cells.iter().map(|cell| described(cell, now, clock_skew)));
                 }
                 Err(error) => {
-                    let error = format!("the store fails: {error}");
-                    return refusal(&Refusal::unavailable(&error, "see the log"));
+                    return refusal(&Refusal::unavailable(&error.to_string(), "see the log"));
                 }
             }
         }
@@ -98,11 +96,7 @@ impl<P: Platform> Front<P> {
 /// A cell for people.
 fn described(cell: &Cell, now: Time, clock_skew: Duration) -> Value {
     let (host, target) = parts_of_key(&cell.key).unwrap_or((None, &cell.key));
-    let question = cell.key.split('\n').skip(1).collect::<Vec<_>>().join(" ");
-    let question = match (&cell.marks.resident, question.is_empty()) {
-        (Some(resident), true) => resident.clone(),
-        _ => question,
-    };
+    let question = question_of(cell);
     let lease = cell.lease.filter(|lease| lease.is_live(now, clock_skew));
     let mut told = json!({
         "url": target,
@@ -157,6 +151,24 @@ fn described(cell: &Cell, now: Time, clock_skew: Duration) -> Value {
         object.insert("varies_by".into(), names.into());
     }
     told
+}
+
+/// What visitors ask for who get the cell.
+fn question_of(cell: &Cell) -> String {
+    let mut lines = cell.key.split('\n').skip(1);
+    let (mut words, mut selector) = (Vec::new(), cell.marks.resident.as_deref());
+    for line in lines.by_ref() {
+        match line.strip_prefix("vary ") {
+            Some(variant) => selector = Some(variant),
+            None => words.push(line.to_owned()),
+        }
+    }
+    let selector = selector.map(|text| {
+        let told = selector_in_words(text);
+        told.unwrap_or_else(|| text.to_owned())
+    });
+    words.extend(selector);
+    words.join(", ")
 }
 
 /// What a visitor would get of a cell.

@@ -60,7 +60,7 @@ impl<P: Platform> Front<P> {
         text.gauge(
             "leeward_store_up",
             "Whether the store works, as far as the answering instance knows.",
-            !cells.store_fails(),
+            cells.store_parts().await == [false, false],
         );
         if let Some(stored) = cells.stored().await {
             text.gauge(

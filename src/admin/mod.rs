@@ -134,7 +134,7 @@ impl<P: Platform> Front<P> {
             return refused;
         }
         match topic {
-            Topic::Health | Topic::Ready => self.health(),
+            Topic::Health | Topic::Ready => self.health().await,
             Topic::Index => answer::found(page::DASHBOARD_PATH),
             Topic::Dashboard => page::dashboard(),
             Topic::Status => self.status().await,

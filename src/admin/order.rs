@@ -133,8 +133,11 @@ impl<'a> Site<'a> {
 const URL_REMEDY: &str =
     "write a path as \"/page?a=b\", or a URL that begins with http:// or https://";
 
+/// The scheme and the host of a URL.
+type SchemeAndHost<'a> = (&'a str, &'a str);
+
 /// The scheme and host of a URL, if it has one, and its path and query.
-fn split(text: &str) -> Result<(Option<(&str, &str)>, &str), Refusal> {
+fn split(text: &str) -> Result<(Option<SchemeAndHost<'_>>, &str), Refusal> {
     if text.starts_with('/') && !text.starts_with("//") {
         return Ok((None, text));
     }

@@ -86,12 +86,12 @@ impl OriginState {
 }
 
 impl<P: Platform> Front<P> {
-    /// Whether this node can answer: it does. Says what of the origin and of the store it
-    /// knows, and asks neither.
-    pub(super) fn health(&self) -> Answer<P::Body> {
-        let store = match self.shield.cells().store_fails() {
-            true => "fails",
-            false => "works",
+    /// Whether this node can answer: it does. Says what of the origin and of the store is
+    /// known, and asks neither.
+    pub(super) async fn health(&self) -> Answer<P::Body> {
+        let store = match self.shield.cells().store_parts().await {
+            [false, false] => "works",
+            _ => "fails",
         };
         let breaker = match self.shield.door().halted("/") {
             Some(_) => "open",
@@ -124,7 +124,7 @@ impl<P: Platform> Front<P> {
             Preset::Uptime => "uptime",
             Preset::Strict => "strict",
         };
-        let [reads, writes] = cells.store_parts().map(|fails| match fails {
+        let [reads, writes] = cells.store_parts().await.map(|fails| match fails {
             true => "fail",
             false => "work",
         });

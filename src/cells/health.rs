@@ -2,7 +2,7 @@
 //! and a part of the store that failed is left alone until a probe finds that it
 //! works again. The decisions are in [`crate::store::health`].
 
-use super::Cells;
+use super::{Cells, HOST_STORE};
 use crate::store::health::{Access, Change, Part, Shown};
 use crate::store::remedy::remedy;
 use crate::store::{STORE_TIMEOUT, Store, StoreError};
@@ -84,10 +84,19 @@ impl<P: Platform> Cells<P> {
         health.is_failing(Part::Reads) || health.is_failing(Part::Writes)
     }
 
-    /// Whether reading and writing fail.
-    pub(crate) fn store_parts(&self) -> [bool; 2] {
+    /// Whether reading and writing fail. A host that stands in for its store says so itself.
+    pub(crate) async fn store_parts(&self) -> [bool; 2] {
+        let told = match self.platform.is_embedded() {
+            true => self.platform.store().load(HOST_STORE).await.ok().flatten(),
+            false => None,
+        };
+        let told = told.unwrap_or_default();
         let health = self.health.borrow();
-        [Part::Reads, Part::Writes].map(|part| health.is_failing(part))
+        [Part::Reads, Part::Writes].map(|part| {
+            let word = format!("{} fails", part.name());
+            let is_said = String::from_utf8_lossy(&told).contains(&word);
+            is_said || health.is_failing(part)
+        })
     }
 
     /// Whether the shared store has failed at `moment` or after it.

@@ -68,6 +68,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// The name under which the program `leeward` says which parts of its store fail, `read fails`
+/// and `write fails`, while it stands in for it. Nothing is stored there.
+pub const HOST_STORE: &str = "host/store";
+
 /// Most bytes of cells that an instance keeps while the store fails.
 const LOCAL_STORE_LIMIT: usize = 16 << 20;
 

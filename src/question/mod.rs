@@ -50,4 +50,6 @@ pub use fill::{Fill, Outgoing, page};
 pub(crate) use long_poll::is_long_poll;
 pub(crate) use origin::has_valid_port;
 pub use origin::{Origin, OriginError};
-pub use visitor::{Question, Read, Reason, Visitor, is_secure, is_served, key_of, parts_of_key};
+pub use visitor::{
+    Question, Read, Reason, Visitor, is_secure, is_served, key_of, parts_of_key, selector_in_words,
+};

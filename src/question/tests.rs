@@ -664,3 +664,24 @@ fn host_and_target_are_read_back_from_a_key() {
         assert_eq!(parts_of_key(other), None, "{other:?}");
     }
 }
+
+#[test]
+fn selectors_are_told_in_words() {
+    for (selector, words) in [
+        ("http3:*/*", Some("http, accept: */*")),
+        ("https9:text/html", Some("https, accept: text/html")),
+        (
+            "http3:*/*+16:x-requested-with1:a~15:accept-language2:de~3:dnt-",
+            Some("http, accept: */*, x-requested-with: a, accept-language: de, without dnt"),
+        ),
+        (
+            "http#13:authorization4:abcd",
+            Some("http, authorization of one client"),
+        ),
+        ("http~15:accept-encoding8:identity~", None),
+        ("preflight", None),
+        ("http~9:x", None),
+    ] {
+        assert_eq!(selector_in_words(selector).as_deref(), words, "{selector}");
+    }
+}

@@ -157,6 +157,38 @@ pub fn parts_of_key(key: &str) -> Option<(Option<&str>, &str)> {
     Some((host, target))
 }
 
+/// A selector of [`Question::selector`] in words, for people; none if it is not one.
+pub fn selector_in_words(selector: &str) -> Option<String> {
+    let (scheme, mut rest) = match selector.strip_prefix("https") {
+        Some(rest) => ("https", rest),
+        None => ("http", selector.strip_prefix("http")?),
+    };
+    let mut words = vec![scheme.to_owned()];
+    if rest.starts_with(|first: char| first.is_ascii_digit()) {
+        let (accept, after) = counted(rest)?;
+        words.push(format!("accept: {accept}"));
+        rest = after;
+    }
+    while let Some(kind) = rest.chars().next() {
+        let (name, after) = counted(rest.get(kind.len_utf8()..)?)?;
+        let (value, after) = match after.strip_prefix('-') {
+            Some(after) => (None, after),
+            None => {
+                let (value, after) = counted(after)?;
+                (Some(value), after)
+            }
+        };
+        words.push(match (kind, value) {
+            ('#', Some(_)) => format!("{name} of one client"),
+            ('+' | '~', Some(value)) => format!("{name}: {value}"),
+            ('~', None) => format!("without {name}"),
+            _ => return None,
+        });
+        rest = after;
+    }
+    Some(words.join(", "))
+}
+
 /// A counted text, and what follows it.
 fn counted(text: &str) -> Option<(&str, &str)> {
     let (length, rest) = text.split_once(':')?;

@@ -182,6 +182,7 @@ impl<P: Platform> Shield<P> {
                 "field": name,
                 "effect": "each of its many values is asked for and stored apart",
                 "remedy": drop_field(name),
+                "rule": format!("request.drop = [\"{name}\"]"),
             })
         });
         told.collect()

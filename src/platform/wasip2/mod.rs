@@ -86,6 +86,10 @@ impl Platform for Host {
         self.closes_connections
     }
 
+    fn is_embedded(&self) -> bool {
+        is_embedded()
+    }
+
     fn lets_through(&self, fields: &HeaderMap) -> Result<(), String> {
         exchange::lets_through(fields)
     }

@@ -119,6 +119,16 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Which parts fail, in the words of [`leeward::cells::HOST_STORE`].
+    pub(super) fn told(&self) -> String {
+        let parts = [
+            ("read fails\n", self.reads_fail),
+            ("write fails\n", self.writes_fail),
+        ];
+        let failing = parts.iter().filter(|(_, fails)| *fails);
+        failing.map(|(text, _)| *text).collect()
+    }
+
     pub(super) fn reads_fail(&self) -> bool {
         self.reads_fail
     }
