@@ -212,7 +212,8 @@ async fn respond(
     let mut visitor = Visitor::begin(&request, ends.peer.ip());
     let id = visitor.id();
     let response = answer(handler, request, ends, line, limits, (&fate, id)).await;
-    visitor.answer(&response);
+    // Elsewhere the component says it, as it does on the host that is imitated.
+    visitor.answer(&response, limits.behaviour == HttpBehaviour::Own);
     let response = observe::with_metrics(visitor.path(), response);
     response.map(|body| {
         fate.take(body);
