@@ -96,7 +96,8 @@ async fn respond(
     let abandoned = Abandoned::unless_answered(line);
     let response = answer(serving, request, ends, line, limits, (&fate, id)).await;
     abandoned.answered();
-    visitor.answer(&response);
+    // Elsewhere the component says it, as it does on the host that is imitated.
+    visitor.answer(&response, limits.behaviour == HttpBehaviour::Own);
     let response = observe::with_metrics(visitor.path(), response);
     response.map(|body| {
         fate.take(body);

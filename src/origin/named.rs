@@ -2,13 +2,14 @@
 
 use crate::events::url;
 use crate::world::RequestId;
-use http::{Request, request};
+use http::{Method, Request, request};
 use serde_json::Value;
 
 /// What a line of the log says about which request it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Named {
     id: Option<RequestId>,
+    method: Method,
     url: String,
 }
 
@@ -17,6 +18,7 @@ impl Named {
     pub(crate) fn of(parts: &request::Parts) -> Self {
         Named {
             id: parts.extensions.get().copied(),
+            method: parts.method.clone(),
             url: url(&parts.uri, &parts.headers),
         }
     }
@@ -25,8 +27,16 @@ impl Named {
     pub(crate) fn of_request<B>(request: &Request<B>) -> Self {
         Named {
             id: request.extensions().get().copied(),
+            method: request.method().clone(),
             url: url(request.uri(), request.headers()),
         }
+    }
+
+    /// What a line says of it that has no other method.
+    pub(crate) fn with_method(&self) -> Vec<(&'static str, Value)> {
+        let mut fields = self.fields();
+        fields.push(("method", self.method.as_str().into()));
+        fields
     }
 
     /// What a line says of it.
@@ -50,6 +60,8 @@ mod tests {
         let alone = Named::of_request(&request).fields();
         assert_eq!(alone.first(), Some(&url));
         assert_eq!(alone.len(), 1);
+        let method = ("method", Value::from("GET"));
+        assert!(Named::of_request(&request).with_method().contains(&method));
         request.extensions_mut().insert(RequestId(0xa5));
         let id = ("request", Value::from("00000000000000a5"));
         assert_eq!(

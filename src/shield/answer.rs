@@ -67,13 +67,9 @@ impl<P: Platform> Shield<P> {
     }
 
     /// 508 (RFC 5842 section 7.2): this shield has sent the request itself.
-    pub(super) fn looped(&self, method: &Method, named: &Named) -> Answer<P::Body> {
-        let mut fields = named.fields();
-        fields.extend([
-            ("method", method.as_str().into()),
-            ("problem", LOOPED.into()),
-            ("remedy", LOOPED_REMEDY.into()),
-        ]);
+    pub(super) fn looped(&self, named: &Named) -> Answer<P::Body> {
+        let mut fields = named.with_method();
+        fields.extend([("problem", LOOPED.into()), ("remedy", LOOPED_REMEDY.into())]);
         self.platform.log(&event("loop", &fields));
         self.own(Own::Loop, StatusCode::LOOP_DETECTED, LOOPED)
     }
@@ -87,7 +83,7 @@ impl<P: Platform> Shield<P> {
         let now = self.platform.now();
         let tally = self.refusals.borrow_mut().note(cause, status, now);
         if let Some(tally) = tally {
-            self.platform.log(&tally.line(named().fields(), now));
+            self.platform.log(&tally.line(named().with_method(), now));
         }
     }
 

@@ -145,7 +145,7 @@ impl<P: Platform> Shield<P> {
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
         if self.door.has_sent(request.headers()) {
-            return self.looped(request.method(), &Named::of_request(&request));
+            return self.looped(&Named::of_request(&request));
         }
         if let Some(refusal) = self.refuse(&request) {
             self.note_refused(Own::Refused, refusal.status(), || {

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use http::header::{HOST, HeaderValue, REFERER, USER_AGENT};
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use leeward::events;
 use leeward::shield::platform::RequestId;
 use leeward::shield::refusals::Cause;
@@ -82,15 +82,19 @@ impl Visitor {
         self.uri.path()
     }
 
-    /// The head of its answer is there.
-    pub(crate) fn answer<B>(&mut self, response: &Response<B>) {
+    /// The head of its answer is there. `says_refused` says whether a visitor that was refused
+    /// is to be in the log.
+    pub(crate) fn answer<B>(&mut self, response: &Response<B>, says_refused: bool) {
         let (outcome, cause) = outcome_of(response.headers());
         let Some(observed) = observed() else {
             return;
         };
         observed.metrics.answered(outcome, self.began.elapsed());
         if let Some(cause) = cause {
-            self.refused(observed, cause, response);
+            observed.metrics.refused(cause);
+            if says_refused {
+                self.say_refused(observed, cause, response.status());
+            }
         }
         self.answered = Some(Answered {
             status: response.status().as_u16(),
@@ -99,14 +103,13 @@ impl Visitor {
         });
     }
 
-    fn refused<B>(&self, observed: &Observed, cause: &'static Cause, response: &Response<B>) {
-        observed.metrics.refused(cause);
+    fn say_refused(&self, observed: &Observed, cause: &'static Cause, status: StatusCode) {
         let now = now();
         let mut refusals = observed
             .refusals
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let tally = refusals.note(cause, response.status(), now);
+        let tally = refusals.note(cause, status, now);
         drop(refusals);
         if let Some(tally) = tally {
             let request = vec![
