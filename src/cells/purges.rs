@@ -76,13 +76,19 @@ impl Known {
             .is_some_and(|read| read.was_within(TRUSTED_FOR, now))
     }
 
-    /// Notes what was read by a request that began at `asked`.
+    /// Notes what the store had at `asked` or later. A read that was overtaken by a later one
+    /// shows nothing, unless it shows a later write.
     fn note(&mut self, raw: Option<Bytes>, record: impl FnOnce() -> Record, asked: Time) {
-        self.read = self.read.max(Some(asked));
+        let is_overtaken = self.read.is_some_and(|read| asked < read);
         if self.raw == raw {
+            self.read = self.read.max(Some(asked));
             return;
         }
         let mut record = record();
+        if is_overtaken && record.version <= self.counting.version {
+            return;
+        }
+        self.read = self.read.max(Some(asked));
         record.add_all(&self.pending);
         self.counting = Rc::new(record);
         self.raw = raw;
@@ -196,6 +202,8 @@ impl<P: Platform> Cells<P> {
         let now = self.platform.now();
         {
             let mut known = self.known_purges.0.borrow_mut();
+            // The clock was set back since: what was read then is not later than this.
+            known.read = known.read.filter(|read| *read <= now);
             if !known.is_due(now) {
                 return true;
             }

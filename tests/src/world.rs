@@ -18,11 +18,14 @@ use crate::stores::{Store, StoreKind};
 use crate::wait;
 
 /// How many worlds there may be at a time: a world is several processes, which
-/// must get their share of the processors to keep their leases.
-static WORLDS: LazyLock<Semaphore> = LazyLock::new(|| {
+/// must get their share of the processors to keep their leases. They wait most of the time:
+/// with two worlds two processors were idle for two thirds of it.
+static WORLDS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(worlds()));
+
+fn worlds() -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new((processors / 2).max(2))
-});
+    (processors * 3 / 2).max(3)
+}
 
 /// The settings that the scenarios run with.
 ///
@@ -160,6 +163,24 @@ impl World {
     /// The same, with other settings.
     pub async fn start_with(kind: StoreKind, settings: Settings) -> Self {
         let turn = turn().await;
+        Self::build(
+            Arc::new(kind.make().await),
+            kind.behaviour(),
+            kind.nodes(),
+            settings,
+            &[],
+            Some(turn),
+        )
+        .await
+    }
+
+    /// The same, with no other world beside it: for thousands of visitors at once.
+    pub async fn start_alone(kind: StoreKind, settings: Settings) -> Self {
+        let all = u32::try_from(worlds()).unwrap_or(1);
+        let turn = WORLDS
+            .acquire_many(all)
+            .await
+            .expect("the semaphore is never closed");
         Self::build(
             Arc::new(kind.make().await),
             kind.behaviour(),

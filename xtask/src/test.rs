@@ -285,7 +285,7 @@ fn lints(stages: &mut Stages) {
 /// wait most of the time.
 fn test_threads() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors.saturating_add(1).max(3)
+    processors.saturating_mul(2).saturating_add(1).max(5)
 }
 
 fn end_to_end(stages: &mut Stages, args: &Args, built: &Built) {

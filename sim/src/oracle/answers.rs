@@ -5,7 +5,7 @@ use super::{Made, Oracle};
 use crate::coverage::Kind;
 use crate::executor::{Micros, Owner, micros};
 use crate::origin::{SERIAL, body_of, number};
-use crate::scenario::{Dependence, FaultKind, Method, Visit, seconds};
+use crate::scenario::{Breadth, Dependence, FaultKind, Method, Visit, seconds};
 use crate::stores::Server;
 use crate::world::SLOW_UPLOAD;
 use bytes::Bytes;
@@ -77,6 +77,9 @@ impl Got<'_> {
         self.says("stale-if-error") || self.says("soft-timeout")
     }
 }
+
+/// Longest time that writing a purge takes while the store works.
+const PURGING: Micros = 5_000_000;
 
 impl Oracle {
     /// A visitor has got the head of an answer. Returns the body that belongs
@@ -390,7 +393,7 @@ impl Oracle {
             return;
         }
         // The instance goes by what it keeps of a key whose cell the store has refused to it.
-        if self.keeps_alone(got) {
+        if self.keeps_alone(got) || self.is_being_purged(got) {
             return;
         }
         let Some(cell) = self.cell_for(got, server) else {
@@ -427,6 +430,16 @@ impl Oracle {
                 ),
             );
         }
+    }
+
+    /// Whether the administrator is purging more than the visitor's key: the instance that was
+    /// asked knows it before the store does.
+    fn is_being_purged(&self, got: &Got<'_>) -> bool {
+        let now = self.executor.now();
+        self.scenario.purges.iter().any(|call| {
+            let is_under_way = call.at <= now && now < call.at.saturating_add(PURGING);
+            call.breadth != Breadth::Key && is_under_way && call.concerns(got.visit.key)
+        })
     }
 
     /// Whether the store has refused the visitor's instance the cell of its key, or of one of

@@ -201,3 +201,29 @@ fn purges_of_several_instances_at_once_are_all_kept() {
     assert_eq!(found(&later, "/a"), "stale");
     assert_eq!(later.purges_known(), 3);
 }
+
+/// A read that took long brought back what the record had been before a purge.
+#[test]
+fn a_read_that_was_overtaken_does_not_undo_a_purge() {
+    let record = |version, scopes: &[Scope]| {
+        let mut record = Record::default();
+        record.version = version;
+        for scope in scopes {
+            record.add(scope, Purge::Soft, Time::from_unix_millis(1));
+        }
+        record
+    };
+    let at = |millis| Time::from_unix_millis(millis);
+    let raw = |byte: u8| Some(Bytes::from(vec![byte]));
+    let mut known = Known::default();
+    known.note(raw(2), || record(2, &[tag("a"), tag("b")]), at(20));
+    known.note(raw(1), || record(1, &[tag("a")]), at(10));
+    assert_eq!((known.counting.len(), known.read), (2, Some(at(20))));
+    // A write of this instance that was begun before, and is later.
+    let three = record(3, &[tag("a"), tag("b"), tag("c")]);
+    known.note(raw(3), || three, at(15));
+    assert_eq!((known.counting.len(), known.read), (3, Some(at(20))));
+    // The store was emptied.
+    known.note(None, Record::default, at(30));
+    assert_eq!((known.counting.len(), known.read), (0, Some(at(30))));
+}
