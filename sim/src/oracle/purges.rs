@@ -85,17 +85,23 @@ impl Oracle {
         let skew = micros(self.scenario.settings.skew) + 2_000;
         let fell_back = self.fell_back(got);
         let stale = fell_back || got.says("detail=stale") || got.says("detail=\"stale");
-        let missed = self.state.borrow().purges.iter().cloned().find(|purge| {
-            let concerns = purge.call.concerns(made.key) && made.started < purge.requested;
-            concerns
-                && match purge.call.how {
-                    Purge::Hard => purge.at < got.arrived,
-                    Purge::Invalidate => purge.at < got.arrived && !fell_back,
-                    // The entry's age at the purge is one node's word, and its
-                    // age now another's.
-                    Purge::Soft => purge.at + skew < got.arrived && !stale,
-                }
-        });
+        let missed = self
+            .state
+            .borrow()
+            .purges
+            .iter()
+            .find(|purge| {
+                let concerns = purge.call.concerns(made.key) && made.started < purge.requested;
+                concerns
+                    && match purge.call.how {
+                        Purge::Hard => purge.at < got.arrived,
+                        Purge::Invalidate => purge.at < got.arrived && !fell_back,
+                        // The entry's age at the purge is one node's word, and its
+                        // age now another's.
+                        Purge::Soft => purge.at + skew < got.arrived && !stale,
+                    }
+            })
+            .cloned();
         if let Some(purge) = missed {
             self.violated(
                 got.owner,
