@@ -87,7 +87,7 @@ async fn ask_all(world: &World, asks: Vec<Ask>) -> Vec<anyhow::Result<Reply>> {
 }
 
 async fn cold_keys(kind: StoreKind) {
-    let world = World::start_alone(kind, settings()).await;
+    let world = World::start_with(kind, settings()).await;
     world
         .origin
         .otherwise(Answer::numbered().max_age(600).takes(WORK));

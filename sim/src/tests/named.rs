@@ -111,41 +111,6 @@ fn a_visitor_that_a_stale_page_serves_no_longer_asks_once() {
     }
 }
 
-/// A refresh behind an answer waited for its slot behind requests that visitors waited for,
-/// and kept the lease. A visitor for whom nothing was stored any more waited for it in vain,
-/// though its own request would have got a slot first.
-#[test]
-fn a_refresh_that_waits_for_a_slot_does_not_keep_a_visitor_from_one() {
-    for seed in 0..10 {
-        let mut stale = page(10);
-        stale.stale_while_revalidate = Some(1);
-        let mut passed = page(4_000);
-        passed.speech = Speech::NoStore;
-        let mut slow = page(6_000);
-        slow.stale_while_revalidate = Some(2);
-        let visits = vec![
-            visit(0, 2, 2),
-            // The question leaves a mark, so later visitors are passed.
-            visit(1_000, 1, 0),
-            visit(7_000, 0, 0),
-            // The one slot that refreshes are sure of.
-            visit(7_500, 2, 2),
-            // All others.
-            visit(8_000, 1, 0),
-            visit(8_000, 1, 0),
-            visit(8_000, 1, 0),
-            // Served from the store.
-            visit(8_300, 0, 0),
-            // Nothing is stored for this one any more.
-            visit(9_300, 0, 1),
-            visit(9_500, 1, 0),
-            visit(9_500, 1, 0),
-            visit(9_500, 1, 0),
-        ];
-        play_well(&calm(seed, vec![stale, passed, slow], visits));
-    }
-}
-
 /// On a store without a swap, the answer to a visitor's question named a selecting field. The
 /// visitor waited until it was stored for visitors without that field, which took the rest of
 /// its time, and got an error.
