@@ -212,6 +212,10 @@ impl<P: Platform> Front<P> {
         if !order.scopes.is_empty() {
             state = state.and(self.shield.purge_scopes(&order.scopes, order.purge).await);
         }
+        // The node stands in for its store: the others know it when that is back.
+        if self.shield.cells().store_parts().await != [false, false] {
+            state = Purged::Pending;
+        }
         let count = |is: fn(&Scope) -> bool| order.scopes.iter().filter(|of| is(of)).count();
         let purged = json!({
             "urls": order.named_urls,
@@ -233,8 +237,8 @@ impl<P: Platform> Front<P> {
             Purged::Pending => (
                 StatusCode::ACCEPTED,
                 "pending",
-                "the store fails: this instance knows it, and tries again for a minute or two; ask \
-                 again to be sure",
+                "the store fails: other nodes know it when the store works again; ask again then, to \
+                 be sure",
             ),
         };
         self.shield.platform().log(&event(

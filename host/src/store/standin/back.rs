@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leeward::cell::transition::{Purge, Stamp, purge};
 use leeward::cell::{Cell, Nonce, codec};
+use leeward::purges::{self, Unreadable};
 use leeward::time::Time;
 use tokio::time::{Instant, sleep};
 
@@ -111,10 +112,14 @@ impl Inner {
                 // An operation that was given up may have been done.
                 let is_taken = bounded(LOOK_MAX, swapped).await?
                     || bounded(LOOK_MAX, self.backend.get(key)).await?.as_deref() == Some(value);
-                if !is_taken && key.starts_with("cell/") {
-                    self.purge_again(key, before.as_ref(), value).await?;
+                match (is_taken, key.split_once('/')) {
+                    (false, Some(("cell", _))) => {
+                        self.purge_again(key, before.as_ref(), value).await?;
+                        false
+                    }
+                    (false, Some(("purges", _))) => self.join_purges(key, value).await?,
+                    _ => is_taken,
                 }
-                is_taken
             }
         };
         let mut state = self.state();
@@ -125,8 +130,8 @@ impl Inner {
     /// Applies the purges of a cell, which the store has not taken, to what it has.
     async fn purge_again(&self, key: &str, before: Option<&Bytes>, new: &Bytes) -> StoreResult<()> {
         let decoded = |raw: &Bytes| codec::decode_any(raw).ok();
-        let purges = purges(before.and_then(decoded).as_ref(), decoded(new).as_ref());
-        if purges.is_empty() {
+        let made = purges_of(before.and_then(decoded).as_ref(), decoded(new).as_ref());
+        if made.is_empty() {
             return Ok(());
         }
         for _ in 0..SWAPS_MAX {
@@ -137,7 +142,7 @@ impl Inner {
             let Some(mut cell) = decoded(&stored) else {
                 return Ok(());
             };
-            for &(kind, now) in &purges {
+            for &(kind, now) in &made {
                 let nonce = Nonce::new(fastrand::u128(..));
                 cell = purge(&cell, kind, Stamp { nonce, now });
             }
@@ -150,6 +155,35 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Adds the purges of more than one URL, which the store has not taken, to those that it
+    /// has. Returns whether it has them all.
+    async fn join_purges(&self, key: &str, new: &Bytes) -> StoreResult<bool> {
+        let Ok(mine) = purges::decode(new) else {
+            return Ok(false);
+        };
+        for _ in 0..SWAPS_MAX {
+            let stored = bounded(LOOK_MAX, self.backend.get(key)).await?;
+            let mut record = match stored.as_deref().map(purges::decode) {
+                Some(Ok(record)) => record,
+                // A newer version's record is left to that version.
+                Some(Err(Unreadable::Newer)) => return Ok(false),
+                Some(Err(Unreadable::Corrupt)) | None => purges::Record::default(),
+            };
+            record.add_all(&mine);
+            record.version = record.version.max(mine.version).saturating_add(1);
+            record.nonce = Some(Nonce::new(fastrand::u128(..)));
+            let Some(joined) = purges::encode(&record) else {
+                return Ok(false);
+            };
+            let swapped = self.backend.replace(key, stored.as_deref(), &joined);
+            if bounded(LOOK_MAX, swapped).await? {
+                // This node's own count until it reads what there is now.
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Brings what is in flight into the store's record.
@@ -176,7 +210,7 @@ impl Inner {
 }
 
 /// The purges that made the one cell from the other, with their times, the weakest first.
-fn purges(before: Option<&Cell>, new: Option<&Cell>) -> Vec<(Purge, Time)> {
+fn purges_of(before: Option<&Cell>, new: Option<&Cell>) -> Vec<(Purge, Time)> {
     let mark = |cell: &Cell, purge: Purge| match purge {
         Purge::Soft => cell.marks.softened,
         Purge::Invalidate => cell.marks.invalidated,

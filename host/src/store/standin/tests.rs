@@ -382,6 +382,41 @@ async fn a_purge_reaches_what_another_node_has_stored_meanwhile() {
 }
 
 /// A node that was stopped, and whose store had answered meanwhile, took it for one that
+/// Two nodes took a purge of a tag each while their store was away. The one that came back
+/// second lost its own, although the operator had been told that it holds.
+#[tokio::test(start_paused = true)]
+async fn purges_of_two_nodes_during_one_outage_are_both_kept() {
+    use leeward::purges::{Record, Scope, Tag, decode, encode};
+    let (tag, key) = (|name| Tag::named(name).unwrap(), "purges/1");
+    let record = |name| {
+        let mut record = Record::default();
+        record.version = 1;
+        record.add(&Scope::Tag(tag(name)), Purge::Hard, now());
+        encode(&record).unwrap()
+    };
+    let store = Arc::new(Told::default());
+    let nodes = [node(&store), node(&store)];
+    for node in &nodes {
+        assert_eq!(value(node, key).await, None);
+    }
+    store.now(Does::Fails);
+    for (node, name) in nodes.iter().zip(["a", "b"]) {
+        assert!(node.replace(key, None, &record(name)).await.unwrap());
+    }
+    store.now(Does::Works);
+    for node in &nodes {
+        is_back(node).await;
+    }
+    let stored = store.memory.get(key).await.unwrap().unwrap();
+    let stored = decode(&stored).unwrap();
+    let seen = nodes[1].get(key).await.unwrap().unwrap();
+    for record in [stored, decode(&seen).unwrap()] {
+        for name in ["a", "b"] {
+            assert!(!record.of_tag(tag(name)).is_empty(), "{name}");
+        }
+    }
+}
+
 /// hangs, and served what it had fetched before.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_stood_still_itself_waits_for_the_answer() {
