@@ -8,6 +8,8 @@
 
 use super::Record;
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// The format that this version writes.
@@ -39,6 +41,20 @@ impl fmt::Display for Unreadable {
 
 /// The stored form of a record; `None` if it is longer than a record may be.
 pub fn encode(record: &Record) -> Option<Bytes> {
+    encode_record(record)
+}
+
+/// Reads a stored record.
+///
+/// # Errors
+///
+/// If the value is not a record of this version.
+pub fn decode(value: &[u8]) -> Result<Record, Unreadable> {
+    decode_record(value)
+}
+
+/// The stored form of any of the records that all nodes write.
+pub(crate) fn encode_record<T: Serialize>(record: &T) -> Option<Bytes> {
     let json = serde_json::to_vec(record).ok()?;
     if json.len() > LENGTH_MAX {
         return None;
@@ -49,12 +65,12 @@ pub fn encode(record: &Record) -> Option<Bytes> {
     Some(value.into())
 }
 
-/// Reads a stored record.
+/// Reads any of these records.
 ///
 /// # Errors
 ///
-/// If the value is not a record of this version.
-pub fn decode(value: &[u8]) -> Result<Record, Unreadable> {
+/// If the value is not one of this version.
+pub(crate) fn decode_record<T: DeserializeOwned>(value: &[u8]) -> Result<T, Unreadable> {
     let (format, rest) = value.split_first().ok_or(Unreadable::Corrupt)?;
     if *format > FORMAT && *format <= FORMAT_LAST {
         return Err(Unreadable::Newer);

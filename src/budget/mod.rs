@@ -22,6 +22,7 @@ pub use breaker::{
 };
 pub use check::{CHECK_TIME, Check, Checks, KnownGood, PASSED_FOR};
 pub use codec::{Unreadable, decode, encode};
+pub(crate) use codec::{decode_record, encode_record};
 pub use rate::{RATE_MAX, RATE_MIN, Rate, RateLimit, Reservation, TOKEN_KEPT};
 pub use sightings::{ClocksApart, Sightings};
 
