@@ -7,6 +7,9 @@ use http::Method;
 /// The paths of the operator begin so.
 pub(super) const ROOT: &str = "/.leeward/";
 
+/// The first segment of these paths.
+const NAME: &[u8] = b".leeward";
+
 /// The method of plugins that purge.
 const PURGE: &str = "PURGE";
 
@@ -130,8 +133,9 @@ impl Topic {
 /// case, or resolves dots and repeated slashes. Such a path is not the admin interface, and
 /// it does not reach the origin, whose answer could be taken for one of the admin interface.
 fn is_disguised(path: &str) -> bool {
-    let is_suspicious = path.contains('%') || path.contains(['l', 'L']) && path.contains('.');
-    if !is_suspicious {
+    // Most paths are neither escaped nor like it: nothing is copied for those.
+    let mut names = path.as_bytes().windows(NAME.len());
+    if !path.contains('%') && !names.any(|name| name.eq_ignore_ascii_case(NAME)) {
         return false;
     }
     let mut text = path.as_bytes().to_vec();
@@ -163,7 +167,7 @@ fn is_of_operator(path: &[u8]) -> bool {
     }
     segments
         .first()
-        .is_some_and(|first| first.eq_ignore_ascii_case(b".leeward"))
+        .is_some_and(|first| first.eq_ignore_ascii_case(NAME))
 }
 
 /// The path with its escapes decoded once.

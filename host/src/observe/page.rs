@@ -90,6 +90,10 @@ pub(crate) fn with_metrics(path: &str, response: Response<WasiBody>) -> Response
     if path != COMPONENT || response.status() != StatusCode::OK || response.body().is_end_stream() {
         return response;
     }
+    // The origin's answers have one, and go to visitors.
+    if response.headers().contains_key("cache-status") {
+        return response;
+    }
     let kind = response.headers().get(CONTENT_TYPE);
     let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(COMPONENT_TYPE));
     let Some(observed) = observed().filter(|_| is_text) else {
