@@ -38,7 +38,7 @@ impl Lines {
         };
         self.add(
             "to store it",
-            "only if it is the same for every visitor, whoever is logged in:",
+            "only if it is the same for every visitor, logged in or not:",
         );
         let _ = write!(
             self.0,
