@@ -19,6 +19,7 @@
 //!   every change of it as a pure function. Election happens here.
 //! - [`budget`] has the record that all nodes share about the origin: how many requests
 //!   may be in flight, and whether it works.
+//! - [`counts`] has the numbers of requests, where the host does not count them.
 //! - [`store`] says what is asked of a store, and makes one of key-value
 //!   platforms whose word cannot be trusted.
 //! - [`question`] says what the origin is asked on behalf of all visitors that ask
@@ -49,6 +50,7 @@ pub mod budget;
 pub mod cell;
 pub mod cells;
 pub mod config;
+pub mod counts;
 pub mod events;
 mod origin;
 pub mod platform;

@@ -3,6 +3,7 @@
 //! The component implements it over WASI, the simulation over virtual time; the
 //! code above it is the same.
 
+use crate::budget::Class;
 pub(crate) use crate::events::line as event;
 use crate::store::Store;
 use crate::time::Time;
@@ -61,6 +62,12 @@ pub trait Platform: 'static {
     /// Whether the host is the program `leeward`.
     fn is_embedded(&self) -> bool {
         false
+    }
+
+    /// Whether the host counts the requests of visitors and those to the origin, so that the
+    /// shield need not.
+    fn counts_requests(&self) -> bool {
+        self.is_embedded()
     }
 
     /// Whether it can send a request on a connection that carries no other request
@@ -222,9 +229,58 @@ impl<B: Body> Body for Content<B> {
     }
 }
 
+/// Why a request is sent to the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestReason {
+    /// Nothing is stored that serves a visitor who waits.
+    Fill,
+    /// What is stored is old; visitors get it meanwhile.
+    Refresh,
+    /// A visitor's request is forwarded.
+    Pass,
+    /// So is one of an unsafe method.
+    Unsafe,
+    /// Whether the origin works is not known otherwise.
+    Check,
+}
+
+impl RequestReason {
+    /// All of them.
+    pub const ALL: [RequestReason; 5] = [
+        RequestReason::Fill,
+        RequestReason::Refresh,
+        RequestReason::Pass,
+        RequestReason::Unsafe,
+        RequestReason::Check,
+    ];
+
+    /// That of requests that have a slot of this class.
+    pub fn of(class: Class) -> Self {
+        match class {
+            Class::Fill => RequestReason::Fill,
+            Class::Refresh => RequestReason::Refresh,
+            Class::Pass | Class::Stream => RequestReason::Pass,
+            Class::Unsafe => RequestReason::Unsafe,
+        }
+    }
+
+    /// The word for it in metrics.
+    pub const fn token(self) -> &'static str {
+        match self {
+            RequestReason::Fill => "fill",
+            RequestReason::Refresh => "refresh",
+            RequestReason::Pass => "pass",
+            RequestReason::Unsafe => "unsafe",
+            RequestReason::Check => "check",
+        }
+    }
+}
+
 /// A request to the origin.
 #[derive(Debug)]
 pub struct OriginRequest<B> {
+    /// Why it is sent.
+    pub reason: RequestReason,
     /// Method, absolute URI and fields.
     pub parts: http::request::Parts,
     /// The content, or none.

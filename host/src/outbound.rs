@@ -319,7 +319,7 @@ impl WasiHttpHooks for Outbound {
 
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _response_processed: Transmission,
     ) -> Box<dyn Future<Output = Sent> + Send> {
@@ -332,7 +332,7 @@ impl WasiHttpHooks for Outbound {
                 // The platform refused it: the origin was not asked.
                 return Err(Error::HttpRequestDenied);
             }
-            let exchange = OriginExchange::begin();
+            let exchange = OriginExchange::begin(request.headers_mut());
             let response = match outbound.send(request, options).await {
                 Ok(response) => exchange.answered(response),
                 Err(error) => {

@@ -141,6 +141,11 @@ impl Platform for SimPlatform {
         self.origin.exchange(self.owner, request).await
     }
 
+    /// What the shield counts costs writes, which scenarios of before do not expect.
+    fn counts_requests(&self) -> bool {
+        !self.origin.scenario.counts
+    }
+
     fn log(&self, line: &str) {
         self.oracle.trace(self.owner, || line.to_owned());
         let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {

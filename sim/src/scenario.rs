@@ -544,6 +544,8 @@ pub(crate) struct Scenario {
     /// The shield sends each request without content to the origin twice; to show that the
     /// oracle sees it.
     pub(crate) repeats: bool,
+    /// The shield counts requests, as on hosts that do not.
+    pub(crate) counts: bool,
     /// To show that the oracle sees it.
     pub(crate) smuggles: Smuggles,
     /// What an instance sees and writes of the origin's record; to show that the oracle
@@ -623,6 +625,7 @@ impl Scenario {
             forgetful: false,
             anonymous: false,
             repeats: false,
+            counts: false,
             smuggles: Smuggles::Nothing,
             budget: Distortion::None,
             healed,

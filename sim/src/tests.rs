@@ -372,6 +372,13 @@ fn a_request_at_the_origin_that_no_visitor_has_caused_is_seen() {
     assert!(broken.contains(&"H1"), "{broken:?}");
 }
 
+/// What it writes for that takes nothing from visitors and from the origin.
+#[test]
+fn a_shield_that_counts_keeps_every_promise() {
+    let broken = broken(60, |scenario| scenario.counts = true);
+    assert_eq!(broken, [""; 0]);
+}
+
 #[test]
 fn purges_that_were_only_said_to_be_done_are_seen() {
     for how in [Purge::Soft, Purge::Invalidate, Purge::Hard] {

@@ -5,9 +5,14 @@ use super::Front;
 use super::answer::with_content;
 use super::status::{OriginState, VERSION};
 use crate::budget::Class;
+use crate::cells::Counting;
+use crate::counts::Shard;
 use crate::shield::Answer;
+use crate::shield::outcome::Outcome;
+use crate::shield::refusals::CAUSES;
 use crate::world::Platform;
 use http::StatusCode;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The text format of Prometheus.
@@ -19,8 +24,28 @@ struct Text(String);
 
 impl Text {
     fn family(&mut self, name: &str, help: &str) {
+        self.begin(name, help, "gauge");
+    }
+
+    fn begin(&mut self, name: &str, help: &str, kind: &str) {
         // Writing to a `String` cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// Counters by the values of a label. Those in `known` are there from the beginning, so
+    /// that a rate is right from the first one on.
+    fn counters<'a>(
+        &mut self,
+        (name, help, label): (&str, &str, &str),
+        known: impl Iterator<Item = &'a str>,
+        numbers: &'a BTreeMap<String, u64>,
+    ) {
+        self.begin(name, help, "counter");
+        let mut all: BTreeMap<&str, u64> = known.map(|value| (value, 0)).collect();
+        all.extend(numbers.iter().map(|(value, number)| (&**value, *number)));
+        for (value, number) in all.iter().filter(|(value, _)| is_label(value)) {
+            let _ = writeln!(self.0, "{name}{{{label}=\"{value}\"}} {number}");
+        }
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl Into<u64>) {
@@ -29,7 +54,47 @@ impl Text {
     }
 }
 
+/// Whether it can be the value of a label as it is. What is stored could be another's.
+fn is_label(value: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    value.bytes().all(is_plain)
+}
+
 impl<P: Platform> Front<P> {
+    /// What the shield has counted, on all nodes, where the host does not count.
+    async fn write_counters(&self, text: &mut Text) {
+        let cells = self.shield.cells();
+        let counting = cells.counting();
+        if counting == Counting::ByHost {
+            return;
+        }
+        let Some(Shard { counts, .. }) = cells.counted().await else {
+            return;
+        };
+        if counting == Counting::Each {
+            let help = "Requests of visitors to all nodes, by what became of them.";
+            let outcomes = Outcome::ALL.iter().map(|outcome| outcome.name());
+            let family = ("leeward_requests_total", help, "outcome");
+            text.counters(family, outcomes, &counts.requests);
+        }
+        let help = "Visitors that got an error of the shield's own on all nodes, by cause.";
+        let causes = CAUSES.iter().map(|cause| cause.why);
+        let family = ("leeward_refused_total", help, "why");
+        text.counters(family, causes, &counts.refused);
+        let name = "leeward_origin_requests_total";
+        let help = "Requests to the origin of all nodes, by why they were sent and by what became \
+                    of them.";
+        text.begin(name, help, "counter");
+        for (reason, outcomes) in &counts.origin {
+            for (outcome, number) in outcomes {
+                if is_label(reason) && is_label(outcome) {
+                    let labels = format!("outcome=\"{outcome}\",reason=\"{reason}\"");
+                    let _ = writeln!(text.0, "{name}{{{labels}}} {number}");
+                }
+            }
+        }
+    }
+
     pub(super) async fn metrics(&self) -> Answer<P::Body> {
         let cells = self.shield.cells();
         let record = self.shield.door().overview().await;
@@ -79,6 +144,7 @@ impl<P: Platform> Front<P> {
             "Purges by prefix, by tag and of everything that count.",
             u64::try_from(cells.purges_known()).unwrap_or(u64::MAX),
         );
+        self.write_counters(&mut text).await;
         let name = "leeward_settings_info";
         text.family(
             name,

@@ -3,6 +3,8 @@
 use super::Front;
 use super::answer::json;
 use crate::budget::{Class, Phase, Record};
+use crate::cells::Counting;
+use crate::counts::Shard;
 use crate::semantics::Preset;
 use crate::shield::Answer;
 use crate::time::Time;
@@ -108,6 +110,27 @@ impl<P: Platform> Front<P> {
         )
     }
 
+    /// What was counted, on all nodes.
+    async fn counters(&self) -> Value {
+        let is_sampled = match self.shield.cells().counting() {
+            Counting::ByHost => return json!({ "counted_by": "host", "see": "metrics" }),
+            Counting::Each => false,
+            Counting::Sampled => true,
+        };
+        let Some(Shard { since, counts, .. }) = self.shield.cells().counted().await else {
+            return json!({ "unknown": "the store does not tell" });
+        };
+        json!({
+            "counted_by": "shield",
+            // What hosts with an instance for each request do not count.
+            "requests": (!is_sampled).then_some(counts.requests),
+            "is_sample": is_sampled,
+            "refused": counts.refused,
+            "origin": counts.origin,
+            "since_ms": since.map(Time::as_unix_millis),
+        })
+    }
+
     pub(super) async fn status(&self) -> Answer<P::Body> {
         let now = self.shield.platform().now();
         let config = self.shield.config();
@@ -146,6 +169,7 @@ impl<P: Platform> Front<P> {
                     "full": stored.is_some_and(|stored| stored.is_overfull),
                 },
                 "purges": cells.purges_known(),
+                "counters": self.counters().await,
                 "instance": {
                     "age_ms": crate::time::millis(now.since(self.began)),
                     "ends_with_request": P::ENDS_WITH_REQUEST,

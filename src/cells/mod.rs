@@ -19,10 +19,11 @@
 //! of a key's variants. `health` bounds the time of each operation, and leaves what
 //! failed of the store alone until a probe finds that it works again. `recent` has what
 //! was read of the store lately, for when it does not answer. `listing` shows the operator what
-//! is stored. `sweep` keeps the store
+//! is stored. `counters` writes what was counted. `sweep` keeps the store
 //! within its limits.
 
 mod bodies;
+mod counters;
 mod health;
 mod lease;
 mod listing;
@@ -42,6 +43,7 @@ mod values;
 mod variants;
 
 pub(crate) use bodies::Lost;
+pub(crate) use counters::Counting;
 pub(crate) use lease::{Election, Held, Told};
 pub use names::{budget_id, cell_id, purges_id};
 pub use purge::Purged;
@@ -59,6 +61,7 @@ use crate::store::health::Health;
 use crate::time::Time;
 use crate::world::Platform;
 use bytes::Bytes;
+use counters::Counters;
 use health::Refused;
 use purge::queue::PurgeQueue;
 use purges::KnownPurges;
@@ -108,6 +111,8 @@ pub struct Cells<P: Platform> {
     retries_purges: std::cell::Cell<bool>,
     /// The purges of more than one URL.
     known_purges: KnownPurges,
+    /// What is counted.
+    counters: Counters,
 }
 
 impl<P: Platform> Cells<P> {
@@ -130,6 +135,7 @@ impl<P: Platform> Cells<P> {
             purges: RefCell::default(),
             retries_purges: std::cell::Cell::default(),
             known_purges: KnownPurges::default(),
+            counters: Counters::default(),
         })
     }
 

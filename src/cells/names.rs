@@ -7,6 +7,7 @@
 //! | `body/`, a nonce, `/`, a number | a chunk of a body |
 //! | `budget/` and a hash of the origin | the origin's record |
 //! | `purges/` and a hash of the origin | the purges of more than one URL |
+//! | `counts/` and a hash of the origin and a number | what instances have counted |
 //!
 //! The key of a target contains no line break. The key of its preflights adds the line
 //! `preflight`, which begins like no line that is added here. So the keys that are made
@@ -34,6 +35,11 @@ pub fn budget_id(origin: &str) -> String {
 /// The name of the record of purges of an origin.
 pub fn purges_id(origin: &str) -> String {
     hashed("purges/", origin)
+}
+
+/// The name of one of the values with what was counted for an origin.
+pub(super) fn counts_id(origin: &str, shard: u32) -> String {
+    hashed("counts/", &format!("{origin} {shard}"))
 }
 
 fn hashed(prefix: &str, text: &str) -> String {

@@ -177,6 +177,10 @@ impl<P: Platform> Broker<P> {
         &self.platform
     }
 
+    pub(super) fn cells(&self) -> &Rc<Cells<P>> {
+        &self.cells
+    }
+
     /// The settings as they count now. A store that works is no reason to send nothing: at
     /// least one request of an instance goes while it does without the record.
     fn settings(&self) -> Settings {

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::question::{self, Origin, Outgoing};
 use crate::semantics::LoopId;
 use crate::time::Time;
-use crate::world::{OriginError, OriginRequest};
+use crate::world::{OriginError, OriginRequest, RequestReason};
 use http::{HeaderValue, Response};
 use std::time::Duration;
 
@@ -45,6 +45,7 @@ impl Checker {
         let parts = question::page(&self.origin, path, host, page.is_secure(), outgoing)
             .map_err(|error| OriginError::NotSent(error.to_string()))?;
         Ok(OriginRequest {
+            reason: RequestReason::Check,
             parts,
             body: None,
             connect_timeout: self.connect_timeout.min(timeout),

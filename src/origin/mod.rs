@@ -41,7 +41,7 @@ use crate::semantics::{
     strip_connection_fields,
 };
 use crate::time::{Time, millis};
-use crate::world::{Body, Content, OriginError, OriginRequest, Platform, event};
+use crate::world::{Body, Content, OriginError, OriginRequest, Platform, RequestReason, event};
 use broker::Broker;
 use bytes::BytesMut;
 use check::Checker;
@@ -206,7 +206,7 @@ impl<P: Platform> OriginDoor<P> {
             true => page_of(&fill, slot.target()),
             false => None,
         };
-        let request = Self::request(fill.into_parts(), None, config, timeout);
+        let request = Self::request((slot.class(), fill.into_parts()), None, config, timeout);
         let request_time = self.platform.now();
         let turn = Turn::under(slot, config);
         let is_wanted = || self.platform.now() < acts_until.get();
@@ -336,7 +336,7 @@ impl<P: Platform> OriginDoor<P> {
             }
             .into_content(),
         });
-        let request = Self::request(parts, body, config, timeout);
+        let request = Self::request((class, parts), body, config, timeout);
         let sending = self.broker.send(request, &turn, || true);
         let answered = match has_content {
             true => sending.await,
@@ -350,12 +350,13 @@ impl<P: Platform> OriginDoor<P> {
     }
 
     fn request(
-        parts: request::Parts,
+        (class, parts): (Class, request::Parts),
         body: Option<Content<P::Body>>,
         config: &Config,
         first_byte_timeout: Duration,
     ) -> OriginRequest<P::Body> {
         OriginRequest {
+            reason: RequestReason::of(class),
             alone: bond_of_request(&parts.headers) == Bond::Credentials,
             parts,
             body,

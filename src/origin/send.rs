@@ -16,7 +16,7 @@ use super::{LogLine, Slot};
 use crate::budget::{Class, Outcome, Report};
 use crate::config::Config;
 use crate::question::target::path_of;
-use crate::world::{OriginError, OriginRequest, Platform};
+use crate::world::{OriginError, OriginRequest, Platform, RequestReason};
 use futures::future::poll_immediate;
 use http::{Method, Response};
 use std::pin::pin;
@@ -77,9 +77,9 @@ impl<P: Platform> Broker<P> {
         let began = self.platform().now();
         turn.slot.spend(began)?;
         let Some(again) = repetition(&request) else {
-            return self.platform().send(request).await;
+            return self.send_once(request).await;
         };
-        let error = match self.platform().send(request).await {
+        let error = match self.send_once(request).await {
             Err(error @ OriginError::NoHead(_)) => error,
             sent => return sent,
         };
@@ -99,7 +99,21 @@ impl<P: Platform> Broker<P> {
         };
         self.platform().log(&line.text(None));
         turn.slot.spend(self.platform().now())?;
-        self.platform().send(again).await
+        self.send_once(again).await
+    }
+
+    async fn send_once(
+        &self,
+        request: OriginRequest<P::Body>,
+    ) -> Result<Response<P::Body>, OriginError> {
+        let mut counted = Counted {
+            broker: self,
+            reason: request.reason,
+            outcome: Some(GONE),
+        };
+        let answered = self.platform().send(request).await;
+        counted.outcome = label(&answered);
+        answered
     }
 
     /// Takes the slot of a second request in place of the first one's. It comes with what
@@ -133,10 +147,53 @@ impl<P: Platform> Broker<P> {
     }
 }
 
+/// A request to the origin. It is counted when it ends, also where its future is dropped.
+struct Counted<'a, P: Platform> {
+    broker: &'a Broker<P>,
+    reason: RequestReason,
+    /// What became of it; none if nothing was sent.
+    outcome: Option<&'static str>,
+}
+
+impl<P: Platform> Drop for Counted<'_, P> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome {
+            self.broker.cells().count_sent(self.reason, outcome);
+        }
+    }
+}
+
+/// What becomes of a request for whose answer nobody waits any more.
+const GONE: &str = "gone";
+
+/// What became of a request, as the embedded host names it; none if nothing was sent.
+fn label<B>(answered: &Result<Response<B>, OriginError>) -> Option<&'static str> {
+    match answered {
+        Ok(response) => Some(match response.status().as_u16() {
+            0..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        }),
+        Err(OriginError::Timeout) => Some("timeout"),
+        Err(OriginError::Unreachable(_)) => Some("unreachable"),
+        Err(OriginError::NoHead(_) | OriginError::Failed(_)) => Some("broken"),
+        Err(
+            OriginError::NotSent(_)
+            | OriginError::Denied
+            | OriginError::ConnectionAuth
+            | OriginError::TooManyStreams
+            | OriginError::Fields(_),
+        ) => None,
+    }
+}
+
 /// The same request once more, where it may be sent twice.
 fn repetition<B>(request: &OriginRequest<B>) -> Option<OriginRequest<B>> {
     let is_safe = matches!(request.parts.method, Method::GET | Method::HEAD);
     (is_safe && request.body.is_none()).then(|| OriginRequest {
+        reason: request.reason,
         parts: request.parts.clone(),
         body: None,
         connect_timeout: request.connect_timeout,

@@ -1,7 +1,8 @@
 //! Spin's own fields in a request.
 
-use crate::world::{RequestId, VisitorAddress};
-use http::{HeaderMap, HeaderName};
+use crate::world::{RequestId, RequestReason, VisitorAddress};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 
 /// How Spin's own fields begin.
 const PREFIX: &str = "spin-";
@@ -23,6 +24,10 @@ pub const CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch"
 /// The name of the request in the log of the embedded host.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("spin-request-id");
 
+/// Why the component sends a request to the origin, for the embedded host, which removes it:
+/// the token of a [`RequestReason`].
+pub const REASON: HeaderName = HeaderName::from_static("spin-reason");
+
 /// The environment variable by which the embedded host tells a component that the fields
 /// above are its own: it removes them from what clients send. Clients cannot set it. On other
 /// hosts they may send the fields themselves, and the fields mean nothing.
@@ -35,6 +40,18 @@ pub(crate) fn is_embedded() -> bool {
         static IS_EMBEDDED: bool = std::env::var_os(EMBEDDED_HOST).is_some();
     }
     IS_EMBEDDED.with(|is_embedded| *is_embedded)
+}
+
+/// Adds what the embedded host has to know of a request to the origin. It removes the fields.
+pub fn tell_embedded_host(parts: &mut request::Parts, reason: RequestReason, has_content: bool) {
+    let fields = &mut parts.headers;
+    let _full = fields.try_insert(REASON, HeaderValue::from_static(reason.token()));
+    let has_unknown_length = has_content
+        && matches!(parts.method, Method::GET | Method::HEAD)
+        && !fields.contains_key(CONTENT_LENGTH);
+    if has_unknown_length {
+        let _full = fields.try_insert(CONTENT, HeaderValue::from_static("chunked"));
+    }
 }
 
 /// What the fields that a host adds say about a request.
@@ -84,7 +101,6 @@ pub fn take_spin_fields(headers: &mut HeaderMap, is_embedded: bool) -> Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use std::net::{IpAddr, Ipv4Addr};
 
     fn request(addresses: &[&'static str]) -> HeaderMap {

@@ -31,7 +31,7 @@
 //! `connection_auth` refuses what authenticates a connection that others use. `answer`
 //! builds what the visitor gets,
 //! `own_answer` what the shield says where nothing helps, `last_resort` finds another variant before that, and `served` says what became
-//! of the request. `request`, `fetch` and `answer_body` have
+//! of the request, and `outcome` reads that from an answer, to be counted. `request`, `fetch` and `answer_body` have
 //! the types that these share.
 
 mod answer;
@@ -49,6 +49,7 @@ mod judge;
 mod last_resort;
 mod news;
 mod notice;
+pub mod outcome;
 mod own_answer;
 mod pass;
 mod preflight;
@@ -88,6 +89,7 @@ use futures::future::join;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use notice::Notices;
+use outcome::outcome_of;
 use refusals::Refusals;
 use request::Gone;
 use scout::Heard;
@@ -140,6 +142,18 @@ impl<P: Platform> Shield<P> {
     /// gone: `gone` resolves then, and never otherwise. A GET or HEAD that waits to be
     /// sent to the origin gives up its place.
     pub async fn handle_while(
+        self: &Rc<Self>,
+        request: Request<Option<P::Body>>,
+        gone: Option<LocalBoxFuture<'static, ()>>,
+    ) -> Answer<P::Body> {
+        let answer = self.answer(request, gone).await;
+        let (outcome, cause) = outcome_of(answer.headers());
+        let why = cause.map(|cause| cause.why);
+        self.cells.count_request(outcome.name(), why);
+        answer
+    }
+
+    async fn answer(
         self: &Rc<Self>,
         request: Request<Option<P::Body>>,
         gone: Option<LocalBoxFuture<'static, ()>>,

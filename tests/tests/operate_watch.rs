@@ -170,6 +170,7 @@ async fn metrics_are_exact_and_as_prometheus_wants_them() {
     ask(node.address(), &Ask::new(Method::POST, "/form")).await;
     ask(node.address(), &Ask::get("/page").header("host", "a b")).await;
     let text = get(metrics, "/metrics").await.text();
+    let fills = origin.requests() as u64 - 1;
     for (name, expected) in [
         ("leeward_requests_total{outcome=\"hit\"}", hits + 10),
         ("leeward_requests_total{outcome=\"miss\"}", 2),
@@ -178,6 +179,18 @@ async fn metrics_are_exact_and_as_prometheus_wants_them() {
         ("leeward_refused_total{why=\"refused\"}", 1),
         ("leeward_request_seconds_count{outcome=\"hit\"}", hits + 10),
         ("leeward_origin_seconds_count", origin.requests() as u64),
+        (
+            "leeward_origin_requests_total{outcome=\"2xx\",reason=\"unsafe\"}",
+            1,
+        ),
+        (
+            "leeward_origin_requests_total{outcome=\"2xx\",reason=\"fill\"}",
+            fills,
+        ),
+        (
+            "leeward_origin_requests_total{outcome=\"2xx\",reason=\"unknown\"}",
+            0,
+        ),
         ("leeward_origin_in_flight", 0),
         ("leeward_waiting", 0),
     ] {

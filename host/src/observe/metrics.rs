@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use leeward::shield::refusals::{CAUSES, Cause};
+use leeward::world::RequestReason;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
 
 use super::origin::OriginOutcome;
-use super::outcome::Outcome;
 use super::store::{Kind, Result as StoreResult};
+use leeward::shield::outcome::Outcome;
 
 /// The media type of what [`Metrics::text`] returns.
 pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,6 +28,20 @@ const STORE_BUCKETS: &[f64] = &[
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0,
 ];
 
+/// The label of a request to the origin of which the component does not say why it is sent:
+/// one of another version.
+const NO_REASON: &str = "unknown";
+
+/// The values of the label `reason`.
+const REASONS: [&str; 6] = [
+    RequestReason::Fill.token(),
+    RequestReason::Refresh.token(),
+    RequestReason::Pass.token(),
+    RequestReason::Unsafe.token(),
+    RequestReason::Check.token(),
+    NO_REASON,
+];
+
 /// The counters of a node.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -37,8 +52,8 @@ pub(super) struct Metrics {
     /// By cause.
     refused: Vec<IntCounter>,
     waiting: IntGauge,
-    /// By outcome.
-    origin: Vec<IntCounter>,
+    /// By reason, then by outcome.
+    origin: Vec<Vec<IntCounter>>,
     origin_seconds: Histogram,
     origin_in_flight: IntGauge,
     /// Most that were in flight since the last look.
@@ -92,11 +107,11 @@ impl Metrics {
                 "leeward_waiting",
                 "Requests of visitors that have no head of an answer yet.",
             )?,
-            origin: made.counters(
+            origin: made.table(
                 "leeward_origin_requests_total",
-                "Requests to the origin, by what became of them.",
-                "outcome",
-                &OriginOutcome::ALL.map(OriginOutcome::name),
+                "Requests to the origin, by why they were sent and by what became of them.",
+                ("reason", &REASONS),
+                ("outcome", &OriginOutcome::ALL.map(OriginOutcome::name)),
             )?,
             origin_seconds: made.histogram(
                 "leeward_origin_seconds",
@@ -107,7 +122,12 @@ impl Metrics {
                 "Requests at the origin: sent, and the answer has not ended.",
             )?,
             origin_most: AtomicI64::new(0),
-            store: made.store_counters(&kinds)?,
+            store: made.table(
+                "leeward_store_operations_total",
+                "Operations of the store, by kind and by what became of them.",
+                ("kind", &kinds),
+                ("outcome", &StoreResult::ALL.map(StoreResult::name)),
+            )?,
             store_seconds: made.histograms(
                 "leeward_store_seconds",
                 "Time of operations of the store.",
@@ -161,8 +181,17 @@ impl Metrics {
     }
 
     /// The head of the origin's answer has come, or none will.
-    pub(super) fn origin_answered(&self, outcome: OriginOutcome, after: Duration) {
-        add(&self.origin, outcome as usize);
+    pub(super) fn origin_answered(
+        &self,
+        reason: Option<RequestReason>,
+        outcome: OriginOutcome,
+        after: Duration,
+    ) {
+        let reason = reason.map_or(NO_REASON, RequestReason::token);
+        let at = REASONS.iter().position(|known| *known == reason);
+        if let Some(outcomes) = at.and_then(|at| self.origin.get(at)) {
+            add(outcomes, outcome as usize);
+        }
         self.origin_seconds.observe(after.as_secs_f64());
     }
 
@@ -193,13 +222,14 @@ impl Metrics {
     /// What has been counted.
     pub(super) fn counts(&self) -> Counts {
         let all = |counters: &[IntCounter]| counters.iter().map(IntCounter::get).sum();
-        let failed = OriginOutcome::ALL.into_iter().zip(&self.origin);
+        let failed = self.origin.iter();
+        let failed = failed.flat_map(|outcomes| OriginOutcome::ALL.into_iter().zip(outcomes));
         let failed = failed.filter(|(outcome, _)| outcome.is_failure());
         let errors = self.store.iter();
         let errors = errors.filter_map(|kind| kind.get(StoreResult::Error as usize));
         Counts {
             requests: self.requests.iter().map(IntCounter::get).collect(),
-            origin: all(&self.origin),
+            origin: self.origin.iter().map(|outcomes| all(outcomes)).sum(),
             origin_failed: failed.map(|(_, counter)| counter.get()).sum(),
             refused: all(&self.refused),
             store_errors: errors.map(IntCounter::get).sum(),
@@ -251,19 +281,23 @@ impl Maker {
         Ok(each.map(|value| all.with_label_values(&[*value])).collect())
     }
 
-    fn store_counters(&self, kinds: &[&str]) -> Result<Vec<Vec<IntCounter>>> {
-        let help = "Operations of the store, by kind and by what became of them.";
-        let opts = Opts::new("leeward_store_operations_total", help);
-        let all = IntCounterVec::new(opts, &["kind", "outcome"])?;
+    /// Counters with two labels, by the values of the first and then of the second.
+    fn table(
+        &self,
+        name: &str,
+        help: &str,
+        (row, rows): (&str, &[&str]),
+        (column, columns): (&str, &[&str]),
+    ) -> Result<Vec<Vec<IntCounter>>> {
+        let all = IntCounterVec::new(Opts::new(name, help), &[row, column])?;
         self.0.register(Box::new(all.clone()))?;
-        let results = StoreResult::ALL.map(StoreResult::name);
-        let of_kind = |kind: &&str| {
-            let results = results.iter();
-            results
-                .map(|result| all.with_label_values(&[*kind, *result]))
+        let of_row = |row: &&str| {
+            let columns = columns.iter();
+            columns
+                .map(|column| all.with_label_values(&[*row, *column]))
                 .collect()
         };
-        Ok(kinds.iter().map(of_kind).collect())
+        Ok(rows.iter().map(of_row).collect())
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
@@ -315,7 +349,8 @@ mod tests {
         metrics.refused(cause_of("breaker-open").unwrap());
         metrics.sent();
         metrics.sent();
-        metrics.origin_answered(OriginOutcome::Unreachable, SECOND);
+        let refresh = Some(RequestReason::Refresh);
+        metrics.origin_answered(refresh, OriginOutcome::Unreachable, SECOND);
         metrics.origin_ended();
         metrics.stored(Kind::Swap, StoreResult::Conflict, SECOND);
         metrics.stored(Kind::Get, StoreResult::Error, SECOND);
@@ -329,7 +364,7 @@ mod tests {
             "leeward_request_seconds_sum{outcome=\"hit\"} 2",
             "leeward_refused_total{why=\"breaker-open\"} 1",
             "leeward_waiting 1",
-            "leeward_origin_requests_total{outcome=\"unreachable\"} 1",
+            "leeward_origin_requests_total{outcome=\"unreachable\",reason=\"refresh\"} 1",
             "leeward_origin_in_flight 1",
             "leeward_store_operations_total{kind=\"swap\",outcome=\"conflict\"} 1",
             "leeward_store_operations_total{kind=\"get\",outcome=\"error\"} 1",

@@ -8,7 +8,6 @@ pub(crate) mod access;
 pub(crate) mod log;
 mod metrics;
 mod origin;
-mod outcome;
 mod page;
 mod store;
 mod summary;

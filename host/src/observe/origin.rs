@@ -5,9 +5,11 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use leeward::platform::spin_fields::REASON;
+use leeward::world::RequestReason;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::observed;
@@ -108,17 +110,25 @@ impl OriginOutcome {
 /// A request at the origin, until its answer ends.
 #[derive(Debug)]
 pub(crate) struct OriginExchange {
+    /// Why it is sent; none where the component does not say.
+    reason: Option<RequestReason>,
     began: Instant,
     is_answered: bool,
 }
 
 impl OriginExchange {
-    /// It is sent.
-    pub(crate) fn begin() -> Self {
+    /// A request with these fields is sent. Removes what the component says of it to the host.
+    pub(crate) fn begin(fields: &mut HeaderMap) -> Self {
+        let said = fields.remove(REASON);
+        let reason = said.and_then(|said| {
+            let mut all = RequestReason::ALL.into_iter();
+            all.find(|reason| said == reason.token())
+        });
         if let Some(observed) = observed() {
             observed.metrics.sent();
         }
         OriginExchange {
+            reason,
             began: Instant::now(),
             is_answered: false,
         }
@@ -147,7 +157,9 @@ impl OriginExchange {
         }
         if let Some(observed) = observed() {
             let after = self.began.elapsed();
-            observed.metrics.origin_answered(outcome, after);
+            observed
+                .metrics
+                .origin_answered(self.reason, outcome, after);
         }
     }
 }

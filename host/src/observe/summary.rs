@@ -8,8 +8,8 @@ use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::metrics::Counts;
-use super::outcome::Outcome;
 use super::{log, observed, say_refused};
+use leeward::shield::outcome::Outcome;
 
 /// How often the counts of refused visitors are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

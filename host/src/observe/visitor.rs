@@ -11,8 +11,8 @@ use leeward::shield::platform::RequestId;
 use leeward::shield::refusals::Cause;
 
 use super::access::Entry;
-use super::outcome::{Outcome, outcome_of};
 use super::{Observed, log, now, observed};
+use leeward::shield::outcome::{Outcome, outcome_of};
 
 /// A visitor's request. It is counted when the head of its answer is there, and written to
 /// the access log when the answer has ended.

@@ -8,6 +8,7 @@ use crate::scenario::StoreKind;
 use bytes::Bytes;
 use leeward::cell::{Cell, codec};
 use leeward::cells::purges_id;
+use leeward::counts::Shard;
 use leeward::store::{StoreError, Swap};
 
 /// A task that took longer than this to its lease has waited for another's.
@@ -18,7 +19,28 @@ pub(crate) fn read(bytes: &Bytes) -> Option<Cell> {
     codec::decode_any(bytes).ok()
 }
 
+/// Whether a name is that of numbers of requests.
+pub(crate) fn is_counts(id: &str) -> bool {
+    id.starts_with("counts/")
+}
+
 impl Oracle {
+    /// A write adds numbers, and takes none away.
+    fn counts_changed(&self, before: Option<&Bytes>, after: &Bytes, by: Owner) {
+        let sum = |value: &Bytes| {
+            let counts = Shard::decode(value).ok()?.counts;
+            let of_origin = counts
+                .origin
+                .values()
+                .flat_map(|outcomes| outcomes.values());
+            Some(counts.requests.values().chain(of_origin).sum::<u64>())
+        };
+        let (old, new) = (before.and_then(sum).unwrap_or(0), sum(after));
+        if new.is_none_or(|new| new <= old) {
+            self.violated(by, "counts", format!("{old} requests became {new:?}"));
+        }
+    }
+
     /// The store has written a value.
     pub(crate) fn applied(&self, id: &str, before: Option<&Bytes>, after: &Bytes, by: Owner) {
         if super::budget::is_budget(id) {
@@ -26,6 +48,9 @@ impl Oracle {
         }
         if id == purges_id(super::ORIGIN) {
             return self.purges_changed(before, after, by);
+        }
+        if is_counts(id) {
+            return self.counts_changed(before, after, by);
         }
         let Some(new) = read(after) else {
             return self.violated(by, "codec", format!("{id} was overwritten with no cell"));

@@ -15,12 +15,12 @@ use crate::platform::message::{
     announce_nothing, has_content, headers_from, method_from_host, method_to_host, nanos,
     not_set_up, origin_error, plain,
 };
-use crate::platform::spin_fields::{CONTENT, is_embedded, take_spin_fields};
+use crate::platform::spin_fields::{is_embedded, take_spin_fields, tell_embedded_host};
 use crate::semantics::request_target;
 use crate::shield::{Answer, AnswerBody, Body, Content, OriginError, OriginRequest};
 use crate::world::RequestId;
 use futures::future::{Either, abortable, select};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -179,6 +179,7 @@ pub(super) async fn send(
 ) -> Result<http::Response<HostBody>, OriginError> {
     let refused = |what: &str| OriginError::NotSent(format!("the host refuses the {what}"));
     let OriginRequest {
+        reason,
         mut parts,
         body,
         connect_timeout,
@@ -194,12 +195,8 @@ pub(super) async fn send(
         let _ = options.set_first_byte_timeout(Some(nanos(first_byte_timeout)));
     }
     let _ = options.set_between_bytes_timeout(Some(nanos(between_bytes_timeout)));
-    let has_unknown_length = body.is_some()
-        && matches!(parts.method, Method::GET | Method::HEAD)
-        && !parts.headers.contains_key(http::header::CONTENT_LENGTH);
-    if has_unknown_length && is_embedded() {
-        let chunked = HeaderValue::from_static("chunked");
-        let _full = parts.headers.try_insert(CONTENT, chunked);
+    if is_embedded() {
+        tell_embedded_host(&mut parts, reason, body.is_some());
     }
     if body.is_none() {
         announce_nothing(&mut parts);

@@ -1,11 +1,12 @@
-//! What became of a visitor's request, as `Cache-Status` says it (RFC 9211).
+//! What became of a visitor's request, as `Cache-Status` says it (RFC 9211): for the
+//! shield or its host, which counts requests. Pure.
 
+use super::refusals::{Cause, cause_of};
 use http::HeaderMap;
-use leeward::shield::refusals::{Cause, cause_of};
 
 /// What became of a request: the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// Answered with a fresh stored entry.
     Hit,
     /// Answered with a stale stored entry.
@@ -32,7 +33,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub(super) const ALL: [Outcome; 11] = [
+    pub const ALL: [Outcome; 11] = [
         Outcome::Hit,
         Outcome::Stale,
         Outcome::Collapsed,
@@ -47,7 +48,7 @@ impl Outcome {
     ];
 
     /// The label.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Outcome::Hit => "hit",
             Outcome::Stale => "stale",
@@ -68,7 +69,7 @@ impl Outcome {
 const STALE: [&str; 4] = ["stale", "stale-if-error", "soft-timeout", "fallback"];
 
 /// What became of the request that this answers, and why it was refused, if it was.
-pub(super) fn outcome_of(headers: &HeaderMap) -> (Outcome, Option<&'static Cause>) {
+pub fn outcome_of(headers: &HeaderMap) -> (Outcome, Option<&'static Cause>) {
     // This cache is the one that is closest to the visitor: the last.
     let last = headers.get_all("cache-status").iter().next_back();
     let said = last.and_then(|value| value.to_str().ok());
@@ -118,11 +119,10 @@ fn read(parameters: &str) -> (Outcome, Option<&'static Cause>) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use http::{HeaderValue, StatusCode};
-    use leeward::semantics::Forward;
-    use leeward::shield::{Own, Passed, Served, Stale};
-
     use super::*;
+    use crate::semantics::Forward;
+    use crate::shield::{Own, Passed, Served, Stale};
+    use http::{HeaderValue, StatusCode};
 
     fn outcome(served: Served, store_fails: bool) -> (Outcome, Option<&'static str>) {
         let mut headers = HeaderMap::new();
