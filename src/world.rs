@@ -317,6 +317,11 @@ impl VisitorAddress {
     }
 }
 
+/// In a request's extensions: it is no visitor's. The host starts, and wants the instance to
+/// begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostStarts;
+
 /// The name of a visitor's request in the log. The platform puts it into the request's
 /// extensions, if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

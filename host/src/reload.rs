@@ -15,7 +15,7 @@ use crate::instances::Instances;
 use crate::settings::{self, Configuration};
 use crate::store::Shares;
 use crate::tls::Tls;
-use crate::{notify, report};
+use crate::{notify, report, server};
 
 /// What answers requests now.
 pub(crate) struct Site {
@@ -61,6 +61,24 @@ impl Site {
         let serving = Arc::new(Serving::new(instances, configuration.request_body));
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
         old.handler.state().retire();
+        self.start(configuration.warms);
+    }
+
+    /// Has an instance begin its work before the first visitor comes, if there is any.
+    pub(crate) fn start(&self, is_wanted: bool) {
+        if !is_wanted {
+            return;
+        }
+        let serving = self.current();
+        tokio::spawn(async move {
+            let request = server::start_request();
+            if let Err(error) = serving.handler.handle(Arc::default(), request).await {
+                report::event(
+                    "request-failed",
+                    format_args!("pages are not fetched at the start: {error:#}"),
+                );
+            }
+        });
     }
 
     /// Ends every instance as soon as it has nothing to do, and waits until none is left.

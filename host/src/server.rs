@@ -27,9 +27,9 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
-use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT, REQUEST_ID};
+use leeward::platform::spin_fields::{CLIENT_WATCH, CONTENT, REQUEST_ID, START};
 use leeward::semantics::{is_host_and_port, is_upgrade, strip_connection_fields};
 use leeward::shield::platform::RequestId;
 use tokio::sync::oneshot;
@@ -186,6 +186,16 @@ async fn answer(
             )
         }
     }
+}
+
+/// A request of the host itself: the instance is to begin its work.
+pub(crate) fn start_request() -> Request<WasiBody> {
+    let body = Empty::new().map_err(|never| match never {});
+    let mut request = Request::new(body.boxed_unsync());
+    *request.uri_mut() = Uri::from_static("http://localhost/");
+    let start = HeaderValue::from_static("1");
+    request.headers_mut().insert(START, start);
+    request
 }
 
 /// The answer to a request with such content.

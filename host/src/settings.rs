@@ -95,6 +95,8 @@ pub(crate) struct Configuration {
     pub(crate) text: String,
     /// Most bytes of the content of a request.
     pub(crate) request_body: Option<u64>,
+    /// Whether pages are to be fetched before a visitor asks.
+    pub(crate) warms: bool,
     /// What the node may take of the origin's budget while it stands in for its store.
     pub(crate) share: Share,
 }
@@ -118,6 +120,7 @@ pub(crate) fn configuration(
         text,
         // Zero means no limit.
         request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
+        warms: !parsed.warm.urls.is_empty(),
         share: Share::new(&parsed),
     })
 }

@@ -194,6 +194,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let instances = Instances::new(guest, settings.reuse, limiter.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let site = Site::new(instances, settings.configuration.request_body, tls);
+    site.start(settings.configuration.warms);
     let reload = Reload {
         config: settings.config,
         site: Arc::clone(&site),

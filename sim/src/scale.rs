@@ -9,6 +9,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use http::Request;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use leeward::budget::SettingsMark;
 use leeward::config::{Config, Origin};
 use leeward::shield::{Body, Shield};
 use std::cell::{Cell, RefCell};
@@ -118,7 +119,8 @@ pub fn run(args: &Args) -> Result<()> {
                     counters: Rc::clone(&counters),
                     origin_latency: *args.origin_latency,
                 };
-                Shield::new(platform, address.clone(), config.clone())
+                let mark = SettingsMark::of("", "");
+                Shield::new(platform, address.clone(), config.clone(), mark)
             })
             .collect();
         let (executor_, seen, zipf) = (executor.clone(), Rc::clone(&seen), Rc::clone(&zipf));

@@ -12,6 +12,7 @@ use crate::scale_platform::{Counters, ScalePlatform};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::Request;
+use leeward::budget::SettingsMark;
 use leeward::config::{Config, Origin};
 use leeward::shield::{Body, Shield};
 use leeward::store::{StoreError, Timed, Values, WRITE_DELAY_MAX};
@@ -330,6 +331,7 @@ impl Run {
             platform,
             self.address.clone(),
             self.config.clone(),
+            SettingsMark::of("", ""),
         ))
     }
 

@@ -13,6 +13,7 @@ use crate::trace::Trace;
 use crate::views::Views;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Request, header};
+use leeward::budget::SettingsMark;
 use leeward::config::{self, Config};
 use leeward::purges::{Prefix, Scope, Tag};
 use leeward::question::policy::KeyPolicy;
@@ -361,7 +362,12 @@ impl World {
         };
         Some(Instance {
             owner,
-            shield: Shield::new(platform, self.address.clone(), self.config.clone()),
+            shield: Shield::new(
+                platform,
+                self.address.clone(),
+                self.config.clone(),
+                SettingsMark::of("", ""),
+            ),
             heads: Rc::default(),
             busy,
         })

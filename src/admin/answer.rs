@@ -12,6 +12,13 @@ use serde_json::{Value, json};
 /// Keeps browsers from taking an answer for something else.
 const NO_SNIFFING: HeaderName = HeaderName::from_static("x-content-type-options");
 
+/// The answer to the host itself.
+pub(super) fn nothing<B>() -> Answer<B> {
+    let mut answer = Answer::new(AnswerBody::Empty);
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
 /// Why a request is not answered, and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {

@@ -18,13 +18,14 @@ mod status;
 mod token;
 mod warm;
 
+use crate::budget::SettingsMark;
 use crate::cell::transition::Purge;
 use crate::cells::Purged;
 use crate::config::{Config, Origin};
 use crate::purges::Scope;
 use crate::shield::{Answer, Shield};
 use crate::time::Time;
-use crate::world::{Body, Content, Platform, event};
+use crate::world::{Body, Content, HostStarts, Platform, event};
 use answer::{Refusal, json, no_content_for_head, refusal};
 use futures::future::LocalBoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, WWW_AUTHENTICATE};
@@ -32,7 +33,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, request};
 use order::{Order, Site};
 use route::{Route, Topic};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub struct FrontSettings {
     /// The secret of the admin interface; none where there is no such interface.
     pub admin_token: Option<String>,
     /// Tells settings apart: equal on all nodes that have the same.
-    pub mark: String,
+    pub mark: SettingsMark,
 }
 
 /// A shield, and the operator's door beside it.
@@ -66,9 +66,11 @@ pub struct Front<P: Platform> {
     token: Option<Token>,
     has_health: bool,
     /// See [`FrontSettings::mark`].
-    mark: String,
+    mark: SettingsMark,
     /// When the instance began.
     began: Time,
+    /// Whether what is wanted at the start has been fetched, or is being fetched.
+    has_begun: Cell<bool>,
     /// Requests with wrong tokens that wait.
     slowed: Cell<u32>,
 }
@@ -86,11 +88,12 @@ impl<P: Platform> Front<P> {
         let token = settings.admin_token.as_deref().and_then(Token::new);
         let has_health = settings.config.admin.health;
         Rc::new(Front {
-            shield: Shield::new(platform, settings.origin, settings.config),
+            shield: Shield::new(platform, settings.origin, settings.config, settings.mark),
             token,
             has_health,
             mark: settings.mark,
             began,
+            has_begun: Cell::default(),
             slowed: Cell::default(),
         })
     }
@@ -101,6 +104,10 @@ impl<P: Platform> Front<P> {
         request: Request<Option<P::Body>>,
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
+        self.warm_at_start();
+        if request.extensions().get::<HostStarts>().is_some() {
+            return answer::nothing();
+        }
         let route = route::of(
             request.method(),
             request.uri().path(),
@@ -272,17 +279,6 @@ impl Drop for Slowed<'_> {
     }
 }
 
-/// A mark of settings: equal for equal texts of the platform's variables.
-pub fn mark_of(origin: &str, config: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(origin.as_bytes());
-    hash.update([0]);
-    hash.update(config.trim().as_bytes());
-    let hash = hash.finalize();
-    let first = hash.first_chunk::<4>().copied().unwrap_or_default();
-    format!("{:08x}", u32::from_be_bytes(first))
-}
-
 /// Reads the content of a request to the admin interface.
 async fn read_content<B: Body>(headers: &HeaderMap, body: Option<B>) -> Result<Vec<u8>, Refusal> {
     let announced = headers
@@ -311,6 +307,3 @@ async fn read_content<B: Body>(headers: &HeaderMap, body: Option<B>) -> Result<V
 fn is_get(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
-
-#[cfg(test)]
-mod tests;

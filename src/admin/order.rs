@@ -66,6 +66,12 @@ impl<'a> Site<'a> {
         Site { config, names }
     }
 
+    /// The site, where there is no request.
+    pub(super) fn without_request(config: &'a Config, origin: &Origin) -> Self {
+        let names = vec![without_port(origin.authority.as_str()).to_ascii_lowercase()];
+        Site { config, names }
+    }
+
     /// The hosts in keys that a URL's host means; a single none where keys have none.
     fn hosts(&self, named: Option<(&str, &str)>) -> Result<Vec<Option<String>>, Refusal> {
         let own = &self.config.key.hosts;

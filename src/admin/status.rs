@@ -110,6 +110,19 @@ impl<P: Platform> Front<P> {
         )
     }
 
+    /// The settings of other nodes that have lately written to the store and have others.
+    fn others(&self, record: &Record, now: Time) -> Vec<Value> {
+        let marks = record.settings.marks().iter();
+        let others = marks.filter(|marked| marked.mark != self.mark);
+        let told = others.map(|marked| {
+            json!({
+                "settings": marked.mark.to_string(),
+                "seen_ms_ago": crate::time::millis(now.since(marked.last)),
+            })
+        });
+        told.collect()
+    }
+
     /// What was counted, on all nodes.
     async fn counters(&self) -> Value {
         let is_sampled = match self.shield.cells().counting() {
@@ -136,7 +149,9 @@ impl<P: Platform> Front<P> {
         let config = self.shield.config();
         let cells = self.shield.cells();
         let slots = self.shield.door().slots_max();
-        let mut origin = match self.shield.door().overview().await {
+        let record = self.shield.door().overview().await;
+        let others = record.as_ref().map(|record| self.others(record, now));
+        let mut origin = match record {
             Some(record) => OriginState::of(&record).to_json(slots, now),
             None => json!({ "unknown": "the store does not tell" }),
         };
@@ -157,7 +172,8 @@ impl<P: Platform> Front<P> {
             &json!({
                 "version": VERSION,
                 "time_ms": now.as_unix_millis(),
-                "settings": self.mark,
+                "settings": self.mark.to_string(),
+                "settings_of_others": others,
                 "preset": preset,
                 "origin": origin,
                 "store": { "reads": reads, "writes": writes },

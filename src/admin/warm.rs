@@ -45,14 +45,8 @@ impl<P: Platform> Front<P> {
         };
         let count = urls.len();
         let front = Rc::clone(self);
-        self.shield.platform().spawn(async move {
-            let mut worked = 0_usize;
-            for url in urls {
-                worked = worked.saturating_add(usize::from(front.fetch(&url).await));
-            }
-            let fields = [("urls", count.into()), ("worked", worked.into())];
-            front.shield.platform().log(&event("warm", &fields));
-        });
+        let fetching = async move { front.fetch_all(urls).await };
+        self.shield.platform().spawn(fetching);
         json(
             StatusCode::ACCEPTED,
             &json!({
@@ -60,6 +54,37 @@ impl<P: Platform> Front<P> {
                 "note": "one after the other, under the budget; the log says when it is done",
             }),
         )
+    }
+
+    /// Begins to fetch what the settings name, if this instance has not, and no other has
+    /// lately.
+    pub(super) fn warm_at_start(self: &Rc<Self>) {
+        let config = self.shield.config();
+        if config.warm.urls.is_empty() || self.has_begun.replace(true) {
+            return;
+        }
+        let site = Site::without_request(config, self.shield.origin());
+        let wanted = config.warm.urls.iter().take(TARGETS_MAX);
+        let urls: Vec<Uri> = wanted
+            .filter_map(|url| site.urls(url).ok())
+            .flatten()
+            .collect();
+        let front = Rc::clone(self);
+        self.shield.platform().spawn(async move {
+            let cells = front.shield.cells();
+            if cells.takes_turn_to_warm(front.mark).await {
+                front.fetch_all(urls).await;
+            }
+        });
+    }
+
+    async fn fetch_all(self: &Rc<Self>, urls: Vec<Uri>) {
+        let (count, mut worked) = (urls.len(), 0_usize);
+        for url in urls {
+            worked = worked.saturating_add(usize::from(self.fetch(&url).await));
+        }
+        let fields = [("urls", count.into()), ("worked", worked.into())];
+        self.shield.platform().log(&event("warm", &fields));
     }
 
     /// Whether the answer came, and was no error.

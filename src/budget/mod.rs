@@ -14,6 +14,7 @@ mod breaker;
 mod check;
 mod codec;
 mod rate;
+mod settings_seen;
 mod sightings;
 
 pub use breaker::{
@@ -24,6 +25,7 @@ pub use check::{CHECK_TIME, Check, Checks, KnownGood, PASSED_FOR};
 pub use codec::{Unreadable, decode, encode};
 pub(crate) use codec::{decode_record, encode_record};
 pub use rate::{RATE_MAX, RATE_MIN, Rate, RateLimit, Reservation, TOKEN_KEPT};
+pub use settings_seen::{Marked, SettingsMark, SettingsSeen};
 pub use sightings::{ClocksApart, Sightings};
 
 use crate::cell::Nonce;
@@ -201,6 +203,9 @@ pub struct Record {
     /// Whether clocks were found to be apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apart: Option<ClocksApart>,
+    /// Whether nodes have the same settings.
+    #[serde(default, skip_serializing_if = "SettingsSeen::is_empty")]
+    pub settings: SettingsSeen,
 }
 
 /// Slots of one instance.
@@ -265,6 +270,7 @@ impl Record {
             }
         }
         self.breaker = self.breaker.bounded(now, limits, breaker);
+        self.settings = self.settings.bounded(now, latest);
         let behind = seen.behind();
         self.rate = match limits.rate {
             Some(limit) => self
@@ -489,6 +495,12 @@ impl Record {
         self.time = Some(now);
         self.apart = apart;
         self
+    }
+
+    /// Notes the settings of the instance that writes it at `now`. Returns those of other
+    /// nodes that the log is to tell of, once it is written.
+    pub fn note_settings(&mut self, mark: SettingsMark, now: Time) -> Vec<SettingsMark> {
+        self.settings.note(mark, now)
     }
 
     /// The stored form, with the rate by the clock of the fastest node, which is ahead of this

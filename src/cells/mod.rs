@@ -19,7 +19,7 @@
 //! of a key's variants. `health` bounds the time of each operation, and leaves what
 //! failed of the store alone until a probe finds that it works again. `recent` has what
 //! was read of the store lately, for when it does not answer. `listing` shows the operator what
-//! is stored. `counters` writes what was counted. `sweep` keeps the store
+//! is stored. `counters` writes what was counted, and `warming` says which instance fetches pages at the start. `sweep` keeps the store
 //! within its limits.
 
 mod bodies;
@@ -41,6 +41,7 @@ mod sweep;
 mod testing;
 mod values;
 mod variants;
+mod warming;
 
 pub(crate) use bodies::Lost;
 pub(crate) use counters::Counting;

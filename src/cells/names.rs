@@ -7,6 +7,7 @@
 //! | `body/`, a nonce, `/`, a number | a chunk of a body |
 //! | `budget/` and a hash of the origin | the origin's record |
 //! | `purges/` and a hash of the origin | the purges of more than one URL |
+//! | `warm/` and a hash of the origin | when pages were last fetched at the start of an instance |
 //! | `counts/` and a hash of the origin and a number | what instances have counted |
 //!
 //! The key of a target contains no line break. The key of its preflights adds the line
@@ -40,6 +41,11 @@ pub fn purges_id(origin: &str) -> String {
 /// The name of one of the values with what was counted for an origin.
 pub(super) fn counts_id(origin: &str, shard: u32) -> String {
     hashed("counts/", &format!("{origin} {shard}"))
+}
+
+/// The name of the record of who fetched pages at the start.
+pub(super) fn warming_id(origin: &str) -> String {
+    hashed("warm/", origin)
 }
 
 fn hashed(prefix: &str, text: &str) -> String {

@@ -90,6 +90,8 @@ pub struct Config {
     pub tags: Vec<Tag>,
     /// The admin interface.
     pub admin: AdminConfig,
+    /// What is fetched when a node starts.
+    pub warm: WarmConfig,
     /// What is accepted and kept.
     pub limits: Limits,
     /// Settings for some paths. The first rule that matches wins.
@@ -205,6 +207,13 @@ pub struct ResponseConfig {
 pub struct AdminConfig {
     /// Whether this node says without a token that it can answer.
     pub health: bool,
+}
+
+/// What is fetched when a node starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WarmConfig {
+    /// Paths with queries, at most [`LIST_MAX`].
+    pub urls: Vec<String>,
 }
 
 /// How leases are timed.

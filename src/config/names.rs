@@ -202,6 +202,39 @@ fn cookie_letters(text: &str) -> Result<(), String> {
     }
 }
 
+/// Most bytes of a path with its query.
+const TARGET_MAX: usize = 8 << 10;
+
+/// A path with its query.
+pub(super) fn target(text: &str) -> Result<String, String> {
+    let wrong = |what: &str, remedy: &str| Err(format!("{text:?} {what}; write {remedy}"));
+    if text.len() > TARGET_MAX {
+        return Err(format!("a path has at most {TARGET_MAX} bytes"));
+    }
+    if text.contains("://") {
+        return wrong(
+            "has a scheme",
+            "the path alone; it is fetched for each of key.hosts",
+        );
+    }
+    if !text.starts_with('/') {
+        return wrong("does not begin with /", &format!("\"/{text}\""));
+    }
+    if text.contains('#') {
+        return wrong(
+            "has a fragment, which servers do not get",
+            "the path before the #",
+        );
+    }
+    match text.parse::<http::uri::PathAndQuery>() {
+        Ok(target) if target.as_str() == text => Ok(text.to_owned()),
+        Ok(_) | Err(_) => wrong(
+            "is no path",
+            "it as a browser sends it, with %20 for a blank",
+        ),
+    }
+}
+
 /// A host with an optional port, in lower case and without a default port.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let wrong = |what: &str, remedy: &str| Err(format!("{text:?} {what}; write {remedy}"));

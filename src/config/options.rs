@@ -554,6 +554,18 @@ pub const OPTIONS: &[Definition] = &[
         set: set!(Boolean => admin.health),
     },
     Definition {
+        name: "warm.urls",
+        kind: Kind::Targets,
+        default: "[]",
+        strict: None,
+        per_rule: false,
+        doc: "Paths, with queries, that are fetched when a node starts or its settings change, as \
+              a browser without cookies would ask for them: one after the other, under the \
+              budget, for each of `key.hosts`, by one instance of all nodes. On hosts that start \
+              instances with requests it is the first request that begins it.",
+        set: set!(Texts => warm.urls),
+    },
+    Definition {
         name: "wait.budget",
         kind: millis(0, 600),
         default: "\"10s\"",

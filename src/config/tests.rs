@@ -344,7 +344,7 @@ fn what_is_wrong_is_said_with_its_place_and_a_remedy() {
         (
             "zzz = 1",
             "config:1:1: zzz: there is no such setting; known are rule, fallback, preset, cookies, \
-             credentials, browser_ttl, freshness.*, origin.*, lease.*, admin.*, wait.*, key.*, request.*, \
+             credentials, browser_ttl, freshness.*, origin.*, lease.*, admin.*, warm.*, wait.*, key.*, request.*, \
              response.*, limits.*, health.*",
         ),
         (
@@ -359,6 +359,22 @@ fn what_is_wrong_is_said_with_its_place_and_a_remedy() {
     ] {
         let expected = expected.replace("<version>", env!("CARGO_PKG_VERSION"));
         assert_eq!(refused(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn pages_to_fetch_at_the_start_are_paths() {
+    let urls = Config::parse("warm.urls = [\"/\", \"/a?b=c%20d\"]").unwrap();
+    assert_eq!(urls.warm.urls, ["/", "/a?b=c%20d"]);
+    for (url, remedy) in [
+        ("http://a/b", "the path alone"),
+        ("a", "write \"/a\""),
+        ("/a#b", "before the #"),
+        ("/a b", "%20"),
+        ("", "does not begin with /"),
+    ] {
+        let told = refused(&format!("warm.urls = [{url:?}]"));
+        assert!(told.contains(remedy), "{url}: {told}");
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Kind {
     Hosts,
     /// A list of patterns of paths.
     Paths,
+    /// A list of paths with queries.
+    Targets,
     /// What becomes of cookies.
     Cookies,
     /// How long visitors may keep answers: text such as `"1m"`, in whole seconds within a
@@ -90,7 +92,7 @@ pub(super) enum Value {
     Header(HeaderValue),
     /// Of [`Kind::Parameters`], [`Kind::Fields`] and [`Kind::CookieNames`].
     Patterns(Vec<Pattern>),
-    /// Of [`Kind::Hosts`].
+    /// Of [`Kind::Hosts`] and [`Kind::Targets`].
     Texts(Vec<String>),
     /// Of [`Kind::Paths`].
     Paths(Vec<PathPattern>),
@@ -200,6 +202,9 @@ impl Kind {
             Kind::Paths => {
                 list(value, &["/health", "/status/*"], PathPattern::parse).map(Value::Paths)
             }
+            Kind::Targets => {
+                list(value, &["/", "/products/?page=1"], names::target).map(Value::Texts)
+            }
             Kind::Cookies => cookies(value).map(Value::Cookies),
             Kind::BrowserTtl { max } => browser_ttl(inner, *max).map(Value::BrowserTtl),
         }
@@ -225,6 +230,7 @@ impl Kind {
             Kind::CookieNames => "list of cookie names".to_owned(),
             Kind::Hosts => "list of hosts".to_owned(),
             Kind::Paths => "list of path patterns".to_owned(),
+            Kind::Targets => "list of paths".to_owned(),
             Kind::Cookies => COOKIES.to_owned(),
             Kind::BrowserTtl { max } => {
                 format!(

@@ -19,8 +19,8 @@ use super::slots::{Draft, KNOWN_FOR, Known, Settings, Slots, Verdict, phase_name
 use super::time::time_left;
 use super::tokens::Token;
 use crate::budget::{
-    CHECK_TIME, Class, ClocksApart, Halt, KnownGood, Outcome, Phase, Record, Report, Sightings,
-    Unreadable, decode,
+    CHECK_TIME, Class, ClocksApart, Halt, KnownGood, Outcome, Phase, Record, Report, SettingsMark,
+    Sightings, Unreadable, decode,
 };
 use crate::cell::Nonce;
 use crate::cells::{Backing, Cells, Unwritten};
@@ -412,10 +412,12 @@ impl<P: Platform> Broker<P> {
                 return Written::Done;
             }
             let nonce = Nonce::new(self.platform.random());
-            let record = draft
-                .record
-                .clone()
-                .written(nonce, now, self.sightings.borrow().apart());
+            let apart = self.sightings.borrow().apart();
+            let mut record = draft.record.clone().written(nonce, now, apart);
+            let differing = match backing {
+                Backing::Shared => record.note_settings(self.settings.mark, now),
+                Backing::Local => Vec::new(),
+            };
             let new = match backing {
                 Backing::Local => {
                     self.slots.borrow_mut().alone = record.clone();
@@ -437,6 +439,7 @@ impl<P: Platform> Broker<P> {
                     if backing == Backing::Shared {
                         self.without_record.set(false);
                     }
+                    self.log_differing(&differing);
                     if draft.turns {
                         self.log_breaker(&record.breaker.phase, now);
                     }
@@ -657,6 +660,31 @@ impl<P: Platform> Broker<P> {
                 (
                     "remedy",
                     "set the clocks of all nodes by NTP, or raise lease.clock_skew".into(),
+                ),
+            ],
+        ));
+    }
+
+    /// Says that other nodes have other settings.
+    fn log_differing(&self, others: &[SettingsMark]) {
+        if others.is_empty() {
+            return;
+        }
+        let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+        self.platform.log(&event(
+            "settings-differ",
+            &[
+                ("settings", self.settings.mark.to_string().into()),
+                ("others", others.into()),
+                (
+                    "effect",
+                    "nodes on this store answer by different rules, for some minutes".into(),
+                ),
+                (
+                    "remedy",
+                    "give all nodes the same settings and reload them: `settings` in \
+                     /.leeward/status tells them apart"
+                        .into(),
                 ),
             ],
         ));

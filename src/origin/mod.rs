@@ -32,7 +32,9 @@ pub(crate) use named::Named;
 pub use slot::Slot;
 pub(crate) use time::{Pace, Reading, TRICKLE_WINDOW, read, time_left};
 
-use crate::budget::{BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, RateLimit, Record};
+use crate::budget::{
+    BreakerSettings, Class, Halt, KnownGood, Limits, Outcome, RateLimit, Record, SettingsMark,
+};
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
 use crate::question::{Fill, Outgoing, pass};
@@ -113,7 +115,7 @@ impl<P: Platform> OriginDoor<P> {
         platform: Rc<P>,
         cells: Rc<Cells<P>>,
         origin: Origin,
-        config: &Config,
+        (config, mark): (&Config, SettingsMark),
     ) -> Self {
         let name = crate::cells::budget_id(&origin.server());
         let loop_id = LoopId::new(&origin.to_string(), &config.origin.loop_id);
@@ -121,7 +123,7 @@ impl<P: Platform> OriginDoor<P> {
             Rc::clone(&platform),
             cells,
             name,
-            settings::<P>(config),
+            settings::<P>(config, mark),
             Checker::new(&origin, loop_id, config),
         );
         OriginDoor {
@@ -508,7 +510,7 @@ pub(crate) fn status_of<B>(
     }
 }
 
-fn settings<P: Platform>(config: &Config) -> slots::Settings {
+fn settings<P: Platform>(config: &Config, mark: SettingsMark) -> slots::Settings {
     let origin = &config.origin;
     slots::Settings {
         limits: Limits {
@@ -525,6 +527,7 @@ fn settings<P: Platform>(config: &Config) -> slots::Settings {
             retry_after_max: origin.retry_after_max,
         },
         keeps_idle: !P::ENDS_WITH_REQUEST,
+        mark,
     }
 }
 

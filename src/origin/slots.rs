@@ -5,7 +5,7 @@ use super::slot::{Pool, Slot};
 use super::tokens::{Settled, Taken, Token, Tokens};
 use crate::budget::{
     BreakerSettings, Class, Halt, HaltedBy, Holder, KnownGood, Limit, Limits, Outcome, PerClass,
-    Phase, RENEWED_WITHIN, Rate, Record, Report,
+    Phase, RENEWED_WITHIN, Rate, Record, Report, SettingsMark,
 };
 use crate::cell::Nonce;
 use crate::cells::Backing;
@@ -57,6 +57,8 @@ pub(super) struct Settings {
     /// Whether a slot that is idle may be kept for the next request. Not where the
     /// instance ends with its request.
     pub(super) keeps_idle: bool,
+    /// Tells the node's settings from those of others.
+    pub(super) mark: SettingsMark,
 }
 
 impl Settings {
@@ -1024,6 +1026,7 @@ mod tests {
                 retry_after_max: Duration::from_secs(600),
             },
             keeps_idle,
+            mark: SettingsMark::of("", ""),
         }
     }
 

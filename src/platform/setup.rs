@@ -1,6 +1,7 @@
 //! What an instance makes once, from settings that it may fail to read.
 
-use crate::admin::{FrontSettings, mark_of};
+use crate::admin::FrontSettings;
+use crate::budget::SettingsMark;
 use crate::config::{Config, Origin};
 use crate::world::event;
 
@@ -46,7 +47,7 @@ pub async fn read(
     let text = variable("config").await?.unwrap_or_default();
     let config = Config::parse_over(defaults, &text).map_err(misconfigured)?;
     Ok(FrontSettings {
-        mark: mark_of(&origin.to_string(), &text),
+        mark: SettingsMark::of(&origin.to_string(), &text),
         origin,
         config,
         admin_token: variable("admin_token").await?,

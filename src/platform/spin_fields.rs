@@ -24,6 +24,9 @@ pub const CLIENT_WATCH: HeaderName = HeaderName::from_static("spin-client-watch"
 /// The name of the request in the log of the embedded host.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("spin-request-id");
 
+/// The request is no visitor's: the embedded host has started, and wants an instance to begin.
+pub const START: HeaderName = HeaderName::from_static("spin-start");
+
 /// Why the component sends a request to the origin, for the embedded host, which removes it:
 /// the token of a [`RequestReason`].
 pub const REASON: HeaderName = HeaderName::from_static("spin-reason");
@@ -61,6 +64,8 @@ pub struct Told {
     pub address: Option<VisitorAddress>,
     /// The name of the request in the log.
     pub id: Option<RequestId>,
+    /// See [`START`].
+    pub start: bool,
     /// It has content of unknown length.
     pub content: bool,
     /// Its content tells whether the client is still there, and is nothing else.
@@ -80,6 +85,7 @@ pub fn take_spin_fields(headers: &mut HeaderMap, is_embedded: bool) -> Told {
     };
     let id = headers.get(REQUEST_ID).filter(|_| is_embedded);
     let id = id.and_then(|id| RequestId::parse(id.to_str().ok()?));
+    let start = is_embedded && headers.contains_key(START);
     let content = is_embedded && headers.contains_key(CONTENT);
     let client_watch = is_embedded && headers.contains_key(CLIENT_WATCH);
     let names: Vec<HeaderName> = headers
@@ -93,6 +99,7 @@ pub fn take_spin_fields(headers: &mut HeaderMap, is_embedded: bool) -> Told {
     Told {
         address,
         id,
+        start,
         content,
         client_watch,
     }

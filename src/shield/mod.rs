@@ -24,7 +24,7 @@
 //! with their own fields, `scout` the first of those with credentials, in the order that
 //! `audiences` has learned, `unsafe_methods` those of other methods, and `preflight` asks
 //! the question of a CORS preflight; `news` has what
-//! their answers tell about entries, and `notice` which fields keep requests from sharing. `to_visitor` hands on what is not stored.
+//! their answers tell about entries, `notice` and `equal_answers` what keeps requests from sharing, and `advice` what the operator is told of it. `to_visitor` hands on what is not stored.
 //! `settings` decides again about what was stored under other settings.
 //! `store_body` stores while `tee` streams,
 //! `bodies` reads what is in chunks, `coming` what is still being written.
@@ -34,6 +34,7 @@
 //! of the request, and `outcome` reads that from an answer, to be counted. `request`, `fetch` and `answer_body` have
 //! the types that these share.
 
+mod advice;
 mod answer;
 mod answer_body;
 mod audiences;
@@ -41,6 +42,7 @@ mod bodies;
 mod coming;
 mod connection_auth;
 mod decide;
+mod equal_answers;
 mod fetch;
 mod fill;
 mod flight;
@@ -71,6 +73,7 @@ pub use crate::world::{Body, Content, OriginError, OriginRequest, Platform};
 pub use answer_body::{Answer, AnswerBody};
 pub use served::{Own, Passed, Served, Stale};
 
+use crate::budget::SettingsMark;
 use crate::cell::transition::Purge;
 use crate::cells::Cells;
 use crate::config::{Config, Origin};
@@ -79,16 +82,16 @@ use crate::purges::Scope;
 use crate::question::policy::KeyPolicy;
 use crate::question::preflight::preflight_key;
 use crate::question::target::{canonical, path_of};
-use crate::semantics::{is_host_and_port, is_upgrade};
+use crate::semantics::{has_static_extension, is_host_and_port, is_static_file, is_upgrade};
+use advice::Advisor;
 use audiences::Audiences;
 use fetch::Brought;
 use flight::Flights;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use futures::future::join;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use notice::Notices;
 use outcome::outcome_of;
 use refusals::Refusals;
 use request::Gone;
@@ -107,26 +110,31 @@ pub struct Shield<P: Platform> {
     /// Visitors with credentials that others wait for.
     scouts: Flights<P::Wake, Heard>,
     audiences: RefCell<Audiences>,
-    notices: RefCell<Notices>,
+    advisor: Rc<RefCell<Advisor>>,
     refusals: RefCell<Refusals>,
     /// Whether the log says what helps against refused authentication.
     connection_auth_logged: Cell<bool>,
 }
 
 impl<P: Platform> Shield<P> {
-    /// A shield in front of `origin`.
-    pub fn new(platform: P, origin: Origin, config: Config) -> Rc<Self> {
+    /// A shield in front of `origin`. `mark` tells these settings from those of other nodes.
+    pub fn new(platform: P, origin: Origin, config: Config, mark: SettingsMark) -> Rc<Self> {
         let (platform, config) = (Rc::new(platform), Rc::new(config));
         let cells = Cells::new(Rc::clone(&platform), Rc::clone(&config), &origin);
         Rc::new(Shield {
-            door: OriginDoor::new(Rc::clone(&platform), Rc::clone(&cells), origin, &config),
+            door: OriginDoor::new(
+                Rc::clone(&platform),
+                Rc::clone(&cells),
+                origin,
+                (&config, mark),
+            ),
             cells,
             platform,
             config,
             flights: Flights::default(),
             scouts: Flights::default(),
             audiences: RefCell::default(),
-            notices: RefCell::default(),
+            advisor: Rc::default(),
             refusals: RefCell::default(),
             connection_auth_logged: Cell::default(),
         })
@@ -146,11 +154,35 @@ impl<P: Platform> Shield<P> {
         request: Request<Option<P::Body>>,
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
+        let is_file = request.method() == Method::GET && has_static_extension(request.uri().path());
+        let file = is_file.then(|| request.uri().path().to_owned());
         let answer = self.answer(request, gone).await;
+        if let Some(file) = file {
+            self.notice_file_cookie(&file, &answer);
+        }
         let (outcome, cause) = outcome_of(answer.headers());
         let why = cause.map(|cause| cause.why);
         self.cells.count_request(outcome.name(), why);
         answer
+    }
+
+    /// Tells the operator of static files that are not stored because they set a cookie.
+    fn notice_file_cookie(&self, path: &str, answer: &Answer<P::Body>) {
+        let headers = answer.headers();
+        let is_file = answer.status() == StatusCode::OK
+            && headers.contains_key(SET_COOKIE)
+            && is_static_file(path, headers);
+        // What is stored, is without the cookie for the next visitor.
+        let of_shield = headers.get_all("cache-status").iter().next_back();
+        let is_stored = of_shield.is_some_and(|said| {
+            let said = said.to_str().unwrap_or_default();
+            said.contains(";stored") || said.contains(";hit")
+        });
+        if is_file && !is_stored {
+            let now = self.platform.now();
+            let advice = self.advisor.borrow_mut().sees_file_cookie(path, now);
+            self.advise(advice);
+        }
     }
 
     async fn answer(

@@ -1,8 +1,7 @@
 //! Notices request fields that make nearly every request a question of its own.
 //!
 //! A field that is in no list is part of the question. One that a proxy or a player adds,
-//! new in each request, keeps requests from sharing an answer. The operator is told its
-//! name and the setting that drops it. What is watched is bounded, whatever visitors send.
+//! new in each request, keeps requests from sharing an answer. What is watched is bounded, whatever visitors send.
 
 use crate::time::Time;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,19 +16,11 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// Most pairs of a key and a field that are watched at once.
 const WATCHED_MAX: usize = 128;
 
-/// Most names that are remembered as told.
-const TOLD_MAX: usize = 64;
-
-/// The least time after which a name is told again.
-const AGAIN: Duration = Duration::from_secs(3_600);
-
 /// Fields that are watched by one instance.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// At most [`WATCHED_MAX`], each where its hash says.
     watched: Vec<Watched>,
-    /// At most [`TOLD_MAX`] names, and when they were told last.
-    told: Vec<(String, Time)>,
 }
 
 /// The values of a field for a key.
@@ -45,7 +36,7 @@ struct Watched {
 }
 
 impl Notices {
-    /// Counts a field of a request for a key. Says whether the operator is to be told.
+    /// Counts a field of a request for a key. Says whether it has too many values.
     pub(super) fn sees(&mut self, key: &str, name: &str, value: &[u8], now: Time) -> bool {
         if self.watched.is_empty() {
             self.watched.resize(WATCHED_MAX, Watched::default());
@@ -78,23 +69,6 @@ impl Notices {
             return false;
         }
         *watched = Watched::default();
-        self.is_news(name, now)
-    }
-
-    /// The names that were told lately.
-    pub(super) fn told(&self) -> impl Iterator<Item = &str> {
-        self.told.iter().map(|(name, _)| name.as_str())
-    }
-
-    /// Whether a name has not been told lately.
-    fn is_news(&mut self, name: &str, now: Time) -> bool {
-        self.told
-            .retain(|(_, at)| *at <= now && now.since(*at) < AGAIN);
-        let is_known = self.told.iter().any(|(told, _)| told == name);
-        if is_known || self.told.len() >= TOLD_MAX {
-            return false;
-        }
-        self.told.push((name.to_owned(), now));
         true
     }
 }
@@ -127,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_with_more_than_fifty_values_for_a_key_in_a_minute_is_noticed_once() {
+    fn a_field_with_more_than_fifty_values_for_a_key_in_a_minute_is_noticed() {
         let second = SECOND;
         for (count, pause, expected) in [
             (VALUES_MAX, Duration::ZERO, false),
@@ -138,17 +112,6 @@ mod tests {
             let found = noticed(&mut Notices::default(), "x-id", count, pause);
             assert_eq!(found, expected, "{count} {pause:?}");
         }
-        let mut notices = Notices::default();
-        assert!(noticed(&mut notices, "x-id", 60, Duration::ZERO));
-        assert!(!noticed(&mut notices, "x-id", 600, Duration::ZERO));
-        assert!(noticed(&mut notices, "x-other", 60, Duration::ZERO));
-        let later = start().plus(AGAIN);
-        let mut told = 0;
-        for number in 0..200 {
-            let value = format!("{number}");
-            told += usize::from(notices.sees("/a", "x-id", value.as_bytes(), later));
-        }
-        assert_eq!(told, 1);
     }
 
     #[test]
@@ -179,16 +142,12 @@ mod tests {
         assert_eq!(notices.watched.len(), WATCHED_MAX);
         let most = |watched: &Watched| watched.values.len() <= VALUES_MAX;
         assert!(notices.watched.iter().all(most));
-        for name in 0..10 * TOLD_MAX {
-            noticed(&mut notices, &format!("x-{name}"), 60, Duration::ZERO);
-        }
-        assert!(notices.told.len() <= TOLD_MAX);
     }
 
     #[test]
     fn a_clock_that_is_set_back_ends_the_count() {
         let mut notices = Notices::default();
-        let future = start().plus(AGAIN);
+        let future = start().plus(WINDOW * 60);
         for number in 0..VALUES_MAX {
             notices.sees("/a", "x-id", format!("{number}").as_bytes(), future);
         }

@@ -3,6 +3,7 @@
 
 use super::answer::{Trouble, assemble, tell_lifetime};
 use super::answer_body::AnswerBody;
+use super::equal_answers::{BODY_MAX, Comparison};
 use super::fetch::Reason;
 use super::own_answer::Delivery;
 use super::request::{Gone, Visit, address_of};
@@ -17,11 +18,14 @@ use crate::origin::{
 use crate::question::location;
 use crate::question::target::path_of;
 use crate::semantics::{
-    Asked, Audience, Forward, Handed, Storability, is_endless, storability, strip_connection_fields,
+    Asked, Audience, Forward, Handed, ResponseDirectives, Storability, announced, is_endless,
+    response, storability, strip_connection_fields,
 };
 use crate::time::Time;
-use crate::world::{Content, OriginError, Platform};
+use crate::world::{Body, Content, OriginError, Platform};
 use futures::future::{Either, select};
+use futures::{StreamExt, stream};
+use http::header::{AUTHORIZATION, COOKIE, HOST, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode, request};
 use std::net::IpAddr;
 use std::pin::pin;
@@ -167,6 +171,10 @@ impl<P: Platform> Shield<P> {
                     true => AnswerBody::Empty,
                     false => self.to_visitor(&headers, body, config),
                 };
+                let body = match self.comparison(visitor, passed, (parts.status, &headers)) {
+                    Some(comparison) => self.compared(body, comparison, visitor.uri.path()),
+                    None => body,
+                };
                 let served = Served::Passed {
                     why: passed,
                     status: parts.status,
@@ -177,6 +185,65 @@ impl<P: Platform> Shield<P> {
                 self.no_answer(visitor, &error, Delivery::Unknown, Forward::Bypass, config)
             }
         }
+    }
+
+    /// Whether to compare an answer with what other visitors got, because it says that it is
+    /// for one of them.
+    fn comparison(
+        &self,
+        visitor: &request::Parts,
+        passed: Passed,
+        (status, headers): (StatusCode, &HeaderMap),
+    ) -> Option<Comparison> {
+        let is_private = matches!(passed, Passed::Credentials | Passed::Uncacheable)
+            && visitor.method == Method::GET
+            && status == StatusCode::OK
+            && !headers.contains_key(SET_COOKIE)
+            && ResponseDirectives::parse(headers).private == response::Scope::Everything;
+        let is_short = announced(headers).is_none_or(|length| length <= BODY_MAX as u64);
+        if !is_private || !is_short {
+            return None;
+        }
+        let target = (visitor.headers.get(HOST), visitor.uri.to_string());
+        let credentials = [COOKIE, AUTHORIZATION].map(|name| {
+            let lines = visitor.headers.get_all(name).iter();
+            lines.map(|line| line.as_bytes()).collect::<Vec<_>>()
+        });
+        self.advisor.borrow_mut().answers.begin(target, credentials)
+    }
+
+    /// A body that is compared while its visitor reads it.
+    fn compared(
+        &self,
+        body: AnswerBody<P::Body>,
+        comparison: Comparison,
+        path: &str,
+    ) -> AnswerBody<P::Body> {
+        let (advisor, platform) = (Rc::clone(&self.advisor), Rc::clone(&self.platform));
+        let state = (body, Some(comparison), path.to_owned());
+        let pieces = stream::unfold(state, move |(mut body, mut comparison, path)| {
+            let (advisor, platform) = (Rc::clone(&advisor), Rc::clone(&platform));
+            async move {
+                match body.chunk().await {
+                    Some(piece) => {
+                        comparison = comparison.and_then(|comparison| match &piece {
+                            Ok(bytes) => comparison.and(bytes),
+                            Err(_) => None,
+                        });
+                        Some((piece, (body, comparison, path)))
+                    }
+                    None => {
+                        let mut advisor = advisor.borrow_mut();
+                        let visitors = advisor.answers.end(comparison?)?;
+                        let now = platform.now();
+                        let advice = advisor.sees_equal_answers(&path, visitors, now)?;
+                        platform.log(&advice.line());
+                        None
+                    }
+                }
+            }
+        });
+        AnswerBody::Stream(pieces.boxed_local())
     }
 
     /// The answer where the origin has none and nothing stored helps. Where no mark says

@@ -1,13 +1,13 @@
 //! One GET or HEAD, from arrival to answer: a loop of looking at the question's
 //! cell, deciding, and waiting.
 
+use super::advice::Advice;
 use super::answer::Trouble;
 use super::coming::Readiness;
 use super::decide::{Asker, Step, View, decide};
 use super::fetch::{Brought, Head, Job, NotKept, Reason};
 use super::flight::{Flight, Role};
 use super::follow::{Polling, Waited};
-use super::notice::{VALUES_MAX, WINDOW};
 use super::own_answer::Delivery;
 use super::pass::Passing;
 use super::request::{Gone, Visit};
@@ -26,7 +26,7 @@ use crate::semantics::{
     Audience, Forward, Preset, RequestDirectives, Verdict, announced, may_be_for_everyone, verdict,
 };
 use crate::time::Time;
-use crate::world::{OriginError, Platform, event};
+use crate::world::{OriginError, Platform};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use http::header::RANGE;
@@ -84,11 +84,6 @@ enum Useless {
     None,
     /// Its body cannot be read.
     Lost(Box<Entry>, Lost),
-}
-
-/// What helps against a field whose every value is new.
-fn drop_field(name: &str) -> String {
-    format!("if {name} changes no answer, add it to request.drop: request.drop = [\"{name}\"]")
 }
 
 impl<P: Platform> Shield<P> {
@@ -149,43 +144,24 @@ impl<P: Platform> Shield<P> {
     fn notice_fields(&self, visitor: &Visitor) {
         let now = self.platform.now();
         for (name, value) in visitor.keyed() {
-            let mut notices = self.notices.borrow_mut();
-            if !notices.sees(visitor.key(), name.as_str(), value.as_bytes(), now) {
-                continue;
-            }
-            drop(notices);
-            let remedy = drop_field(name.as_str());
-            self.platform.log(&event(
-                "field-differs",
-                &[
-                    ("field", name.as_str().into()),
-                    ("path", visitor.target().into()),
-                    ("values", VALUES_MAX.saturating_add(1).into()),
-                    ("seconds", WINDOW.as_secs().into()),
-                    (
-                        "effect",
-                        "each value is asked for and stored apart, so visitors share no answer"
-                            .into(),
-                    ),
-                    ("remedy", remedy.into()),
-                ],
-            ));
+            let request = (visitor.key(), visitor.target());
+            let field = (name.as_str(), value.as_bytes());
+            let advice = self.advisor.borrow_mut().sees_field(request, field, now);
+            self.advise(advice);
+        }
+    }
+
+    /// Tells the operator.
+    pub(super) fn advise(&self, advice: Option<Advice>) {
+        if let Some(advice) = advice {
+            self.platform.log(&advice.line());
         }
     }
 
     /// What keeps requests from sharing answers, as this instance has noticed, and what to
     /// write against it.
     pub(crate) fn advice(&self) -> Vec<serde_json::Value> {
-        let notices = self.notices.borrow();
-        let told = notices.told().map(|name| {
-            serde_json::json!({
-                "field": name,
-                "effect": "each of its many values is asked for and stored apart",
-                "remedy": drop_field(name),
-                "rule": format!("request.drop = [\"{name}\"]"),
-            })
-        });
-        told.collect()
+        self.advisor.borrow().told()
     }
 
     /// Answers a request that asks a question.

@@ -17,6 +17,7 @@ mod http;
 mod ledger;
 mod messages;
 mod operate;
+mod operate_advice;
 mod operate_run;
 mod operate_watch;
 mod preflight;

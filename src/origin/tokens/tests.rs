@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::budget::SettingsMark;
 use crate::budget::{BreakerSettings, Limits, Phase, Record};
 use crate::cell::transition::Backoff;
 use crate::origin::slot::{Pool, Slot};
@@ -54,6 +55,7 @@ fn settings(keeps_idle: bool) -> Settings {
             retry_after_max: Duration::from_secs(600),
         },
         keeps_idle,
+        mark: SettingsMark::of("", ""),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::platform::message::{
 use crate::platform::spin_fields::{is_embedded, take_spin_fields, tell_embedded_host};
 use crate::semantics::request_target;
 use crate::shield::{Answer, AnswerBody, Body, Content, OriginError, OriginRequest};
-use crate::world::RequestId;
+use crate::world::{HostStarts, RequestId};
 use futures::future::{Either, abortable, select};
 use http::{HeaderMap, StatusCode, Uri};
 use std::cell::Cell;
@@ -82,6 +82,9 @@ fn incoming(request: IncomingRequest) -> Result<http::Request<Option<HostBody>>,
     *ours.method_mut() = method;
     *ours.uri_mut() = uri.build()?;
     *ours.headers_mut() = headers;
+    if told.start {
+        ours.extensions_mut().insert(HostStarts);
+    }
     if let Some(address) = told.address {
         ours.extensions_mut().insert(address);
     }

@@ -12,6 +12,7 @@ use crate::platform::message::{
 use crate::platform::spin_fields::{is_embedded, take_spin_fields, tell_embedded_host};
 use crate::semantics::request_target;
 use crate::shield::{Answer, Content, OriginError, OriginRequest, Slot};
+use crate::world::HostStarts;
 use futures::FutureExt;
 use http::{HeaderMap, StatusCode, Uri};
 use wasip3::http::client;
@@ -81,6 +82,9 @@ fn incoming(request: Request) -> Result<Incoming, http::Error> {
     *ours.method_mut() = method;
     *ours.uri_mut() = uri.build()?;
     *ours.headers_mut() = headers;
+    if told.start {
+        ours.extensions_mut().insert(HostStarts);
+    }
     if let Some(address) = told.address {
         ours.extensions_mut().insert(address);
     }
