@@ -25,7 +25,7 @@ use crate::config::{Config, Origin};
 use crate::purges::Scope;
 use crate::shield::{Answer, Shield};
 use crate::time::Time;
-use crate::world::{Body, Content, HostStarts, Platform, event};
+use crate::world::{Body, Content, HostStarts, Platform, VisitorAddress, event};
 use answer::{Refusal, json, no_content_for_head, refusal};
 use futures::future::LocalBoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, WWW_AUTHENTICATE};
@@ -136,7 +136,7 @@ impl<P: Platform> Front<P> {
             return refusal(&refused);
         }
         if topic.needs_token()
-            && let Err(refused) = self.authorize(&parts.headers).await
+            && let Err(refused) = self.authorize(parts).await
         {
             return refused;
         }
@@ -162,7 +162,8 @@ impl<P: Platform> Front<P> {
     }
 
     /// Whether a request has the operator's token. The answer to a wrong one waits.
-    async fn authorize(&self, headers: &HeaderMap) -> Result<(), Answer<P::Body>> {
+    async fn authorize(&self, parts: &request::Parts) -> Result<(), Answer<P::Body>> {
+        let headers = &parts.headers;
         let is_known = self
             .token
             .as_ref()
@@ -183,9 +184,11 @@ impl<P: Platform> Front<P> {
         }
         let _slowed = Slowed::begin(&self.slowed);
         self.shield.platform().sleep(WRONG_TOKEN_PAUSE).await;
-        self.shield
-            .platform()
-            .log(&event("admin-refused", &[("why", "wrong token".into())]));
+        let mut fields = vec![("why", "wrong token".into())];
+        if let Some(VisitorAddress(address)) = parts.extensions.get() {
+            fields.push(("client", address.to_string().into()));
+        }
+        self.shield.platform().log(&event("admin-refused", &fields));
         Err(refused)
     }
 

@@ -675,6 +675,10 @@ fn selectors_are_told_in_words() {
             Some("http, accept: */*, x-requested-with: a, accept-language: de, without dnt"),
         ),
         (
+            "http+9:x-api-key5:s3cr3",
+            Some("http, x-api-key: not shown"),
+        ),
+        (
             "http#13:authorization4:abcd",
             Some("http, authorization of one client"),
         ),

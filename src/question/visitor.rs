@@ -180,6 +180,7 @@ pub fn selector_in_words(selector: &str) -> Option<String> {
         };
         words.push(match (kind, value) {
             ('#', Some(_)) => format!("{name} of one client"),
+            ('+' | '~', Some(_)) if is_secret(name) => format!("{name}: not shown"),
             ('+' | '~', Some(value)) => format!("{name}: {value}"),
             ('~', None) => format!("without {name}"),
             _ => return None,
@@ -187,6 +188,21 @@ pub fn selector_in_words(selector: &str) -> Option<String> {
         rest = after;
     }
     Some(words.join(", "))
+}
+
+/// Whether a field of this name may identify a client or open something: its value is not for
+/// people who look at what is stored.
+fn is_secret(name: &str) -> bool {
+    const PARTS: [&str; 7] = [
+        "auth",
+        "key",
+        "pass",
+        "secret",
+        "session",
+        "signature",
+        "token",
+    ];
+    PARTS.iter().any(|part| name.contains(part))
 }
 
 /// A counted text, and what follows it.
