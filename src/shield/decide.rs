@@ -32,8 +32,7 @@ pub(super) struct Asker {
     pub(super) arrival: Time,
     /// It has waited for another's fetch.
     pub(super) collapsed: bool,
-    /// It has credentials, and goes to the origin itself where nothing is known of its
-    /// question.
+    /// It goes to the origin itself where nothing is known of its question.
     pub(super) scouts: bool,
 }
 
