@@ -632,6 +632,26 @@ async fn a_request_that_stops_halfway_ends_after_the_time_that_it_has() {
     assert_eq!(site.origin.count("/a"), 0);
 }
 
+/// Content in frames without a byte (RFC 9113 section 10.5): the connection is closed, and the
+/// origin has had one request at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_frames_without_content_ends_with_its_connection() {
+    let mut site = Site::start(&[]).await;
+    let mut client = Client::open(site.address()).await;
+    let mut fields = get("/order", &[]);
+    fields[0] = (":method", "POST");
+    let head = Frame::new(HEADERS, END_HEADERS, 1, &block(&fields));
+    client.send(&[head]).await;
+    let flood = vec![Frame::new(DATA, 0, 1, &[]); 10_000];
+    let mut sent = 0;
+    while sent < FLOOD && client.send(&flood).await {
+        sent += flood.len();
+    }
+    assert!(sent < FLOOD, "the node takes everything");
+    site.answers("after empty frames").await;
+    assert!(site.origin.count("/order") <= 1);
+}
+
 /// A node that stops says so (RFC 9113 section 6.8), and answers what it has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stops_says_so_and_answers_the_requests_that_it_has() {
