@@ -15,6 +15,9 @@ use crate::process::{run, succeeds};
 /// What of `deploy/` is in the archive.
 const DEPLOY: &[&str] = &["systemd", "docker", "kubernetes"];
 
+/// Files of the repository that are beside the program in the archive.
+const TEXTS: &[&str] = &["LICENSE", "CHANGELOG.md"];
+
 /// The files of the package that are made here; `host/Cargo.toml` names them too.
 const MADE: &[&str] = &["man", "completions"];
 
@@ -72,6 +75,10 @@ pub(crate) fn host(
         .with_context(|| format!("cannot copy {}", program.display()))?;
     for made in MADE {
         copy_files(&folder.join(made), &staged.join(made))?;
+    }
+    for text in TEXTS {
+        fs::copy(build::root().join(text), staged.join(text))
+            .with_context(|| format!("cannot copy {text}"))?;
     }
     for part in DEPLOY {
         let from = build::root().join("deploy").join(part);
@@ -172,6 +179,9 @@ mod tests {
     fn what_is_packed_is_there() {
         for part in DEPLOY {
             assert!(build::root().join("deploy").join(part).is_dir(), "{part}");
+        }
+        for text in TEXTS {
+            assert!(build::root().join(text).is_file(), "{text}");
         }
     }
 
