@@ -108,6 +108,7 @@ pub const EVENTS: &[(&str, Level)] = &[
     ("reloaded", Level::Info),
     ("request-failed", Level::Error),
     ("requests-cut", Level::Warn),
+    ("settings-doubtful", Level::Warn),
     ("stopped", Level::Info),
     ("stopping", Level::Info),
     ("store-damaged", Level::Error),

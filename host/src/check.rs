@@ -11,6 +11,9 @@ use leeward::platform::limits::{self, Limits, Platform};
 /// Longest configuration that is read, in bytes.
 const CONFIG_MAX: u64 = 16 << 20;
 
+/// Stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
 /// The options of `leeward check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -47,7 +50,10 @@ fn platforms() -> impl clap::builder::TypedValueParser<Value = Platform> {
 /// If the file cannot be read, or settings are wrong: each with its place and what to
 /// write instead.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let name = args.file.display();
+    let name = match args.file.to_str() {
+        Some(STANDARD_INPUT) => "standard input".to_owned(),
+        _ => args.file.display().to_string(),
+    };
     let text = read(args).with_context(|| format!("cannot read {name}"))?;
     let platform = args.platform;
     let own = platform.limits();
@@ -55,10 +61,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         outbound_per_hour: args.outbound_per_hour.or(own.outbound_per_hour),
         ..own
     };
-    let checked = limits::check(&text, platform, &plan)
-        .map_err(|error| anyhow!("the configuration in {name} is wrong:\n{error}"))?;
+    let checked = limits::check(&text, platform, &plan).map_err(|error| {
+        let problems = error.in_file(&name);
+        anyhow!("the configuration in {name} is wrong:\n{problems}")
+    })?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{name} is valid for {}", platform.name())?;
+    writeln!(out, "{name} is valid for the platform {}", platform.name())?;
+    for warning in &checked.config.warnings {
+        writeln!(out, "warning: {}", warning.in_file(&name))?;
+    }
     for note in checked.notes {
         writeln!(out, "{note}")?;
     }
@@ -68,7 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn read(args: &Args) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = match args.file.to_str() {
-        Some("-") => std::io::stdin()
+        Some(STANDARD_INPUT) => std::io::stdin()
             .take(CONFIG_MAX + 1)
             .read_to_string(&mut text)?,
         _ => std::fs::File::open(&args.file)?

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use anyhow::Context as _;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use leeward::config::{Config, Origin};
@@ -65,8 +64,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = match &args.config {
         Some(path) => {
             let text = read_config(path)?;
-            Config::parse(&text)
-                .with_context(|| format!("the configuration in {} is wrong", path.display()))?
+            let name = path.display();
+            Config::parse(&text).map_err(|error| {
+                let problems = error.in_file(&name);
+                anyhow::anyhow!("the configuration in {name} is wrong: {problems}")
+            })?
         }
         None => Config::parse("")?,
     };

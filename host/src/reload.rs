@@ -137,6 +137,7 @@ impl Reload {
         let tls = self.site.tls.as_ref();
         let certificate = tls.map(|tls| anyhow::Ok((tls, tls.read_again()?)));
         let certificate = certificate.transpose()?;
+        configuration.warn();
         self.shares.set(configuration.share);
         self.site.replace(&configuration);
         let mut what = match &self.config {

@@ -13,6 +13,7 @@ use crate::guest::Component;
 use crate::http_behaviour::HttpBehaviour;
 use crate::instances::Reuse;
 use crate::limits::Platform;
+use crate::report;
 use crate::server::ClientOptions;
 use crate::store::{Behaviour, Location, Share};
 use crate::tls::TlsOptions;
@@ -99,6 +100,17 @@ pub(crate) struct Configuration {
     pub(crate) warms: bool,
     /// What the node may take of the origin's budget while it stands in for its store.
     pub(crate) share: Share,
+    /// What is valid, and probably not meant so, each with its place in the file.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Configuration {
+    /// Writes a line of the log for each warning.
+    pub(crate) fn warn(&self) {
+        for warning in &self.warnings {
+            report::event("settings-doubtful", warning);
+        }
+    }
 }
 
 /// Reads the configuration in the file at `path`, or without one in the environment, and
@@ -114,10 +126,14 @@ pub(crate) fn configuration(
             environment(ENV_CONFIG).unwrap_or_default(),
         ),
     };
-    let parsed =
-        Config::parse(&text).with_context(|| format!("the configuration in {source} is wrong"))?;
+    let parsed = Config::parse(&text).map_err(|error| {
+        let problems = error.in_file(&source);
+        anyhow!("the configuration in {source} is wrong: {problems}")
+    })?;
+    let warned = parsed.warnings.iter();
     Ok(Configuration {
         text,
+        warnings: warned.map(|warning| warning.in_file(&source)).collect(),
         // Zero means no limit.
         request_body: Some(parsed.limits.request_body).filter(|&bytes| bytes > 0),
         warms: !parsed.warm.urls.is_empty(),
@@ -469,7 +485,8 @@ mod tests {
         ];
         let error = format!("{:#}", settings(&[], &environment).unwrap_err());
         assert!(error.contains(ENV_CONFIG), "{error}");
-        assert!(error.contains("config:2:1: limits.urls"), "{error}");
+        let place = format!("{ENV_CONFIG}:2:1: limits.urls");
+        assert!(error.contains(&place), "{error}");
     }
 
     #[test]

@@ -165,6 +165,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = Stop::listen().context("cannot listen for signals")?;
     let hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     observe::start(options).await?;
+    settings.configuration.warn();
 
     let tls = Tls::new(&settings.tls)?;
     let trust = client_config(match &settings.origin_ca {

@@ -31,7 +31,7 @@ pub use fallback::{FALLBACK_BODY_MAX, Fallback};
 pub use names::Refused;
 pub use options::{Definition, OPTIONS};
 pub use path::{PATTERN_MAX, PathPattern, STARS_MAX};
-pub use problem::ConfigError;
+pub use problem::{ConfigError, Problem};
 pub use purging::{INVALIDATES_MAX, Invalidated};
 pub use reference::reference;
 pub use rule::{Match, RULES_MAX, Rule};
@@ -101,7 +101,7 @@ pub struct Config {
     /// The implicit rules for `health.paths`, which come after all others.
     pub health: Vec<Rule>,
     /// What is valid, and probably not meant so: each with its place and what to write.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Problem>,
 }
 
 /// What an unsafe request that succeeds does to what is stored for its targets (RFC 9111

@@ -8,8 +8,13 @@ pub struct ConfigError {
     problems: Vec<Problem>,
 }
 
+/// Stands for the name of the file where that is not known.
+const NAMELESS: &str = "config";
+
+/// What is wrong with a configuration, or doubtful in it: the setting, its place in the text,
+/// and what to write instead. `Display` says `config` for the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Problem {
+pub struct Problem {
     /// Line and column, both from 1.
     place: Option<(usize, usize)>,
     name: String,
@@ -94,9 +99,9 @@ impl<'t> Problems<'t> {
     }
 
     /// What is valid, and probably not meant so, in the order of the text.
-    pub(super) fn warnings(&mut self) -> Vec<String> {
+    pub(super) fn warnings(&mut self) -> Vec<Problem> {
         self.doubtful.sort();
-        self.doubtful.iter().map(Problem::to_string).collect()
+        std::mem::take(&mut self.doubtful)
     }
 
     /// Line and column of the byte at `offset`.
@@ -116,28 +121,42 @@ impl<'t> Problems<'t> {
     }
 }
 
+impl Problem {
+    /// As `FILE:LINE:COLUMN: SETTING: MESSAGE`, which editors turn into a link. `file` is the
+    /// name of the file that the configuration was read from.
+    pub fn in_file(&self, file: &dyn fmt::Display) -> String {
+        let place = match self.place {
+            Some((line, column)) => format!("{file}:{line}:{column}"),
+            None => file.to_string(),
+        };
+        match self.name.as_str() {
+            "" => format!("{place}: {}", self.message),
+            name => format!("{place}: {name}: {}", self.message),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Some((line, column)) => write!(f, "config:{line}:{column}: ")?,
-            None => f.write_str("config: ")?,
-        }
-        match self.name.as_str() {
-            "" => f.write_str(&self.message),
-            name => write!(f, "{name}: {}", self.message),
-        }
+        f.write_str(&self.in_file(&NAMELESS))
+    }
+}
+
+impl ConfigError {
+    /// A line for each problem, as [`Problem::in_file`].
+    pub fn in_file(&self, file: &dyn fmt::Display) -> String {
+        let lines: Vec<_> = self
+            .problems
+            .iter()
+            .map(|problem| problem.in_file(file))
+            .collect();
+        lines.join("\n")
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
+        f.write_str(&self.in_file(&NAMELESS))
     }
 }
 

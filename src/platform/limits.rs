@@ -162,9 +162,9 @@ impl Limits {
 /// Settings that stay within a platform's limits.
 #[derive(Debug)]
 pub struct Checked {
-    /// The settings, with the defaults of the platform.
+    /// The settings, with the defaults of the platform, and the warnings about them.
     pub config: Config,
-    /// What the operator should know all the same.
+    /// What else the operator should know.
     pub notes: Vec<String>,
 }
 
@@ -177,9 +177,7 @@ pub struct Checked {
 pub fn check(text: &str, platform: Platform, limits: &Limits) -> Result<Checked, ConfigError> {
     let beyond = |config: &Config| beyond(config, platform, limits);
     let config = Config::parse_within(platform.defaults(), &beyond, text)?;
-    let warned = config.warnings.iter();
-    let mut notes: Vec<String> = warned.map(|text| format!("warning: {text}")).collect();
-    notes.extend(notes_of_rate(&config, limits));
+    let mut notes = notes_of_rate(&config, limits);
     notes.extend(note_of_wait(&config, limits));
     Ok(Checked { config, notes })
 }

@@ -297,6 +297,24 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
+    /// The memory that it holds now, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not say.
+    pub fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes: u64 = line
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kilobytes * 1024
+    }
+
     /// Asks it to read its configuration again (SIGHUP).
     pub fn reload(&self) {
         self.signal(Signal::HUP);

@@ -231,3 +231,116 @@ async fn in_chromium_the_dashboard_says_that_the_store_of_a_redis_server_fails()
     browser.until("the store works again", &works).await;
     no_faults(&mut browser);
 }
+
+/// The sum of a metric's samples that have this label, and all of them without one.
+fn sum(metrics: &str, name: &str, label: Option<(&str, &str)>) -> u64 {
+    let label = label.map(|(name, value)| format!("{name}=\"{value}\""));
+    let values = metrics.lines().filter_map(|line| {
+        let (sample, value) = line.rsplit_once(' ')?;
+        let (metric, labels) = sample.split_once('{').unwrap_or((sample, ""));
+        let is_it = metric == name && label.as_ref().is_none_or(|label| labels.contains(label));
+        is_it.then(|| value.parse::<f64>().unwrap() as u64)
+    });
+    values.sum()
+}
+
+/// The figures were compared with nothing: a wrong one would have been believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_chromium_the_figures_are_those_of_the_metrics_and_of_the_status() {
+    const PAGES: usize = 3;
+    const HITS: usize = 20;
+    const REFUSED: usize = 4;
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let origin = Origin::start();
+    origin.otherwise(Answer::numbered().max_age(600));
+    let node = node(&origin, "memory").await;
+    signed_in(&mut browser, &node).await;
+    // It has looked once: the figures below are what happened since.
+    let address = node.address();
+    for page in 0..PAGES {
+        for _ in 0..HITS {
+            assert_eq!(
+                get(address, &format!("/{page}")).await.status,
+                StatusCode::OK
+            );
+        }
+    }
+    origin.always("/down", Answer::hang_up());
+    for _ in 0..REFUSED {
+        let refused = get(address, "/down").await;
+        assert!(refused.status.is_server_error(), "{}", refused.status);
+    }
+
+    let admin = async |what: &str| {
+        let asked = Ask::get(&format!("/.leeward/{what}"));
+        let asked = asked.header("authorization", &format!("Bearer {TOKEN}"));
+        ask(address, &asked).await.text()
+    };
+    let status = wait::until("the slots are given back", wait::SOON, async || {
+        let status: serde_json::Value = admin("status").await.parse().unwrap();
+        (status["origin"]["budget"]["held"] == 0).then_some(status)
+    })
+    .await;
+    let metrics = admin("metrics").await;
+    let of = |outcome: &str| {
+        sum(
+            &metrics,
+            "leeward_requests_total",
+            Some(("outcome", outcome)),
+        )
+    };
+    let visitors = sum(&metrics, "leeward_requests_total", None) - of("own");
+    let sent = sum(&metrics, "leeward_origin_requests_total", None);
+    assert_eq!(sent as usize, origin.requests());
+    // A visitor that comes before the answer is stored waits for it.
+    assert_eq!((of("hit") + of("collapsed")) as usize, PAGES * (HITS - 1));
+    assert!(of("hit") > 0);
+    assert_eq!(of("refused") as usize, REFUSED);
+
+    let all = format!("of {visitors} requests in the last");
+    browser
+        .until("it has counted all", &says("sentence", &all))
+        .await;
+    let quiet = says("f-flight", "0 of 16");
+    browser.until("it shows the quiet moment", &quiet).await;
+    let mut value = |id: &str, part: &str| {
+        let text = format!("document.querySelector('#f-{id} {part}').textContent");
+        browser.eval(&text).as_str().unwrap().to_owned()
+    };
+    // Rounded down, to one digit.
+    let tenths = 1_000 * (visitors - sent) / visitors;
+    let offload = format!("{}.{} %", tenths / 10, tenths % 10);
+    assert_eq!(value("offload", ".value"), offload);
+    assert_eq!(value("refused", ".value"), of("refused").to_string());
+    let ever = format!("{} since the node began", of("refused"));
+    assert!(value("refused", ".note").contains(&ever));
+    let budget = &status["origin"]["budget"];
+    let flight = format!("{} of {}", budget["held"], budget["slots"]);
+    assert_eq!(flight, "0 of 16");
+    assert_eq!(value("flight", ".value"), flight);
+    let own = sum(&metrics, "leeward_origin_in_flight", None);
+    assert!(value("flight", ".note").contains(&format!("{own} of this node")));
+    let slots = sum(&metrics, "leeward_origin_budget", None);
+    assert_eq!(budget["slots"], slots);
+    assert_eq!(
+        value("breaker", ".value"),
+        status["origin"]["breaker"]["state"].as_str().unwrap()
+    );
+    assert_eq!(status["store"]["reads"], "work");
+    assert_eq!(value("store", ".value"), "works");
+
+    for outcome in ["hit", "miss", "refused"] {
+        let row = format!(
+            "[...document.querySelectorAll('#outcomes-body tr')].find(row => \
+             row.firstChild.firstChild.textContent === '{outcome}').children[1].textContent"
+        );
+        assert_eq!(browser.eval(&row), of(outcome).to_string(), "{outcome}");
+    }
+    let rows = "[...document.querySelectorAll('#outcomes-body .panel')].find(panel => \
+                panel.textContent.startsWith('Requests to the origin')).querySelectorAll('dd')";
+    let shown = format!("[...{rows}].reduce((sum, cell) => sum + Number(cell.textContent), 0)");
+    assert_eq!(browser.eval(&shown), sent);
+    no_faults(&mut browser);
+}

@@ -18,7 +18,8 @@
 //! says about caching. All rows run in one world, each with a path of its own. The
 //! failures of all rows are collected and printed as a table.
 //!
-//! Visitors with credentials on new URLs have [rows of their own](scouts).
+//! Visitors with credentials on new URLs have [rows of their own](scouts). Clients that
+//! break HTTP/2 have [tests of their own](http2).
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -27,6 +28,10 @@
 
 #[path = "hostile/attacks.rs"]
 mod attacks;
+#[path = "hostile/frames.rs"]
+mod frames;
+#[path = "hostile/http2.rs"]
+mod http2;
 #[path = "hostile/page.rs"]
 mod page;
 #[path = "hostile/scouts.rs"]

@@ -134,7 +134,8 @@ async fn a_reload_under_load_takes_effect_and_drops_no_request() {
     node.reload();
     until_logged(&node, "not reloaded").await;
     let log = node.errors();
-    assert!(log.contains("config:2:1: limits.urls"), "{log}");
+    let place = format!("{}:2:1: limits.urls", config.display());
+    assert!(log.contains(&place), "{log}");
     assert_eq!(fallback().await, "five");
     let visits = load.finish().await;
     assert!(visits.len() > 8, "{}", visits.len());
@@ -144,6 +145,44 @@ async fn a_reload_under_load_takes_effect_and_drops_no_request() {
     assert!(!log.contains("died"), "{log}");
     assert!(node.end().await.success());
     assert!(!pid_file.exists());
+}
+
+/// docs/configuration.md said so, and only `leeward check` did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_start_and_a_reload_warn_of_settings_that_are_probably_not_meant_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("leeward.toml");
+    let all = "[[rule]]\nmatch = { path = \"/*\" }\ncookies = \"ignore\"\n";
+    let rule = |path: &str| format!("[[rule]]\nmatch = {{ path = \"{path}\" }}\n");
+    fs::write(&config, format!("{all}{}", rule("/a"))).unwrap();
+    let origin = Origin::start();
+    origin.otherwise(Answer::fixed("page"));
+    let mut command = node_for(&origin);
+    command.arg("--config").arg(&config);
+    let node = Node::start(command).await;
+    let warnings = || {
+        let log = node.errors();
+        let lines = log.lines().map(|line| line.parse().unwrap());
+        let is_warning = |line: &serde_json::Value| line["event"] == "settings-doubtful";
+        let found: Vec<serde_json::Value> = lines.filter(is_warning).collect();
+        found
+    };
+    let of_line = |line: &serde_json::Value, place: &str| {
+        let begin = format!("{}:{place}: rule.match: never applies", config.display());
+        let message = line["message"].as_str().unwrap();
+        assert!(message.starts_with(&begin), "{message}");
+        assert_eq!(line["level"], "warn");
+    };
+    let found = warnings();
+    assert_eq!(found.len(), 1, "{found:?}");
+    of_line(&found[0], "5:9");
+    fs::write(&config, format!("{all}{}{}", rule("/a"), rule("/b"))).unwrap();
+    node.reload();
+    until_logged(&node, "\"reloaded\"").await;
+    let found = warnings();
+    assert_eq!(found.len(), 3, "{found:?}");
+    of_line(&found[1], "5:9");
+    of_line(&found[2], "7:9");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

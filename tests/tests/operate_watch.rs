@@ -9,6 +9,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use http::{Method, StatusCode};
@@ -299,4 +300,112 @@ async fn a_log_for_people_and_a_filter() {
         assert_eq!(status.code(), Some(2), "{errors}");
         assert!(errors.starts_with(expected), "{errors}");
     }
+}
+
+/// The expressions of `docs/grafana.json` and `docs/alerts.yml`.
+fn expressions() -> Vec<String> {
+    let file = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        fs::read_to_string(path.join(name)).unwrap()
+    };
+    let mut found = Vec::new();
+    let mut left: Vec<serde_json::Value> = vec![file("grafana.json").parse().unwrap()];
+    while let Some(value) = left.pop() {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value.as_str() {
+                        // Variables of a dashboard ask as well.
+                        Some(text) if name == "expr" || name == "query" => {
+                            found.push(text.to_owned());
+                        }
+                        _ => left.push(value),
+                    }
+                }
+            }
+            serde_json::Value::Array(values) => left.extend(values),
+            _ => {}
+        }
+    }
+    let dashboard = found.len();
+    assert!(dashboard > 10, "{found:?}");
+    // An expression ends before the line with the next key.
+    let alerts = file("alerts.yml");
+    let parts = alerts.split("expr:").skip(1);
+    found.extend(parts.map(|part| part.split("for:").next().unwrap_or(part).to_owned()));
+    assert!(found.len() >= dashboard + 5, "{found:?}");
+    found
+}
+
+/// The metrics in an expression, each with its matchers.
+fn used(expression: &str) -> Vec<(&str, &str)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = expression
+        .match_indices("leeward_")
+        .chain(expression.match_indices("process_"));
+    let starts = starts.filter(|(at, _)| !expression[..*at].ends_with(is_name));
+    let metric = |(at, _): (usize, &str)| {
+        let rest = &expression[at..];
+        let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        let matchers = after
+            .strip_prefix('{')
+            .and_then(|after| after.split_once('}'));
+        (name, matchers.map_or("", |(matchers, _)| matchers))
+    };
+    starts.map(metric).collect()
+}
+
+/// A metric that is renamed would leave an empty panel, and an alert that never fires.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_dashboard_of_grafana_and_the_alerts_ask_for_metrics_that_are_there() {
+    let origin = Origin::start();
+    let mut command = up_for(&origin, &[]);
+    command.env("SPIN_VARIABLE_ADMIN_TOKEN", "token");
+    let node = Node::start(command).await;
+    let asked = Ask::get("/.leeward/metrics").header("authorization", "Bearer token");
+    let metrics = ask(node.address(), &asked).await.text();
+    let samples_of = |name: &str| -> Vec<&str> {
+        let is_it = |line: &&str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
+        metrics.lines().filter(is_it).collect()
+    };
+    // What Prometheus adds to each.
+    let added = ["job", "instance"];
+    let mut checked = 0;
+    for expression in expressions() {
+        let metrics = used(&expression);
+        checked += metrics.len();
+        let mut samples = Vec::new();
+        for (name, matchers) in metrics {
+            let own = samples_of(name);
+            assert!(!own.is_empty(), "{name} in {expression}");
+            for matcher in matchers.split("\",").filter(|matcher| !matcher.is_empty()) {
+                let (label, values) = matcher.split_once(['=', '!']).unwrap();
+                if added.contains(&label.trim()) {
+                    continue;
+                }
+                let values = values
+                    .trim_start_matches(['=', '~', '"'])
+                    .trim_end_matches('"');
+                for value in values.split('|').filter(|value| !value.starts_with('$')) {
+                    let pair = format!("{}=\"{value}\"", label.trim());
+                    let is_there = own.iter().any(|sample| sample.contains(&pair));
+                    assert!(is_there, "{name} has no {pair}: {expression}");
+                }
+            }
+            samples.extend(own);
+        }
+        for part in expression.split("by (").skip(1) {
+            let labels = part.split(')').next().unwrap_or_default().split(',');
+            for label in labels.map(str::trim).filter(|label| !added.contains(label)) {
+                let pair = format!("{label}=\"");
+                let is_there = samples.iter().any(|sample| sample.contains(&pair));
+                assert!(is_there, "no {label}: {expression}");
+            }
+        }
+    }
+    assert!(checked > 20, "{checked}");
 }

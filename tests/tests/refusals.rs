@@ -7,7 +7,7 @@
 )]
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use http::StatusCode;
 use leeward_tests::client::{get, raw};
@@ -353,6 +353,19 @@ async fn unusual_but_valid_requests_are_served() {
     }
 }
 
+/// A rule that an earlier one hides, and its place.
+const HIDDEN: &str = "[[rule]]\nmatch = { path = \"/*\" }\ncookies = \"ignore\"\n[[rule]]\nmatch = { \
+                      path = \"/a\" }\n";
+const HIDDEN_AT: &str = "5:9";
+
+/// How the command ends, and what it writes to standard output.
+async fn output_of(mut command: Command) -> (ExitStatus, String) {
+    let output = tokio::task::spawn_blocking(move || command.output()).await;
+    let output = output.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status, said)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_refuses_settings_beyond_the_limits_of_a_platform() {
     let folder = tempfile::tempdir().unwrap();
@@ -364,7 +377,8 @@ async fn check_refuses_settings_beyond_the_limits_of_a_platform() {
         command.args(["--platform", platform]).args(plan);
         command
     };
-    let expected = ["config:1:23: origin.max_per_hour", "write at most 500"];
+    let place = format!("{}:1:23: origin.max_per_hour", file.display());
+    let expected = [place.as_str(), "write at most 500"];
     assert_refused("the small plan", check("fermyon-cloud", &[]), &expected).await;
     for (platform, plan) in [
         ("fermyon-cloud", &["--outbound-per-hour", "5000"][..]),
@@ -372,6 +386,16 @@ async fn check_refuses_settings_beyond_the_limits_of_a_platform() {
     ] {
         let (status, errors) = ending(check(platform, plan)).await;
         assert!(status.success(), "{platform}: {errors}");
+    }
+    // It said "valid for spin", and `config` for the name of the file.
+    let name = file.display().to_string();
+    fs::write(&file, HIDDEN).unwrap();
+    let (status, said) = output_of(check("spin", &[])).await;
+    assert!(status.success(), "{said}");
+    let valid = format!("{name} is valid for the platform spin\n");
+    let warning = format!("warning: {name}:{HIDDEN_AT}: rule.match: never applies");
+    for line in [valid, warning] {
+        assert!(said.contains(&line), "{said}");
     }
     let unknown = check("fermyon", &[]);
     assert_refused(

@@ -21,7 +21,7 @@ use wasmparser::{Parser, Payload};
 
 use crate::build::{self, Flavour, cargo};
 use crate::machine::{self, WASM_TARGET};
-use crate::package;
+use crate::package::{self, LeftOut};
 use crate::process::run;
 
 /// The largest component that is published, in bytes: a cloud compiles it, and each node
@@ -73,8 +73,16 @@ pub(crate) fn dist(args: &Args) -> Result<()> {
     let folder = build::target().join("dist");
     fs::create_dir_all(&folder)?;
     let version = env!("CARGO_PKG_VERSION");
+    let has_host = flavours.contains(&Flavour::Spin) && !args.no_host;
+    let steps = flavours.len() + if has_host { package::STEPS } else { 0 };
+    let mut begun = 0;
+    let mut step = |what: &str| {
+        begun += 1;
+        eprintln!("[{begun}/{steps}] {what}");
+    };
     let mut made = Vec::new();
     for flavour in flavours {
+        step(&format!("the component for {}", flavour.name()));
         let bytes = component(*flavour, "first")?;
         if args.verify {
             let again = component(*flavour, "second")?;
@@ -111,20 +119,46 @@ pub(crate) fn dist(args: &Args) -> Result<()> {
         writeln!(sums, "{}  {}", made.checksum, made.file)?;
         anyhow::Ok(sums)
     })?;
+    let mut files: Vec<String> = made.iter().map(|made| made.file.clone()).collect();
+    let mut left_out = None;
     let held = made.iter().find(|made| made.flavour == Flavour::Spin);
-    if let (Some(held), false) = (held, args.no_host) {
+    if let (Some(held), true) = (held, has_host) {
         let folder = folder.canonicalize()?;
-        for file in package::host(&folder, &folder.join(&held.file))? {
-            let bytes = fs::read(folder.join(&file))?;
+        let packages = package::host(&folder, &folder.join(&held.file), step)?;
+        for file in &packages.files {
+            let bytes = fs::read(folder.join(file))?;
             writeln!(sums, "{}  {file}", checksum(&bytes))?;
         }
+        files.extend(packages.files);
+        left_out = packages.left_out;
     }
     fs::write(folder.join("SHA256SUMS"), sums)?;
     let table = table(&made)?;
     fs::write(folder.join("IMPORTS.md"), &table)?;
     print!("{table}");
-    eprintln!("written to {}", folder.canonicalize()?.display());
+    files.extend(["SHA256SUMS".to_owned(), "IMPORTS.md".to_owned()]);
+    eprint!("{}", list(&folder.canonicalize()?, &files)?);
+    if let Some(LeftOut { what, why, remedy }) = left_out {
+        eprintln!("left out: {what}, because {why}. To get it: {remedy}");
+    }
     Ok(())
+}
+
+/// What was made, with sizes, for people. Each component has a list of what it is made of
+/// beside it.
+fn list(folder: &Path, files: &[String]) -> Result<String> {
+    const MEGABYTE: f64 = 1_000_000.0;
+    let mut text = format!("made in {}:\n", folder.display());
+    for file in files {
+        let bytes = fs::metadata(folder.join(file))?.len();
+        // Sizes are far below what a float holds exactly.
+        let size = match bytes {
+            0..100_000 => format!("{bytes} B"),
+            _ => format!("{:.1} MB", bytes as f64 / MEGABYTE),
+        };
+        writeln!(text, "{size:>10}  {file}")?;
+    }
+    Ok(text)
 }
 
 /// Builds a flavour without paths of this machine, in a place of its own.

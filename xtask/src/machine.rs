@@ -61,6 +61,18 @@ pub(crate) fn need_component(component: &str, subcommand: &str) -> Result<()> {
     })
 }
 
+/// Whether there is a cargo-deb, after installing it with cargo: it takes about two minutes.
+pub(crate) fn has_cargo_deb() -> bool {
+    let there = || succeeds(&mut cargo(&["deb", "--version"]));
+    if there() {
+        return true;
+    }
+    if let Err(error) = run(&mut cargo(&["install", "--locked", "cargo-deb"])) {
+        eprintln!("cargo-deb was not installed: {error:#}");
+    }
+    there()
+}
+
 /// Whether there is a `redis-server`, after installing it where that needs
 /// nobody's password.
 pub(crate) fn has_redis() -> bool {

@@ -818,7 +818,10 @@ fn a_rule_passes_and_says_what_unsafe_requests_do() {
 /// `check` called them valid, and /admin/* was served without its login.
 #[test]
 fn what_is_valid_and_never_applies_is_warned_of() {
-    let warnings = |text: &str| Config::parse(text).unwrap().warnings;
+    let warnings = |text: &str| -> Vec<String> {
+        let warnings = Config::parse(text).unwrap().warnings;
+        warnings.iter().map(ToString::to_string).collect()
+    };
     let all = "[[rule]]\nmatch = { path = \"/*\" }\ncookies = \"ignore\"\n";
     let admin = "[[rule]]\nmatch = { path = \"/admin/*\" }\ncookies = \"pass\"\n";
     assert_eq!(
