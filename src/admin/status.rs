@@ -7,10 +7,14 @@ use crate::cells::Counting;
 use crate::counts::Shard;
 use crate::semantics::Preset;
 use crate::shield::Answer;
+use crate::store::Store;
 use crate::time::Time;
 use crate::world::Platform;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+
+/// Most instances that are listed.
+const INSTANCES_MAX: usize = 64;
 
 /// The version of the shield.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -87,6 +91,20 @@ impl OriginState {
     }
 }
 
+/// Who holds slots, and until when unless they are renewed; at most [`INSTANCES_MAX`].
+fn by_instance(record: &Record, now: Time) -> Vec<Value> {
+    let holders = record.holders.iter().take(INSTANCES_MAX);
+    let told = holders.map(|holder| {
+        json!({
+            "instance": holder.id.to_string(),
+            "slots": holder.slots.counted(),
+            "streams": holder.slots.of(Class::Stream),
+            "ends_in_ms": crate::time::millis(holder.deadline.since(now)),
+        })
+    });
+    told.collect()
+}
+
 impl<P: Platform> Front<P> {
     /// Whether this node can answer: it does. Says what of the origin and of the store is
     /// known, and asks neither.
@@ -151,12 +169,14 @@ impl<P: Platform> Front<P> {
         let slots = self.shield.door().slots_max();
         let record = self.shield.door().overview().await;
         let others = record.as_ref().map(|record| self.others(record, now));
+        let instances = record.as_ref().map(|record| by_instance(record, now));
         let mut origin = match record {
             Some(record) => OriginState::of(&record).to_json(slots, now),
             None => json!({ "unknown": "the store does not tell" }),
         };
         if let Some(origin) = origin.as_object_mut() {
             origin.insert("url".into(), self.shield.origin().to_string().into());
+            origin.insert("slots_by_instance".into(), instances.into());
         }
         let preset = match config.policy.preset {
             Preset::Uptime => "uptime",
@@ -176,7 +196,11 @@ impl<P: Platform> Front<P> {
                 "settings_of_others": others,
                 "preset": preset,
                 "origin": origin,
-                "store": { "reads": reads, "writes": writes },
+                "store": {
+                    "reads": reads,
+                    "writes": writes,
+                    "guarantees": self.shield.platform().store().reach().promise(),
+                },
                 "entries": {
                     "cells": stored.map(|stored| stored.cells),
                     "counted_ms_ago": stored

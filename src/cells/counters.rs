@@ -84,7 +84,7 @@ impl<P: Platform> Cells<P> {
         let (number, pause) = match self.counting() {
             Counting::ByHost => return,
             Counting::Each => (1, WRITE_AFTER),
-            Counting::Sampled if self.platform.random() % u128::from(SAMPLE) == 0 => {
+            Counting::Sampled if self.platform.random().is_multiple_of(u128::from(SAMPLE)) => {
                 (u64::from(SAMPLE), Duration::ZERO)
             }
             Counting::Sampled => return,

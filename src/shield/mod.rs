@@ -75,7 +75,7 @@ pub use served::{Own, Passed, Served, Stale};
 
 use crate::budget::SettingsMark;
 use crate::cell::transition::Purge;
-use crate::cells::Cells;
+use crate::cells::{Cells, Counting};
 use crate::config::{Config, Origin};
 use crate::origin::{Named, OriginDoor};
 use crate::purges::Scope;
@@ -155,14 +155,16 @@ impl<P: Platform> Shield<P> {
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
         let is_file = request.method() == Method::GET && has_static_extension(request.uri().path());
-        let file = is_file.then(|| request.uri().path().to_owned());
+        let file = is_file.then(|| request.uri().clone());
         let answer = self.answer(request, gone).await;
         if let Some(file) = file {
-            self.notice_file_cookie(&file, &answer);
+            self.notice_file_cookie(file.path(), &answer);
         }
-        let (outcome, cause) = outcome_of(answer.headers());
-        let why = cause.map(|cause| cause.why);
-        self.cells.count_request(outcome.name(), why);
+        if self.cells.counting() != Counting::ByHost {
+            let (outcome, cause) = outcome_of(answer.headers());
+            let why = cause.map(|cause| cause.why);
+            self.cells.count_request(outcome.name(), why);
+        }
         answer
     }
 

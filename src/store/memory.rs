@@ -4,7 +4,7 @@
 //! instance still share one fetch and its answer, and it is all that a platform
 //! without a store has. Its swap is exact, for nobody else sees it.
 
-use super::{Removal, Store, StoreError, Swap};
+use super::{Reach, Removal, Store, StoreError, Swap};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -59,6 +59,10 @@ impl Memory {
 }
 
 impl Store for Memory {
+    fn reach(&self) -> Reach {
+        Reach::Instance
+    }
+
     async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         Ok(self.inner.borrow().value(key).cloned())
     }

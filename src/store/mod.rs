@@ -111,10 +111,40 @@ pub trait Store: 'static {
         false
     }
 
+    /// For whom an election in it counts.
+    fn reach(&self) -> Reach {
+        Reach::AllNodes
+    }
+
     /// What the operator may have to do besides where the store fails: a sentence for the
     /// log, or nothing.
     fn further_remedy(&self) -> &'static str {
         ""
+    }
+}
+
+/// For whom an election in a store counts; `docs/platforms.md`, "What each guarantees".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// For all nodes.
+    AllNodes,
+    /// For all nodes that see a write within the write delay.
+    WithinWriteDelay,
+    /// For one instance.
+    Instance,
+}
+
+impl Reach {
+    /// What is promised, for people.
+    pub fn promise(self) -> &'static str {
+        match self {
+            Reach::AllNodes => "one request for each question and the budget, on all nodes",
+            Reach::WithinWriteDelay => {
+                "one request for each question, while writes are seen within the write delay; the \
+                 budget has no bound"
+            }
+            Reach::Instance => "one request for each question and the budget, within an instance",
+        }
     }
 }
 

@@ -59,7 +59,7 @@
 //! its beginning all is decided. [`WRITE_DELAY_MAX`] keeps that under the timeout,
 //! with time left for the last read.
 
-use super::{STORE_TIMEOUT, Store, StoreError, Swap, Values};
+use super::{Reach, STORE_TIMEOUT, Store, StoreError, Swap, Values};
 use crate::time::Time;
 use bytes::Bytes;
 use futures::future::{Either, select};
@@ -209,6 +209,10 @@ where
     S: Fn(Duration) -> F + 'static,
     F: Future<Output = ()>,
 {
+    fn reach(&self) -> Reach {
+        Reach::WithinWriteDelay
+    }
+
     async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.values.get(key).await
     }

@@ -13,7 +13,8 @@ use crate::platform::wasip2;
 use crate::platform::wasip2::bindings::fermyon::spin::{key_value, redis};
 use crate::store::script::{EXPIRY, Redis, RedisValue};
 use crate::store::{
-    Removal, ScriptStore, Store, StoreError, Swap, Timed, VALUE_BYTES_MAX, Values, WRITE_DELAY_MAX,
+    Reach, Removal, ScriptStore, Store, StoreError, Swap, Timed, VALUE_BYTES_MAX, Values,
+    WRITE_DELAY_MAX,
 };
 use crate::time::Time;
 use bytes::Bytes;
@@ -84,6 +85,13 @@ pub(crate) async fn cells(_: &Config, clock: fn() -> Time) -> Result<Cells, Setu
 }
 
 impl Store for Cells {
+    fn reach(&self) -> Reach {
+        match self {
+            Cells::KeyValue(store) => store.reach(),
+            Cells::Redis(store) => store.reach(),
+        }
+    }
+
     async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         match self {
             Cells::KeyValue(store) => store.load(key).await,

@@ -22,7 +22,7 @@
 use crate::config::Config;
 use crate::platform::setup::SetupError;
 use crate::platform::wasip3;
-use crate::store::{Store, StoreError, Swap, Timed, VALUE_BYTES_MAX, Values};
+use crate::store::{Reach, Store, StoreError, Swap, Timed, VALUE_BYTES_MAX, Values};
 use crate::time::Time;
 use crate::world::event;
 use ::wasip3::clocks::monotonic_clock;
@@ -121,6 +121,13 @@ fn sleep(duration: Duration) -> Sleep {
 }
 
 impl Store for Cells {
+    fn reach(&self) -> Reach {
+        match self.lacks_swap.get() {
+            true => self.timed.reach(),
+            false => Reach::AllNodes,
+        }
+    }
+
     async fn load(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.bucket.get(key).await
     }
