@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -31,10 +32,28 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// Whether the workspace's packages are compiled with clippy's lints.
+static WITH_LINTS: AtomicBool = AtomicBool::new(false);
+
+/// From now on, the workspace's packages are compiled with clippy's lints, and a warning is an
+/// error. To check them by themselves, all dependencies would have to be checked as well,
+/// which takes three minutes.
+pub(crate) fn lint_from_now_on() {
+    WITH_LINTS.store(true, Ordering::Relaxed);
+}
+
 /// A cargo command in the workspace, with the toolchain that runs this.
 pub(crate) fn cargo(words: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(words);
+    if WITH_LINTS.load(Ordering::Relaxed) {
+        // What `cargo clippy` does, but for commands that do more than check.
+        command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+        command.env(
+            "CLIPPY_ARGS",
+            "--deny__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
+        );
+    }
     command
 }
 

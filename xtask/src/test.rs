@@ -3,7 +3,7 @@
 //! | stage | what | profile |
 //! | --- | --- | --- |
 //! | formatting | rustfmt, the whole workspace | |
-//! | lints | clippy, natively and for the component's target | release |
+//! | lints | clippy: from here on, all that is compiled is linted, natively and for the component's target | |
 //! | build | component and host | release |
 //! | unit tests | the component's library, this package, all that is pure; the fuzzing corpus | dev |
 //! | simulation | the model, and seeded scenarios of the shield | release |
@@ -31,7 +31,7 @@ use anyhow::Result;
 use crate::build::{self, Built, Purpose, cargo};
 use crate::cache_tests;
 use crate::foreign::{self, Programs};
-use crate::machine::{self, WASM_TARGET};
+use crate::machine;
 use crate::process::{run, run_tests};
 
 /// How many scenarios are played; `cargo xtask sim` plays as many as one likes.
@@ -230,14 +230,6 @@ fn run_stages(args: &Args) -> Stages {
             "--package",
             "leeward-host",
         ]);
-        if args.filter.is_none() {
-            // Compiles with clippy's lints.
-            command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
-            command.env(
-                "CLIPPY_ARGS",
-                "--deny__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
-            );
-        }
         run_tests(command.args(&args.filter))
     });
     match built {
@@ -263,33 +255,12 @@ fn run_stages(args: &Args) -> Stages {
     stages
 }
 
+/// Lints this package. The others are linted where they are compiled.
 fn lints(stages: &mut Stages) {
     stages.run("lints", || {
         machine::need_component("clippy", "clippy")?;
-        // The host has its lints where its tests are compiled: to check it by itself, the
-        // engine for WebAssembly is to be checked, which takes two minutes.
-        run(&mut cargo(&[
-            "clippy",
-            "--release",
-            "--workspace",
-            "--exclude",
-            "leeward-host",
-            "--all-targets",
-            "--",
-            "--deny",
-            "warnings",
-        ]))
-    });
-    stages.run("lints of the component", || {
-        machine::need_wasm_target()?;
-        // The other flavours differ from these in one file each.
-        for flavour in ["akamai", "spin-redis", "spin"] {
-            let mut command = cargo(&["clippy", "--release", "--package", "leeward"]);
-            command.args(["--target", WASM_TARGET, "--no-default-features"]);
-            command.args(["--features", flavour]);
-            run(command.args(["--", "--deny", "warnings"]))?;
-        }
-        Ok(())
+        build::lint_from_now_on();
+        run(&mut cargo(&["build", "--package", "xtask"]))
     });
 }
 
