@@ -55,6 +55,13 @@ impl Figures {
         }
     }
 
+    /// Requests that were answered as they should be.
+    pub(super) fn answered(&self) -> u64 {
+        self.requests
+            .saturating_sub(self.errors.total())
+            .saturating_sub(self.refused)
+    }
+
     /// Share of the requests that `part` of them are, 0 to 1.
     pub(super) fn share(&self, part: u64) -> f64 {
         if self.requests == 0 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -59,6 +59,11 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// The longest that it takes, with the last answers.
+    pub(super) fn longest(&self) -> Duration {
+        self.length + ANSWER_TIME_MAX
+    }
+
     /// Runs it to its end. Dropping the future ends all clients.
     pub(super) async fn run(&self, tally: &Arc<Tally>) {
         let start = Instant::now();
@@ -90,8 +95,8 @@ struct Client {
 }
 
 /// A connection, driven by a task that ends with it.
-struct Connection {
-    requests: SendRequest<Empty<Bytes>>,
+pub(super) struct Connection {
+    pub(super) requests: SendRequest<Full<Bytes>>,
     _driver: JoinSet<()>,
 }
 
@@ -128,7 +133,7 @@ impl Client {
 
     /// Asks for one path and reads the answer.
     async fn request(&mut self, path: &str) -> Result<(), Failure> {
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Full::default());
         *request.uri_mut() = Uri::try_from(path).map_err(|_| Failure::Content)?;
         let host =
             HeaderValue::try_from(self.target.to_string()).map_err(|_| Failure::Connection)?;
@@ -171,7 +176,8 @@ impl Client {
     }
 }
 
-async fn connect(target: SocketAddr) -> anyhow::Result<Connection> {
+/// Connects to a server.
+pub(super) async fn connect(target: SocketAddr) -> anyhow::Result<Connection> {
     let stream = TcpStream::connect(target).await?;
     stream.set_nodelay(true)?;
     let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;

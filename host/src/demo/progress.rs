@@ -85,6 +85,15 @@ impl Progress {
         }
     }
 
+    /// Says what happens meanwhile.
+    pub(super) fn note(&self, what: &str) {
+        match &self.view {
+            View::Bar(bar) => bar.println(format!("{:<8} {what}", self.name)),
+            View::Lines => note(self.name, what),
+            View::Nothing => {}
+        }
+    }
+
     /// Shows how things stand in the end, and leaves it standing.
     pub(super) fn finish(&self, counts: &Counts, origin: &Stats) {
         self.show(counts, origin);
@@ -104,13 +113,10 @@ fn ms(duration: Duration) -> u64 {
 }
 
 fn state(counts: &Counts, origin: &Stats) -> String {
-    let refused = match counts.refused {
-        0 => String::new(),
-        refused => format!(", {} refused", HumanCount(refused)),
-    };
     format!(
-        "{} requests, {} errors{refused}; origin: {} in flight, {} crash{}",
-        HumanCount(counts.requests),
+        "{} answered, {} refused, {} errors; origin: {} in flight, {} crash{}",
+        HumanCount(counts.answered()),
+        HumanCount(counts.refused),
         HumanCount(counts.errors.total()),
         origin.in_flight,
         origin.crashes,
@@ -139,13 +145,14 @@ mod tests {
                 crashes,
                 ..Stats::default()
             };
-            let expected = format!("12,345 requests, 1,000 errors; origin: 8 in flight, {word}");
+            let expected =
+                format!("11,345 answered, 0 refused, 1,000 errors; origin: 8 in flight, {word}");
             assert_eq!(state(&counts, &origin), expected);
         }
         counts.refused = 2_000;
         let text = state(&counts, &Stats::default());
         assert!(
-            text.starts_with("12,345 requests, 1,000 errors, 2,000 refused; origin: "),
+            text.starts_with("9,345 answered, 2,000 refused, 1,000 errors; origin: "),
             "{text}"
         );
     }

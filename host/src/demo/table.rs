@@ -13,8 +13,9 @@ type Row = (&'static str, fn(&Figures) -> String);
 
 /// The rows of both tables.
 const REQUESTS: Row = ("requests", |figures| count(figures.requests));
+const ANSWERED: Row = ("answered", |figures| part(figures, figures.answered()));
 const ERRORS: Row = ("errors", |figures| part(figures, figures.errors.total()));
-const REFUSED: Row = ("refused with Retry-After", |figures| {
+const REFUSED: Row = ("refused, with Retry-After", |figures| {
     part(figures, figures.refused)
 });
 const MEDIAN: Row = ("latency, median", |figures| latency(figures.median_ms));
@@ -37,6 +38,8 @@ const OFFLOADED: Row = ("share offloaded", |figures| share(figures.offloaded));
 pub(super) fn render(direct: &Figures, shielded: &Figures, nodes: u32) -> String {
     let rows = [
         REQUESTS,
+        ANSWERED,
+        REFUSED,
         ERRORS,
         MEDIAN,
         P99,
@@ -46,7 +49,7 @@ pub(super) fn render(direct: &Figures, shielded: &Figures, nodes: u32) -> String
         CRASHES,
         OFFLOADED,
     ];
-    side_by_side("few hot keys", &rows, direct, shielded, nodes)
+    side_by_side("few hot keys", alone_and(nodes), &rows, direct, shielded)
 }
 
 /// The table of the cold keys, without a line end. Nothing is offloaded there, and a
@@ -54,35 +57,64 @@ pub(super) fn render(direct: &Figures, shielded: &Figures, nodes: u32) -> String
 pub(super) fn render_cold(direct: &Figures, shielded: &Figures, nodes: u32) -> String {
     let rows = [
         REQUESTS,
-        ERRORS,
+        ANSWERED,
         REFUSED,
+        ERRORS,
         MEDIAN,
         P99,
         ORIGIN_REQUESTS,
         IN_FLIGHT,
         CRASHES,
     ];
-    side_by_side("cold keys, a private page", &rows, direct, shielded, nodes)
+    side_by_side(
+        "cold keys, a private page",
+        alone_and(nodes),
+        &rows,
+        direct,
+        shielded,
+    )
+}
+
+/// The table of the purge, without a line end.
+pub(super) fn render_purge(before: &Figures, after: &Figures) -> String {
+    let rows = [
+        REQUESTS,
+        ANSWERED,
+        REFUSED,
+        ERRORS,
+        MEDIAN,
+        P99,
+        ORIGIN_REQUESTS,
+        IN_FLIGHT,
+        KEY_IN_FLIGHT,
+        CRASHES,
+    ];
+    let columns = ["until then".to_owned(), "from then on".to_owned()];
+    side_by_side("everything is purged", columns, &rows, before, after)
+}
+
+/// The columns of a load without the shield and with it.
+fn alone_and(nodes: u32) -> [String; 2] {
+    let plural = if nodes == 1 { "" } else { "s" };
+    [
+        "origin alone".to_owned(),
+        format!("through Leeward, {nodes} node{plural}"),
+    ]
 }
 
 fn side_by_side(
     what: &str,
+    [left, right]: [String; 2],
     rows: &[Row],
     direct: &Figures,
     shielded: &Figures,
-    nodes: u32,
 ) -> String {
     let mut table = Table::new();
     // As wide as it needs to be, wherever it is printed.
     table
         .load_style(presets::UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled);
-    let plural = if nodes == 1 { "" } else { "s" };
-    table.set_header([
-        what,
-        "origin alone",
-        &format!("through Leeward, {nodes} node{plural}"),
-    ]);
+    table.set_header([what, &left, &right]);
     for (name, figure) in rows {
         table.add_row([(*name).to_owned(), figure(direct), figure(shielded)]);
     }
@@ -105,7 +137,7 @@ fn part(figures: &Figures, part: u64) -> String {
 }
 
 /// A latency from milliseconds, with three digits or so.
-fn latency(ms: Option<f64>) -> String {
+pub(super) fn latency(ms: Option<f64>) -> String {
     match ms {
         None => NONE.to_owned(),
         Some(ms) if ms < 10.0 => format!("{ms:.1} ms"),
@@ -194,6 +226,8 @@ mod tests {
 │ few hot keys                 ┆    origin alone ┆ through Leeward, 3 nodes │
 ╞══════════════════════════════╪═════════════════╪══════════════════════════╡
 │ requests                     ┆           6,012 ┆                   51,234 │
+│ answered                     ┆     12 (0.20 %) ┆           51,234 (100 %) │
+│ refused, with Retry-After    ┆               0 ┆                        0 │
 │ errors                       ┆ 6,000 (99.80 %) ┆                        0 │
 │ latency, median              ┆               – ┆                   2.3 ms │
 │ latency, 99th percentile     ┆               – ┆                    12 ms │
@@ -218,8 +252,9 @@ mod tests {
 │ cold keys, a private page    ┆    origin alone ┆ through Leeward, 1 node │
 ╞══════════════════════════════╪═════════════════╪═════════════════════════╡
 │ requests                     ┆           6,012 ┆                   2,000 │
+│ answered                     ┆     12 (0.20 %) ┆         1,500 (75.00 %) │
+│ refused, with Retry-After    ┆               0 ┆           500 (25.00 %) │
 │ errors                       ┆ 6,000 (99.80 %) ┆                       0 │
-│ refused with Retry-After     ┆               0 ┆           500 (25.00 %) │
 │ latency, median              ┆               – ┆                  2.3 ms │
 │ latency, 99th percentile     ┆               – ┆                   12 ms │
 │ requests at the origin       ┆              30 ┆                   1,500 │

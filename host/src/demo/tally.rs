@@ -111,6 +111,13 @@ impl Tally {
         }
     }
 
+    /// Forgets what was counted. Requests that are under way count when they end.
+    pub(super) fn reset(&self) {
+        let mut tallied = self.lock();
+        tallied.counts = Counts::default();
+        tallied.latency.reset();
+    }
+
     /// How many there were so far.
     pub(super) fn counts(&self) -> Counts {
         self.lock().counts

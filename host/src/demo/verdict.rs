@@ -45,6 +45,25 @@ pub(super) fn cold_faults(shielded: &Figures, budget: u32) -> Vec<String> {
         .collect()
 }
 
+/// Why it did not hold when everything was purged, one sentence each; none if it held: every
+/// visitor was answered, and the origin was asked again, within its budget.
+pub(super) fn purge_faults(after: &Figures, budget: u32) -> Vec<String> {
+    let mut faults = faults(after);
+    if after.origin_in_flight_max > u64::from(budget) {
+        faults.push(format!(
+            "{} requests were at the origin at once, with a budget of {budget}.",
+            after.origin_in_flight_max
+        ));
+    }
+    if after.origin_requests == 0 {
+        faults.push("No page was fetched again, so nothing was purged.".to_owned());
+    }
+    faults
+        .iter()
+        .map(|fault| format!("Everything purged: {fault}"))
+        .collect()
+}
+
 fn faults_of_both(shielded: &Figures) -> Vec<String> {
     let mut faults = Vec::new();
     if shielded.requests == 0 {
@@ -195,6 +214,29 @@ mod tests {
                 faults[0].contains(sentence),
                 "{faults:?} lacks {sentence:?}"
             );
+        }
+    }
+
+    #[test]
+    fn when_everything_is_purged_pages_are_fetched_again_within_the_budget() {
+        assert_eq!(purge_faults(&good(), 6), Vec::<String>::new());
+        let untouched = Figures {
+            origin_requests: 0,
+            ..good()
+        };
+        let refused = Figures {
+            refused: 1,
+            ..good()
+        };
+        for (figures, budget, sentence) in [
+            (&good(), 5, "with a budget of 5"),
+            (&untouched, 6, "nothing was purged"),
+            (&refused, 6, "1 of 50,000 requests were refused."),
+        ] {
+            let faults = purge_faults(figures, budget);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with("Everything purged: "), "{faults:?}");
+            assert!(faults[0].contains(sentence), "{faults:?}");
         }
     }
 

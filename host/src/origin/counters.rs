@@ -44,6 +44,15 @@ pub(crate) struct PathStats {
     pub(crate) in_flight_max: u64,
 }
 
+/// What the stand-in was like since the sample before this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Sample {
+    /// Most requests that were in it at once.
+    pub(crate) in_flight_max: u64,
+    /// Whether it refuses connections now, after a crash.
+    pub(crate) down: bool,
+}
+
 impl PathStats {
     fn enter(&mut self) {
         self.requests += 1;
@@ -71,6 +80,8 @@ pub(super) struct Counters {
 struct Counted {
     total: PathStats,
     crashes: u64,
+    /// What the next sample says.
+    sample: Sample,
     paths: PerPath<PathStats>,
 }
 
@@ -81,6 +92,7 @@ impl Counters {
         let mut counted = self.lock();
         counted.total.enter();
         let at_once = counted.total.in_flight;
+        counted.sample.in_flight_max = counted.sample.in_flight_max.max(at_once);
         let (name, place) = counted.paths.at(path);
         place.enter();
         InFlight {
@@ -92,7 +104,22 @@ impl Counters {
 
     /// Counts a crash.
     pub(super) fn crash(&self) {
-        self.lock().crashes += 1;
+        let mut counted = self.lock();
+        counted.crashes += 1;
+        counted.sample.down = true;
+    }
+
+    /// It accepts connections again after a crash.
+    pub(super) fn up_again(&self) {
+        self.lock().sample.down = false;
+    }
+
+    /// What happened since the last sample. A peak is in exactly one sample, however short.
+    pub(super) fn sample(&self) -> Sample {
+        let mut counted = self.lock();
+        let sample = counted.sample;
+        counted.sample.in_flight_max = counted.total.in_flight;
+        sample
     }
 
     /// What was counted so far.
@@ -113,6 +140,7 @@ impl Counters {
         let mut counted = self.lock();
         counted.crashes = 0;
         counted.total.reset();
+        counted.sample.in_flight_max = counted.total.in_flight;
         counted.paths.retain(|path| {
             path.reset();
             path.in_flight > 0
@@ -219,6 +247,27 @@ mod tests {
 
         drop(held);
         assert_eq!(counters.stats().in_flight, 0);
+    }
+
+    #[test]
+    fn a_sample_has_the_peak_since_the_last_one() {
+        let sample = |in_flight_max, down| Sample {
+            in_flight_max,
+            down,
+        };
+        let counters = Arc::new(Counters::default());
+        let held = counters.enter("/a");
+        drop((counters.enter("/a"), counters.enter("/b")));
+        assert_eq!(counters.sample(), sample(3, false), "also what has left");
+        assert_eq!(counters.sample(), sample(1, false), "what is still there");
+        drop(held);
+        counters.crash();
+        assert_eq!(counters.sample(), sample(1, true));
+        assert_eq!(counters.sample(), sample(0, true));
+        drop(counters.enter("/a"));
+        counters.up_again();
+        counters.reset();
+        assert_eq!(counters.sample(), sample(0, false));
     }
 
     #[test]

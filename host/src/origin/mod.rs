@@ -29,7 +29,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 pub(crate) use self::answer::{Latency, PRIVATE_PATH};
-pub(crate) use self::counters::Stats;
+pub(crate) use self::counters::{Sample, Stats};
 pub(crate) use self::per_path::PATHS_MAX;
 pub(crate) use self::server::{Options, Origin};
 

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::answer::{Answerer, Latency, json, plain};
-use super::counters::{Counters, Stats};
+use super::counters::{Counters, Sample, Stats};
 
 /// Where its statistics are served. Requests there are not counted, take no
 /// latency and crash nothing; while it is crashed they are refused as all are.
@@ -114,6 +114,11 @@ impl Origin {
         self.counters.stats()
     }
 
+    /// What happened since the last sample.
+    pub(crate) fn sample(&self) -> Sample {
+        self.counters.sample()
+    }
+
     /// Counts from zero again; what is in flight stays in flight.
     pub(crate) fn reset_stats(&self) {
         self.counters.reset();
@@ -179,6 +184,7 @@ impl Server {
                 listener = restart(self.addr, self.crash_for) => listener,
                 () = until(&mut self.stopped, |stopped| stopped) => return,
             };
+            self.shared.counters.up_again();
             self.tell(format_args!("up again"));
         }
     }
