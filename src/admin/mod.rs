@@ -104,8 +104,12 @@ impl<P: Platform> Front<P> {
         request: Request<Option<P::Body>>,
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
-        self.warm_at_start();
-        if request.extensions().get::<HostStarts>().is_some() {
+        let is_of_host = request.extensions().get::<HostStarts>().is_some();
+        // An instance for each request would look for each whether it is its turn.
+        if is_of_host || !P::ENDS_WITH_REQUEST {
+            self.warm_at_start();
+        }
+        if is_of_host {
             return answer::nothing();
         }
         let route = route::of(

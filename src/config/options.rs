@@ -561,8 +561,9 @@ pub const OPTIONS: &[Definition] = &[
         per_rule: false,
         doc: "Paths, with queries, that are fetched when a node starts or its settings change, as \
               a browser without cookies would ask for them: one after the other, under the \
-              budget, for each of `key.hosts`, by one instance of all nodes. On hosts that start \
-              instances with requests it is the first request that begins it.",
+              budget, for each of `key.hosts`, by one instance of all nodes. On Spin \
+              and wasmCloud the first request begins it. Not on hosts with an instance for each \
+              request.",
         set: set!(Texts => warm.urls),
     },
     Definition {

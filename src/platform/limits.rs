@@ -186,6 +186,16 @@ pub fn check(text: &str, platform: Platform, limits: &Limits) -> Result<Checked,
 fn beyond(config: &Config, platform: Platform, limits: &Limits) -> Vec<Contradiction> {
     let name = platform.name();
     let mut found: Vec<Contradiction> = Vec::new();
+    let ends_with_request = matches!(platform, Platform::FermyonCloud | Platform::Akamai);
+    if ends_with_request && !config.warm.urls.is_empty() {
+        found.push((
+            &["warm.urls"],
+            format!(
+                "{name} starts an instance for each request, so there is no start at which pages \
+                 could be fetched; leave it out, and send POST /.leeward/warm after a deployment"
+            ),
+        ));
+    }
     if let Some(most) = limits.value_bytes {
         let chunk = config.limits.chunk as u64;
         if chunk > most {
@@ -432,6 +442,17 @@ mod tests {
         check(text, platform, &platform.limits())
             .unwrap_err()
             .to_string()
+    }
+
+    #[test]
+    fn pages_are_not_fetched_at_a_start_where_each_request_is_one() {
+        let text = "origin.max_per_hour = 100\nwarm.urls = [\"/\"]";
+        for platform in [Platform::FermyonCloud, Platform::Akamai, Platform::Spin] {
+            let checked = check(text, platform, &platform.limits());
+            let told = checked.err().map(|error| error.to_string());
+            let is_refused = told.is_some_and(|told| told.contains("POST /.leeward/warm"));
+            assert_eq!(is_refused, platform != Platform::Spin, "{platform:?}");
+        }
     }
 
     #[test]

@@ -199,6 +199,7 @@ impl<P: Platform> Shield<P> {
             && visitor.method == Method::GET
             && status == StatusCode::OK
             && !headers.contains_key(SET_COOKIE)
+            && !is_endless(headers)
             && ResponseDirectives::parse(headers).private == response::Scope::Everything;
         let is_short = announced(headers).is_none_or(|length| length <= BODY_MAX as u64);
         if !is_private || !is_short {

@@ -10,6 +10,8 @@ use crate::origin::Stats;
 pub(super) struct Figures {
     /// Requests of visitors that ended, well or not.
     pub(super) requests: u64,
+    /// Those that were answered as they should be.
+    pub(super) answered: u64,
     /// Those that failed, by reason.
     pub(super) errors: Errors,
     /// Those that were refused with 503 and `Retry-After`.
@@ -43,6 +45,7 @@ impl Figures {
         let counts = tally.counts();
         Figures {
             requests: counts.requests,
+            answered: counts.answered(),
             errors: counts.errors,
             refused: counts.refused,
             median_ms: ms(0.5),
@@ -53,13 +56,6 @@ impl Figures {
             crashes: origin.crashes,
             offloaded: offloaded(&counts, origin.requests),
         }
-    }
-
-    /// Requests that were answered as they should be.
-    pub(super) fn answered(&self) -> u64 {
-        self.requests
-            .saturating_sub(self.errors.total())
-            .saturating_sub(self.refused)
     }
 
     /// Share of the requests that `part` of them are, 0 to 1.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::{PURGED_PAGES, QUICK_LATENCY};
+
 use crate::origin::{PATHS_MAX, duration, whole_seconds};
 
 /// Smallest and largest capacity: the origin's capacity is the nodes'
@@ -34,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(super) seconds: u32,
 
-    /// Paths that the clients ask for, the first ones most
+    /// Paths that the clients ask for, the first ones most; not with the purge
     ///
     /// Each is cold once, and then costs the origin one request whenever it
     /// expires, whatever the traffic.
@@ -50,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "8", value_parser = capacity)]
     pub(super) capacity: NonZeroU32,
 
-    /// Time that each request takes at the origin; not with cold keys
+    /// Time that each request takes at the origin; not with cold keys and the purge
     #[arg(long, value_name = "DURATION", default_value = "300ms", value_parser = duration)]
     pub(super) latency: Duration,
 
@@ -95,7 +97,12 @@ pub(super) struct Parameters {
     pub(super) store: String,
     /// Most requests that the origin survives at once, and the nodes' budget.
     pub(super) capacity: u32,
+    /// Time that a request takes at the origin in the first two acts.
     pub(super) latency_ms: f64,
+    /// In the other two.
+    pub(super) quick_latency_ms: f64,
+    /// Pages of the fourth act, all of which are purged.
+    pub(super) purged_pages: u32,
     pub(super) think_ms: f64,
     pub(super) ttl_seconds: u64,
     /// Processors of this machine.
@@ -114,6 +121,8 @@ impl Parameters {
             // The rest may have a password in it.
             store: kind.split(':').next().unwrap_or_default().to_owned(),
             capacity: args.capacity.get(),
+            quick_latency_ms: QUICK_LATENCY.as_secs_f64() * 1e3,
+            purged_pages: PURGED_PAGES,
             latency_ms: args.latency.as_secs_f64() * 1e3,
             think_ms: args.think.as_secs_f64() * 1e3,
             ttl_seconds: args.ttl.as_secs(),
@@ -126,20 +135,22 @@ impl fmt::Display for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} clients with pauses of {} ms ask for {} pages for {} s; {} ask for cold keys. The \
-             origin takes {} ms, its pages are fresh for {} s, and it crashes beyond {} requests at \
-             once. {} nodes on {} have a budget of {}.",
+            "{} clients with pauses of {} ms ask for {} pages for {} s, which take the origin {} ms \
+             and are fresh for {} s. {} clients ask for cold keys, and {} for {PURGED_PAGES} pages \
+             that are purged; a request takes the origin {} ms there. It crashes beyond {} requests \
+             at once, which is the budget. Nodes: {}, on {}.",
             self.clients,
             self.think_ms,
             self.paths,
             self.seconds,
-            self.crowd,
             self.latency_ms,
             self.ttl_seconds,
+            self.crowd,
+            self.clients,
+            self.quick_latency_ms,
             self.capacity,
             self.nodes,
             self.store,
-            self.capacity,
         )
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn draw(report: &Report) -> String {
         "text head",
         "Requests in flight at the origin",
     );
-    legend(&mut svg, report.parameters.capacity);
+    legend(&mut svg);
     let acts = acts(report);
     let most = most(report);
     axis(&mut svg, report.parameters.capacity, most);
@@ -156,11 +156,11 @@ fn acts(report: &Report) -> Vec<Drawn<'_>> {
     drawn
 }
 
-fn legend(svg: &mut String, capacity: u32) {
+fn legend(svg: &mut String) {
     let (y, mut x) = (54.0, 16.0);
     for (class, name, width) in [
-        ("alone", "without Leeward", 160.0),
-        ("shield", "through Leeward", 160.0),
+        ("alone", "without Leeward", 164.0),
+        ("shield", "through Leeward", 168.0),
     ] {
         let _ = writeln!(svg, "<path class=\"{class}\" d=\"M{x} {}h20\"/>", y - 5.0);
         text(svg, (x + 26.0, y), "text", name);
@@ -171,11 +171,10 @@ fn legend(svg: &mut String, capacity: u32) {
         "<rect class=\"down\" x=\"{x}\" y=\"{}\" width=\"20\" height=\"12\"/>",
         y - 11.0
     );
-    text(svg, (x + 26.0, y), "text", "crashed");
-    x += 98.0;
+    text(svg, (x + 26.0, y), "text", "crashed without");
+    x += 152.0;
     let _ = writeln!(svg, "<path class=\"limit\" d=\"M{x} {}h20\"/>", y - 5.0);
-    let limit = format!("{capacity}: limit and budget");
-    text(svg, (x + 26.0, y), "text", &limit);
+    text(svg, (x + 26.0, y), "text", "budget");
 }
 
 fn axis(svg: &mut String, capacity: u32, most: f64) {
@@ -266,7 +265,10 @@ fn figures(svg: &mut String, report: &Report) {
             text(svg, (x, y), class, cell);
         }
     };
-    let nodes = format!("through Leeward, {} nodes", report.parameters.nodes);
+    let nodes = match report.parameters.nodes {
+        1 => "through Leeward, 1 node".to_owned(),
+        nodes => format!("through Leeward, {nodes} nodes"),
+    };
     row(svg, 366.0, "text head", ["", "without Leeward", &nodes]);
     let rows = [
         ("few pages", Some(&report.direct), &report.shielded),
@@ -299,7 +301,7 @@ fn in_words(figures: &Figures) -> (String, String) {
         share if share >= 1.0 => "100 %".to_owned(),
         share => format!("{:.1} %", (share * 100.0).clamp(0.1, 99.9)),
     };
-    let mut visitors = format!("{} answered", of(figures.answered()));
+    let mut visitors = format!("{} answered", of(figures.answered));
     if figures.refused > 0 {
         let _ = write!(visitors, ", {} refused", of(figures.refused));
     }

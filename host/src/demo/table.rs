@@ -13,7 +13,7 @@ type Row = (&'static str, fn(&Figures) -> String);
 
 /// The rows of both tables.
 const REQUESTS: Row = ("requests", |figures| count(figures.requests));
-const ANSWERED: Row = ("answered", |figures| part(figures, figures.answered()));
+const ANSWERED: Row = ("answered", |figures| part(figures, figures.answered));
 const ERRORS: Row = ("errors", |figures| part(figures, figures.errors.total()));
 const REFUSED: Row = ("refused, with Retry-After", |figures| {
     part(figures, figures.refused)
@@ -196,6 +196,7 @@ mod tests {
     fn both_phases_stand_side_by_side() {
         let direct = Figures {
             requests: 6_012,
+            answered: 12,
             errors: Errors {
                 connection: 6_000,
                 ..Errors::default()
@@ -211,6 +212,7 @@ mod tests {
         };
         let shielded = Figures {
             requests: 51_234,
+            answered: 51_234,
             errors: Errors::default(),
             refused: 0,
             median_ms: Some(2.34),
@@ -242,6 +244,7 @@ mod tests {
 
         let shielded = Figures {
             requests: 2_000,
+            answered: 1_500,
             refused: 500,
             origin_requests: 1_500,
             origin_in_flight_max: 8,

@@ -111,6 +111,7 @@ mod tests {
     fn good() -> Figures {
         Figures {
             requests: 50_000,
+            answered: 50_000,
             errors: Errors::default(),
             refused: 0,
             median_ms: Some(2.0),
