@@ -180,6 +180,7 @@ fn cell(numbers: [u64; 8], headers: HeaderMap, key: String, body: &[u8]) -> Opti
             for_everyone_until: flag(30).then_some(Time::from_unix_millis(b)),
             swept: flag(25).then_some(Time::from_unix_millis(b)),
             kept: flag(27).then_some(a as u32),
+            stored_bytes: flag(30).then_some(a),
             overfull: flag(29),
             variants: (0..numbers[7] >> 18 & 3)
                 .map(|n| Listed {

@@ -133,6 +133,13 @@ impl<P: Platform> Front<P> {
                 "Cells in the store after the last round of the sweeper.",
                 stored.cells,
             );
+            if let Some(bytes) = stored.bytes {
+                text.gauge(
+                    "leeward_store_bytes",
+                    "Bytes of these cells and of their bodies.",
+                    bytes,
+                );
+            }
         }
         text.gauge(
             "leeward_keys_limit",

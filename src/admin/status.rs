@@ -203,6 +203,7 @@ impl<P: Platform> Front<P> {
                 },
                 "entries": {
                     "cells": stored.map(|stored| stored.cells),
+                    "bytes": stored.and_then(|stored| stored.bytes),
                     "counted_ms_ago": stored
                         .map(|stored| crate::time::millis(now.since(stored.counted))),
                     "limit": config.limits.keys,

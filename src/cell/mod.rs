@@ -187,6 +187,10 @@ pub struct Marks {
     /// store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<u32>,
+    /// In the sweeper's cell: how many bytes they have, with their bodies, as far as its last
+    /// round has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
     /// In the sweeper's cell: its last round had to end although there were far more cells
     /// than there may be.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

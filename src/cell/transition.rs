@@ -604,6 +604,8 @@ pub struct Swept<'a> {
     pub settled: &'a [Orphan],
     /// How many cells are left.
     pub kept: u32,
+    /// How many bytes they have, with their bodies, as far as the round has seen.
+    pub stored_bytes: u64,
     /// The round had to end although there were far more cells than there may be.
     pub overfull: bool,
     /// No sweep before this has passed.
@@ -619,6 +621,7 @@ pub fn end_sweep(
 ) -> Result<Cell, Fenced> {
     let mut next = pass(cell, holder, swept.pause, None, stamp)?;
     next.marks.kept = Some(swept.kept);
+    next.marks.stored_bytes = Some(swept.stored_bytes);
     next.marks.overfull = swept.overfull;
     next.forget_orphans(swept.settled);
     next.adopt_orphans(swept.found);

@@ -112,6 +112,9 @@ struct Tally {
     read: usize,
     emptied: usize,
     deleted: usize,
+    /// Bytes of the cells that stay, and of their bodies; of a part of them where not all were
+    /// read, so many as all have.
+    bytes: u64,
     bodies: usize,
     guards: usize,
     is_over: bool,
@@ -190,6 +193,8 @@ struct Stopped;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) cells: u32,
+    /// Their bytes and those of their bodies, where the round has counted them.
+    pub(crate) bytes: Option<u64>,
     /// When the last round ended.
     pub(crate) counted: Time,
     /// There were far more than there may be.
@@ -204,6 +209,7 @@ impl<P: Platform> Cells<P> {
         let marks = loaded.cell?.marks;
         Some(Stored {
             cells: marks.kept?,
+            bytes: marks.stored_bytes,
             counted: marks.pass?.since,
             is_overfull: marks.overfull,
         })
@@ -290,6 +296,7 @@ impl<P: Platform> Cells<P> {
                     found: &left.found,
                     settled: &left.settled,
                     kept: u32::try_from(tally.kept()).unwrap_or(u32::MAX),
+                    stored_bytes: tally.bytes,
                     overfull,
                     pause,
                 };
@@ -378,6 +385,7 @@ impl<P: Platform> Cells<P> {
             }
         }
         let limits = &self.config.limits;
+        let sizes: Vec<(u128, u64)> = seen.iter().map(|seen| (seen.id, seen.bytes)).collect();
         let surplus = plan::surplus(
             seen,
             tally
@@ -394,6 +402,7 @@ impl<P: Platform> Cells<P> {
             },
         );
         tally.is_over = !surplus.is_empty();
+        tally.bytes = plan::bytes_left(&sizes, &surplus, tally.cells, tally.read);
         for id in surplus {
             self.keep_sweeping(held).await?;
             if let Some(loaded) = self.load_named(&id_text(id)).await.map_err(|_| Stopped)? {

@@ -395,6 +395,7 @@ mod tests {
             "leeward_origin_slots_in_use",
             "leeward_store_up",
             "leeward_entries",
+            "leeward_store_bytes",
             "leeward_keys_limit",
             "leeward_purges_total",
             "leeward_settings_info",

@@ -92,6 +92,7 @@ fn cell(value: &[u8], body: &[u8]) -> Cell {
             softened: Some(Time::from_unix_millis(6)),
             swept: None,
             kept: Some(100),
+            stored_bytes: Some(1 << 40),
             overfull: true,
         },
         orphans: vec![Orphan {
@@ -569,6 +570,7 @@ fn any_marks() -> impl Strategy<Value = Marks> {
                     purged,
                     softened,
                     swept,
+                    stored_bytes: kept.map(u64::from),
                     kept,
                     overfull,
                 }

@@ -2,6 +2,7 @@
 
 use crate::cell::Cell;
 use crate::time::Time;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// The least time for which an entry is kept after it was last refreshed: what may
@@ -174,6 +175,22 @@ pub(super) struct Most {
     pub(super) room: usize,
     /// Bytes of cells and bodies.
     pub(super) bytes: u64,
+}
+
+/// The bytes of what stays of the cells that were read, `surplus` being what goes, as many as
+/// all `cells` have if the others are like the `read` ones.
+pub(super) fn bytes_left(
+    sizes: &[(u128, u64)],
+    surplus: &[u128],
+    cells: usize,
+    read: usize,
+) -> u64 {
+    let gone: HashSet<u128> = surplus.iter().copied().collect();
+    let stays = sizes.iter().filter(|(id, _)| !gone.contains(id));
+    let bytes: u128 = stays.map(|(_, bytes)| u128::from(*bytes)).sum();
+    let (cells, read) = (cells.max(1) as u128, read.max(1) as u128);
+    let all = bytes.saturating_mul(cells.max(read)) / read;
+    u64::try_from(all).unwrap_or(u64::MAX)
 }
 
 /// Which cells have to go, those that were used longest ago first.

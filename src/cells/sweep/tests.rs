@@ -165,6 +165,9 @@ fn bytes_of_bodies_in_chunks_count() {
     }
     block_on(cells.sweep(Look::Regular));
     assert!(!has_entry(&cells, "/1") && has_entry(&cells, "/2"));
+    // The operator is told what is left: one body, and cells without one.
+    let bytes = block_on(cells.stored()).unwrap().bytes.unwrap();
+    assert!((600_000..610_000).contains(&bytes), "{bytes}");
     // With its cell goes its body.
     let first = chunk_name(Nonce::new(1), 0);
     assert!(names(&cells).contains(&first));
