@@ -1,7 +1,6 @@
 //! What an instance has learned about whom answers are for.
 //!
-//! A visitor with credentials, or in an area whose answers vary by what questions do not
-//! have, whose URL is not known costs the origin one request if the
+//! A visitor with credentials whose URL is not known costs the origin one request if the
 //! right one of two goes first: the visitor's own, where the answer is for that visitor
 //! alone, or the question, where it is for everyone. What is kept here decides that order
 //! and nothing else: never who gets what. So it may be wrong, be forgotten, and be shaped
@@ -81,9 +80,6 @@ pub(super) struct Audiences {
     keys: Vec<Learned>,
     /// At most [`AREAS_MAX`], each where its hash says.
     areas: Vec<Learned>,
-    /// Areas in which answers vary by what questions do not have, and are not stored. At most
-    /// [`AREAS_MAX`], each where its hash says.
-    varying: Vec<Learned>,
     /// Requests of visitors that are not yet spent on an extra one.
     credit: u32,
 }
@@ -107,22 +103,6 @@ impl Audiences {
     pub(super) fn note(&mut self, key: &str, area: Area<'_>, for_everyone: bool, now: Time) {
         put(&mut self.keys, KEYS_MAX, hash(key), for_everyone, now);
         put(&mut self.areas, AREAS_MAX, hash(area), for_everyone, now);
-    }
-
-    /// Notes that an answer varied by what its question did not have, and was not stored: its
-    /// visitor had to be forwarded after it.
-    pub(super) fn note_varying(&mut self, area: Area<'_>, now: Time) {
-        put(&mut self.varying, AREAS_MAX, hash(area), false, now);
-    }
-
-    /// Whether visitors without credentials, too, are better forwarded first in an area.
-    pub(super) fn varies(&self, area: Area<'_>, now: Time) -> bool {
-        find(&self.varying, hash(area), now).is_some()
-    }
-
-    /// Whether the last answer for a URL was known not to be for everyone.
-    pub(super) fn is_for_one(&self, key: &str, now: Time) -> bool {
-        find(&self.keys, hash(key), now) == Some(0)
     }
 
     /// Counts a request of a visitor that goes to the origin.
@@ -268,18 +248,6 @@ mod tests {
             audiences.order("h", file("/css/b.css"), at(0)),
             Order::Question
         );
-    }
-
-    #[test]
-    fn an_area_whose_answers_vary_and_are_not_stored_is_remembered_for_a_while() {
-        let mut audiences = Audiences::default();
-        assert!(!audiences.varies(page("/a/b"), at(0)));
-        audiences.note_varying(page("/a/b"), at(0));
-        audiences.note("p", page("/a/b"), false, at(0));
-        assert!(audiences.varies(page("/a/c"), at(299)));
-        assert!(!audiences.varies(page("/a/c"), at(300)));
-        assert!(!audiences.varies(page("/b/c"), at(0)));
-        assert!(audiences.is_for_one("p", at(0)) && !audiences.is_for_one("q", at(0)));
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub(super) struct Asker {
     pub(super) arrival: Time,
     /// It has waited for another's fetch.
     pub(super) collapsed: bool,
-    /// It goes to the origin itself where nothing is known of its question.
+    /// It has credentials, and goes to the origin itself where nothing is known of its
+    /// question.
     pub(super) scouts: bool,
 }
 

@@ -61,14 +61,6 @@ impl Gone {
 }
 
 impl Visit {
-    /// Why it is forwarded where it goes before its question.
-    pub(super) fn passed_first(&self) -> Passed {
-        match self.asker.credentials {
-            true => Passed::Credentials,
-            false => Passed::Uncacheable,
-        }
-    }
-
     /// A clock that is set back does not make the wait longer than it may be.
     pub(super) fn keep_within_budget(&mut self, now: Time) {
         let most = self

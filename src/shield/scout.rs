@@ -1,6 +1,5 @@
-//! Scouts: visitors who go to the origin first where nothing is known of their question:
-//! those with credentials, and all in an area whose answers vary by what questions do not
-//! have, such as the language, and are not stored.
+//! Scouts: visitors with credentials who go to the origin first where nothing is known of
+//! their question.
 //!
 //! A question that is asked for a visitor with credentials costs a second request if its
 //! answer is not for everyone. So the first such visitor of an instance is forwarded as it
@@ -12,6 +11,7 @@ use super::audiences::{Area, Order};
 use super::fetch::Reason;
 use super::flight::{Flight, Role};
 use super::request::Visit;
+use super::served::Passed;
 use super::{Answer, Shield};
 use crate::cells::Located;
 use crate::config::Config;
@@ -61,21 +61,16 @@ impl<P: Platform> Shield<P> {
         now: Time,
     ) -> bool {
         let is_get = matches!(parts.method, Method::GET | Method::HEAD);
-        if config.policy.preset != Preset::Uptime || !is_get {
-            return false;
-        }
-        let (audiences, area) = (self.audiences.borrow(), area_of(visitor, config));
-        (visitor.has_credentials() || audiences.varies(area, now))
-            && audiences.order(visitor.key(), area, now) == Order::Scout
+        let may_go = config.policy.preset == Preset::Uptime && is_get && visitor.has_credentials();
+        let order = |key| {
+            let area = area_of(visitor, config);
+            self.audiences.borrow().order(key, area, now)
+        };
+        may_go && order(visitor.key()) == Order::Scout
     }
 
     /// Goes first, or waits for the one that does.
     pub(super) async fn scout(&self, visit: &Visit, located: &Located) -> Scouting<P::Wake> {
-        // For those with credentials a mark in the store says so.
-        let (key, now) = (visit.visitor.key(), self.platform.now());
-        if !visit.asker.credentials && self.audiences.borrow().is_for_one(key, now) {
-            return Scouting::Pass;
-        }
         match self
             .scouts
             .join(&located.loaded.id, || self.platform.signal())
@@ -101,7 +96,7 @@ impl<P: Platform> Shield<P> {
         located: Located,
         flight: Flight<P::Wake, Heard>,
     ) -> Answer<P::Body> {
-        let (passed, config) = (visit.passed_first(), Rc::clone(&visit.config));
+        let (passed, config) = (Passed::Credentials, Rc::clone(&visit.config));
         let answered = self.send_visit(&mut visit, passed).await;
         let stored = (None, &located);
         if let Some(answer) = self.in_place_of(&answered, &visit, stored).await {
@@ -122,9 +117,7 @@ impl<P: Platform> Shield<P> {
             .as_ref()
             .is_ok_and(|answered| answered.response.status().is_client_error());
         match heard {
-            Some(Heard::ForItsVisitor) if !is_refused && visit.asker.credentials => {
-                self.pass_credentials_behind(&visit);
-            }
+            Some(Heard::ForItsVisitor) if !is_refused => self.pass_credentials_behind(&visit),
             Some(Heard::ForEveryone)
                 if visit.parts.method == Method::GET
                     && self.audiences.borrow_mut().take_extra() =>
@@ -168,7 +161,7 @@ impl<P: Platform> Shield<P> {
     }
 }
 
-pub(super) fn area_of<'a>(visitor: &'a Visitor, config: &Rc<Config>) -> Area<'a> {
+fn area_of<'a>(visitor: &'a Visitor, config: &Rc<Config>) -> Area<'a> {
     let path = path_of(visitor.target());
     // The settings of a rule stay where they are.
     let rule = Rc::as_ptr(config).addr();

@@ -11,7 +11,7 @@ use super::follow::{Polling, Waited};
 use super::own_answer::Delivery;
 use super::pass::Passing;
 use super::request::{Gone, Visit};
-use super::scout::{Scouting, area_of};
+use super::scout::Scouting;
 use super::served::{Own, Passed, Served, Stale};
 use super::{Answer, Shield};
 use crate::budget::{Class, Halt};
@@ -233,7 +233,7 @@ impl<P: Platform> Shield<P> {
                 Step::Scout => match self.scout(&visit, &located).await {
                     Scouting::Go(flight) => return self.go_first(visit, located, flight).await,
                     Scouting::Pass => {
-                        let passed = visit.passed_first();
+                        let passed = Passed::Credentials;
                         return self.pass_visit(visit, passed, None, located).await;
                     }
                     Scouting::Ask => {
@@ -769,14 +769,7 @@ impl<P: Platform> Shield<P> {
                             visit.in_vain = Some(Passed::Uncacheable);
                             Next::Look(Waited::Changed)
                         }
-                        Some(_) => {
-                            let (area, now) =
-                                (area_of(&visit.visitor, &visit.config), self.platform.now());
-                            let mut audiences = self.audiences.borrow_mut();
-                            audiences.note_varying(area, now);
-                            audiences.owe();
-                            Next::Pass(Passed::Uncacheable)
-                        }
+                        Some(_) => Next::Pass(Passed::Uncacheable),
                     };
                 }
                 let is_long =

@@ -8,10 +8,10 @@ use leeward_tests::ledger::SITES;
 use leeward_tests::{Settings, StoreKind, World};
 
 /// Each site, on one world: they have no path in common.
-async fn every_site(world: &World, learns: bool) {
+async fn every_site(world: &World) {
     let mut wrong = Vec::new();
     for site in &SITES {
-        let (figures, more) = site.browsed(&world.origin, &world.all(), learns).await;
+        let (figures, more) = site.browsed(&world.origin, &world.all()).await;
         println!("{} nodes, {}: {figures}", world.all().len(), site.name);
         wrong.extend(more);
     }
@@ -20,7 +20,7 @@ async fn every_site(world: &World, learns: bool) {
 
 async fn ledger(kind: StoreKind, worlds: &[usize]) {
     for nodes in worlds.iter().copied() {
-        every_site(&World::of(kind, nodes, Settings::default()).await, true).await;
+        every_site(&World::of(kind, nodes, Settings::default()).await).await;
     }
 }
 
@@ -33,7 +33,7 @@ const CLOUD: &str = "\
 async fn ledger_of_cloud(flavour: &str, kind: StoreKind) {
     for nodes in [1, 2] {
         let store = kind.make().await;
-        every_site(&World::for_cloud(flavour, store, nodes, CLOUD).await, false).await;
+        every_site(&World::for_cloud(flavour, store, nodes, CLOUD).await).await;
     }
 }
 

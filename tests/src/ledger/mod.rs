@@ -69,13 +69,12 @@ impl fmt::Display for Figures {
 
 impl Figures {
     /// Whether the origin got no more than it may.
-    fn keep(&self, bound: Bound, learns: bool) -> bool {
+    pub fn keep(&self, bound: Bound) -> bool {
         let most = match bound {
             Bound::Perfect => self.perfect,
             Bound::Tenth => self.perfect * 11 / 10,
             Bound::Percent(percent) => self.perfect * percent / 100,
-            Bound::Learned if learns => return self.origin <= self.visitors * 21 / 20,
-            Bound::Learned => return self.origin <= self.visitors * 6 / 5,
+            Bound::Fault(percent) => return self.origin <= self.visitors * percent / 100,
         };
         self.origin <= most.min(self.visitors)
     }
@@ -127,14 +126,8 @@ impl Site {
     }
 
     /// Has the visitors browse the site, and compares what they get with what it answers
-    /// without a shield. `learns` says whether instances outlive their requests. Returns also
-    /// what is wrong, each with the site's name.
-    pub async fn browsed(
-        &self,
-        origin: &Origin,
-        nodes: &[SocketAddr],
-        learns: bool,
-    ) -> (Figures, Vec<String>) {
+    /// without a shield. Returns also what is wrong, each with the site's name.
+    pub async fn browsed(&self, origin: &Origin, nodes: &[SocketAddr]) -> (Figures, Vec<String>) {
         origin.otherwise(self.answer());
         origin.forget();
         let browse = self.browse(nodes.len());
@@ -156,7 +149,7 @@ impl Site {
             origin: origin.requests(),
             perfect: self.perfect(replies.iter().map(|(step, _)| &step.sent)),
         };
-        if !figures.keep(self.bound, learns) {
+        if !figures.keep(self.bound) {
             let (name, bound) = (self.name, self.bound);
             let paths = told(origin);
             wrong.push(format!(
