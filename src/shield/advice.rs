@@ -8,13 +8,16 @@
 
 use super::equal_answers::EqualAnswers;
 use super::notice::{Notices, VALUES_MAX, WINDOW};
+use crate::config::PathPattern;
 use crate::time::Time;
 use crate::world::event;
 use serde_json::{Value, json};
+use std::mem::discriminant;
 use std::time::Duration;
 
-/// Most pieces of advice that are remembered.
-const TOLD_MAX: usize = 64;
+/// Most pieces of advice of one kind that are remembered. A flood of one kind, which visitors
+/// can make, hides none of another.
+const TOLD_MAX: usize = 32;
 
 /// The least time after which one is told again.
 const AGAIN: Duration = Duration::from_secs(3_600);
@@ -93,6 +96,19 @@ impl Advice {
         }
     }
 
+    /// Whether the rule means what was noticed and nothing else. Names and paths are visitors'
+    /// words, and a `*` in them would stand for other fields and pages.
+    fn is_exact(&self) -> bool {
+        match self {
+            Advice::Field { name, .. } => !name.contains('*'),
+            // One of the extensions of static files.
+            Advice::FileCookies { .. } => true,
+            Advice::EqualAnswers { path, .. } => {
+                !path.contains('*') && PathPattern::parse(path).is_ok()
+            }
+        }
+    }
+
     /// The TOML to write.
     fn rule(&self) -> String {
         match self {
@@ -117,7 +133,9 @@ impl Advice {
                 "if no visitor needs the cookie of a file, write the rule".into()
             }
             Advice::EqualAnswers { .. } => {
-                "if the page shows nothing of its visitor, write the rule".into()
+                "made-up cookies count as well: if the page shows nothing of a visitor with a \
+                 session either, write the rule"
+                    .into()
             }
         }
     }
@@ -172,7 +190,7 @@ pub(super) struct Advisor {
     files: Vec<Files>,
     /// Private answers that may be equal.
     pub(super) answers: EqualAnswers,
-    /// At most [`TOLD_MAX`], and when they were told last.
+    /// At most [`TOLD_MAX`] of each kind, and when they were told last.
     told: Vec<(Advice, Time)>,
 }
 
@@ -251,7 +269,12 @@ impl Advisor {
     fn news(&mut self, advice: Advice, now: Time) -> Option<Advice> {
         self.told.retain(|(_, at)| at.was_within(AGAIN, now));
         let is_known = self.told.iter().any(|(told, _)| told.is_like(&advice));
-        if is_known || self.told.len() >= TOLD_MAX {
+        let of_kind = discriminant(&advice);
+        let of_kind = self
+            .told
+            .iter()
+            .filter(|(told, _)| discriminant(told) == of_kind);
+        if is_known || of_kind.count() >= TOLD_MAX || !advice.is_exact() {
             return None;
         }
         self.told.push((advice.clone(), now));
@@ -294,7 +317,22 @@ mod tests {
         for number in 0..10 * TOLD_MAX {
             advisor.sees_equal_answers(&format!("/{number}"), 5, later);
         }
-        assert_eq!(advisor.told.len(), TOLD_MAX);
+        assert_eq!(advisor.told.len(), TOLD_MAX + 1);
+        let other = sees_fields(&mut advisor, "x-new", 60, later);
+        assert_eq!(other, 1, "a flood of paths hides no field");
+    }
+
+    /// A visitor could have the operator share the whole site.
+    #[test]
+    fn no_rule_is_advised_that_stands_for_more_than_what_was_seen() {
+        let mut advisor = Advisor::default();
+        for path in ["/*", "/a*", "/é", "/a\"b*"] {
+            assert_eq!(advisor.sees_equal_answers(path, 5, start()), None, "{path}");
+        }
+        for name in ["*", "x-*"] {
+            assert_eq!(sees_fields(&mut advisor, name, 600, start()), 0, "{name}");
+        }
+        assert!(advisor.told().is_empty());
     }
 
     #[test]

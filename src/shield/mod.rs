@@ -82,7 +82,7 @@ use crate::purges::Scope;
 use crate::question::policy::KeyPolicy;
 use crate::question::preflight::preflight_key;
 use crate::question::target::{canonical, path_of};
-use crate::semantics::{has_static_extension, is_host_and_port, is_static_file, is_upgrade};
+use crate::semantics::{is_host_and_port, is_upgrade};
 use advice::Advisor;
 use audiences::Audiences;
 use fetch::Brought;
@@ -90,7 +90,7 @@ use flight::Flights;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use futures::future::join;
-use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use outcome::outcome_of;
 use refusals::Refusals;
@@ -154,37 +154,13 @@ impl<P: Platform> Shield<P> {
         request: Request<Option<P::Body>>,
         gone: Option<LocalBoxFuture<'static, ()>>,
     ) -> Answer<P::Body> {
-        let is_file = request.method() == Method::GET && has_static_extension(request.uri().path());
-        let file = is_file.then(|| request.uri().clone());
         let answer = self.answer(request, gone).await;
-        if let Some(file) = file {
-            self.notice_file_cookie(file.path(), &answer);
-        }
         if self.cells.counting() != Counting::ByHost {
             let (outcome, cause) = outcome_of(answer.headers());
             let why = cause.map(|cause| cause.why);
             self.cells.count_request(outcome.name(), why);
         }
         answer
-    }
-
-    /// Tells the operator of static files that are not stored because they set a cookie.
-    fn notice_file_cookie(&self, path: &str, answer: &Answer<P::Body>) {
-        let headers = answer.headers();
-        let is_file = answer.status() == StatusCode::OK
-            && headers.contains_key(SET_COOKIE)
-            && is_static_file(path, headers);
-        // What is stored, is without the cookie for the next visitor.
-        let of_shield = headers.get_all("cache-status").iter().next_back();
-        let is_stored = of_shield.is_some_and(|said| {
-            let said = said.to_str().unwrap_or_default();
-            said.contains(";stored") || said.contains(";hit")
-        });
-        if is_file && !is_stored {
-            let now = self.platform.now();
-            let advice = self.advisor.borrow_mut().sees_file_cookie(path, now);
-            self.advise(advice);
-        }
     }
 
     async fn answer(

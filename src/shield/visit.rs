@@ -23,14 +23,15 @@ use crate::origin::{Admission, Answered, Named, NoAnswer, OriginBody, Slot};
 use crate::question::target::path_of;
 use crate::question::{Read, Visitor, is_long_poll};
 use crate::semantics::{
-    Audience, Forward, Preset, RequestDirectives, Verdict, announced, may_be_for_everyone, verdict,
+    Audience, Forward, Preset, Reason as NotStored, RequestDirectives, Verdict, announced,
+    is_static_file, may_be_for_everyone, verdict,
 };
 use crate::time::Time;
 use crate::world::{OriginError, Platform};
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use http::header::RANGE;
-use http::{Request, StatusCode, request};
+use http::header::{RANGE, SET_COOKIE};
+use http::{HeaderMap, Method, Request, StatusCode, request};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -147,6 +148,26 @@ impl<P: Platform> Shield<P> {
             let request = (visitor.key(), visitor.target());
             let field = (name.as_str(), value.as_bytes());
             let advice = self.advisor.borrow_mut().sees_field(request, field, now);
+            self.advise(advice);
+        }
+    }
+
+    /// Tells the operator of static files that are not stored because they set a cookie.
+    /// `headers` are those of an answer of the origin that is not stored.
+    fn notice_file_cookie(
+        &self,
+        visitor: &request::Parts,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) {
+        let path = visitor.uri.path();
+        let is_file = visitor.method == Method::GET
+            && status == StatusCode::OK
+            && headers.contains_key(SET_COOKIE)
+            && is_static_file(path, headers);
+        if is_file {
+            let now = self.platform.now();
+            let advice = self.advisor.borrow_mut().sees_file_cookie(path, now);
             self.advise(advice);
         }
     }
@@ -780,6 +801,9 @@ impl<P: Platform> Shield<P> {
                 {
                     // One more request, for the part, is better than all of it.
                     return Next::Pass(Passed::LongRange);
+                }
+                if let Some(NotKept::Because(NotStored::SetCookie)) = response.not_kept {
+                    self.notice_file_cookie(&visit.parts, response.parts.status, fields);
                 }
                 let served = Served::Fetched {
                     why,
