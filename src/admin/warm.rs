@@ -20,6 +20,9 @@ const ACCEPT_ANY: &str = "*/*";
 /// The codings of browsers.
 const CODINGS: &str = "gzip, deflate, br, zstd";
 
+/// Most pages that one order fetches: each URL for each of `key.hosts`.
+const FETCHES_MAX: usize = 1_024;
+
 /// Most bytes of the query and path of one URL.
 const URL_BYTES_MAX: usize = 8 << 10;
 
@@ -68,6 +71,7 @@ impl<P: Platform> Front<P> {
         let urls: Vec<Uri> = wanted
             .filter_map(|url| site.urls(url).ok())
             .flatten()
+            .take(FETCHES_MAX)
             .collect();
         let front = Rc::clone(self);
         self.shield.platform().spawn(async move {
@@ -137,6 +141,12 @@ fn wanted(content: &[u8], site: &Site<'_>) -> Result<Vec<Uri>, Refusal> {
         }
         urls.extend(site.urls(text)?);
     }
+    if urls.len() > FETCHES_MAX {
+        return Err(Refusal::bad(
+            format!("for all of key.hosts these are {} pages", urls.len()),
+            format!("name at most {FETCHES_MAX} of them in one request"),
+        ));
+    }
     Ok(urls)
 }
 
@@ -199,5 +209,14 @@ mod tests {
         }
         let found = wanted(br#"{"urls":["/a","http://10.0.0.5/b"]}"#, &site).unwrap();
         assert_eq!(found.len(), 2);
+        // Each URL is one for each host.
+        let hosts: Vec<String> = (0..100).map(|host| format!("\"h{host}\"")).collect();
+        let config = Config::parse(&format!("key.hosts = [{}]", hosts.join(","))).unwrap();
+        let site = Site::of(&parts, &config, &origin);
+        for (urls, expected) in [(10, Some(1_000)), (11, None)] {
+            let order = format!(r#"{{"urls":[{}"/a"]}}"#, r#""/a","#.repeat(urls - 1));
+            let found = wanted(order.as_bytes(), &site).ok().map(|urls| urls.len());
+            assert_eq!(found, expected, "{urls}");
+        }
     }
 }

@@ -24,8 +24,9 @@ const BOTTOM: f64 = 274.0;
 const GAP: f64 = 28.0;
 const ACT_WIDTH_MIN: f64 = 120.0;
 
-/// Seconds between two marks of the time axis.
+/// Least seconds between two marks of the time axis, and most marks of an act.
 const MARK_SECONDS: u32 = 5;
+const MARKS_MAX: u32 = 5;
 
 /// Colours for light and dark pages.
 const STYLE: &str = "\
@@ -215,7 +216,8 @@ fn draw_act(svg: &mut String, act: &Drawn<'_>, most: f64) {
     );
     let mut marks = String::new();
     let last = act.seconds as u32;
-    for seconds in (0..=last).step_by(MARK_SECONDS as usize) {
+    let every = last.div_ceil(MARKS_MAX).max(MARK_SECONDS);
+    for seconds in (0..=last).step_by(every as usize) {
         let x = act.at(seconds.into());
         let _ = write!(marks, "M{x:.1} {BOTTOM}v5");
         let label = match seconds {
